@@ -1,0 +1,38 @@
+/**
+ * Makes the npm package below build/: compiled JavaScript, the BPF object and the native addon as they were built by set-up, so that a node that
+ * installs it needs neither a compiler nor an install script. Prints the path of the tarball. `--build-only` stops before the tarball.
+ */
+import { execFileSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+
+const root = join(import.meta.dirname, '..')
+const stage = join(root, 'build/package')
+const platform = `linux-${process.arch}`
+
+/** What is shipped, from where in the checkout to where in the package. */
+const shipped: readonly (readonly [from: string, to: string])[] = [
+  ...['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'bin', 'config', 'bpf/LICENSE', 'bpf/LICENSES'].map((path) => [path, path] as const),
+  ['build/bpf/merbridge.bpf.o', 'dist/bpf/merbridge.bpf.o'],
+  [`build/native/${platform}/merbridge.node`, `prebuilds/${platform}/merbridge.node`],
+]
+
+function copy(from: string, to: string): void {
+  const source = join(root, from)
+  if (!existsSync(source)) throw new Error(`${from} is missing: run npm run setup`)
+  const target = join(stage, to)
+  mkdirSync(dirname(target), { recursive: true })
+  cpSync(source, target, { recursive: true })
+}
+
+const { values } = parseArgs({ options: { 'build-only': { type: 'boolean', default: false } } })
+rmSync(stage, { recursive: true, force: true })
+execFileSync('tsc', ['-p', 'tsconfig.build.json', '--outDir', join(stage, 'dist')], { cwd: root, stdio: 'inherit' })
+for (const [from, to] of shipped) copy(from, to)
+if (values['build-only']) {
+  process.stdout.write(`${stage}\n`)
+} else {
+  const name = execFileSync('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', dirname(stage)], { cwd: stage, encoding: 'utf8' })
+  process.stdout.write(`${join(dirname(stage), name.trim())}\n`)
+}

@@ -1,0 +1,25 @@
+/** The rings of tests, named by what they need; docs/testing.md tells what each is for and how long it takes. */
+export interface Ring {
+  /** Directories of *.test.ts */
+  readonly tests?: readonly string[]
+  /** Commands that must succeed. */
+  readonly commands?: readonly (readonly string[])[]
+  /** Root, BPF, network namespaces: the files run one after the other, because they share the machine. */
+  readonly needsKernel?: boolean
+}
+
+export const rings: Readonly<Record<string, Ring>> = {
+  check: {
+    commands: [
+      ['tsc', '-p', '.'],
+      ['biome', 'check', '--error-on-warnings', '.'],
+      ['sh', 'scripts/clang-format.sh', '--check'],
+      ['node', 'scripts/contract.ts', '--check'],
+      ['node', 'scripts/config-docs.ts', '--check'],
+    ],
+  },
+  unit: { tests: ['test/unit'] },
+  contract: { tests: ['test/contract', 'test/repo'] },
+  kernel: { tests: ['test/kernel', 'test/native'], needsKernel: true },
+  mesh: { tests: ['test/mesh'], needsKernel: true },
+}

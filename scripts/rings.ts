@@ -1,0 +1,110 @@
+/**
+ * `node scripts/rings.ts RING...` runs the rings of tests in the order given, each to its end, prints a table, and then looks for leftovers.
+ * Exit code 1 when a test failed, a ring was empty or something was left behind.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { run } from 'node:test'
+import { spec } from 'node:test/reporters'
+import { leftovers, RUN_VARIABLE, snapshot } from './leftovers.ts'
+import { rings } from './ring-list.ts'
+
+interface Outcome {
+  readonly ring: string
+  tests: number
+  skipped: number
+  minutes: number
+  result: 'passed' | 'FAILED' | 'skipped'
+  readonly notes: string[]
+}
+
+/** Milliseconds that one file of tests may take. */
+const FILE_DEADLINE = 10 * 60_000
+
+/** Why this machine cannot run what needs root and a kernel with BPF; undefined: it can. */
+function kernelMissing(): string | undefined {
+  if (process.platform !== 'linux') return 'needs Linux'
+  if (process.getuid?.() !== 0) return 'needs root'
+  if (!existsSync('/sys/kernel/btf/vmlinux')) return 'needs a kernel with BTF (CONFIG_DEBUG_INFO_BTF)'
+  if (!/ cgroup2 /.test(readFileSync('/proc/self/mounts', 'utf8'))) return 'needs a mounted cgroup v2'
+  if (spawnSync('bpftool', ['prog', 'show']).status !== 0) return 'needs the right to use bpf(2): bpftool prog show fails'
+  return undefined
+}
+
+function runCommands(commands: readonly (readonly string[])[], outcome: Outcome): void {
+  for (const [file = '', ...args] of commands) {
+    const { status, error } = spawnSync(file, args, { stdio: ['ignore', 'inherit', 'inherit'] })
+    outcome.tests++
+    if (status === 0) continue
+    outcome.result = 'FAILED'
+    outcome.notes.push(`${[file, ...args].join(' ')}: ${error?.message ?? `exit code ${status}`}`)
+  }
+}
+
+async function runTests(files: readonly string[], parallel: boolean, outcome: Outcome): Promise<void> {
+  const stream = run({ files: [...files], concurrency: parallel ? availableParallelism() : 1, timeout: FILE_DEADLINE })
+  const skips = new Map<string, number>()
+  stream.on('test:pass', ({ skip }) => {
+    if (skip !== undefined) skips.set(String(skip), (skips.get(String(skip)) ?? 0) + 1)
+  })
+  stream.on('test:fail', ({ name, file, todo }) => {
+    if (todo === undefined) outcome.notes.push(`failed: ${name} (${file ?? 'no file'})`)
+  })
+  stream.on('test:summary', ({ file, counts, success }) => {
+    if (file !== undefined) return // the summary of one file; the last one is of all
+    outcome.tests = counts.tests
+    outcome.skipped = counts.skipped
+    outcome.result = success && counts.tests > 0 ? 'passed' : 'FAILED'
+  })
+  outcome.result = 'FAILED' // until the summary says otherwise
+  for await (const chunk of stream.compose(new spec())) process.stdout.write(chunk)
+  for (const [reason, count] of skips) outcome.notes.push(`skipped ${count}: ${reason}`)
+}
+
+async function runRing(name: string): Promise<Outcome> {
+  const outcome: Outcome = { ring: name, tests: 0, skipped: 0, minutes: 0, result: 'passed', notes: [] }
+  const ring = rings[name]
+  const start = performance.now()
+  const missing = ring?.needsKernel ? kernelMissing() : undefined
+  process.stdout.write(`\n=== ${name}\n`)
+  if (ring === undefined) {
+    outcome.result = 'FAILED'
+    outcome.notes.push(`no such ring; there are ${Object.keys(rings).join(', ')}`)
+  } else if (missing !== undefined) {
+    outcome.result = 'skipped'
+    outcome.notes.push(missing)
+  } else {
+    runCommands(ring.commands ?? [], outcome)
+    if (ring.tests !== undefined) {
+      const files = globSync(ring.tests.map((directory) => `${directory}/**/*.test.ts`)).sort()
+      if (files.length > 0) await runTests(files, !ring.needsKernel, outcome)
+      else outcome.result = 'FAILED'
+      if (outcome.tests === 0) outcome.notes.push('no tests')
+    }
+  }
+  outcome.minutes = (performance.now() - start) / 60_000
+  return outcome
+}
+
+function print(outcomes: readonly Outcome[], left: readonly string[]): void {
+  const line = (...cells: readonly string[]) =>
+    `${cells[0]?.padEnd(10)}${cells
+      .slice(1, 4)
+      .map((cell) => cell.padStart(9))
+      .join('')}  ${cells[4]}\n`
+  process.stdout.write(`\n${line('ring', 'tests', 'skipped', 'minutes', 'result')}`)
+  for (const { ring, tests, skipped, minutes, result, notes } of outcomes) {
+    process.stdout.write(line(ring, String(tests), String(skipped), minutes.toFixed(2), result))
+    for (const note of notes) process.stdout.write(`  ${note}\n`)
+  }
+  process.stdout.write(left.length === 0 ? 'nothing left behind\n' : `LEFT BEHIND:\n${left.map((thing) => `  ${thing}\n`).join('')}`)
+}
+
+process.env[RUN_VARIABLE] ??= String(process.pid)
+const before = await snapshot()
+const outcomes: Outcome[] = []
+for (const name of process.argv.slice(2)) outcomes.push(await runRing(name))
+const left = await leftovers(before)
+print(outcomes, left)
+process.exitCode = left.length > 0 || outcomes.length === 0 || outcomes.some(({ result }) => result === 'FAILED') ? 1 : 0

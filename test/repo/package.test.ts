@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { root, textOf } from './files.ts'
+
+/** The only programs that the installed command line finds in PATH: no compiler, no npm, no bpftool. */
+const tools = ['sh', 'readlink', 'dirname']
+
+describe('the package, unpacked on a machine without compiler and without development dependencies', () => {
+  let directory: string
+  let installed: string
+
+  /** Packages that are needed at run time, as the lockfile knows them. */
+  function linkDependencies(modules: string): void {
+    const { packages } = JSON.parse(textOf('package-lock.json')) as { packages: Record<string, { dev?: boolean }> }
+    for (const [path, { dev }] of Object.entries(packages)) {
+      const name = path.slice('node_modules/'.length)
+      if (name === '' || dev || name.includes('/node_modules/') || !existsSync(join(root, path))) continue
+      mkdirSync(dirname(join(modules, name)), { recursive: true })
+      symlinkSync(join(root, path), join(modules, name))
+    }
+  }
+
+  function merbridge(...args: readonly string[]) {
+    const env = { PATH: join(directory, 'bin') }
+    return spawnSync(join(installed, 'bin/merbridge'), args, { cwd: '/', env, encoding: 'utf8', timeout: 30_000 })
+  }
+
+  before(() => {
+    directory = mkdtempSync(join(tmpdir(), 'merbridge-package-'))
+    const output = execFileSync(process.execPath, [join(root, 'scripts/package.ts')], { encoding: 'utf8' })
+    const tarball = output.trim().split('\n').at(-1) ?? ''
+    installed = join(directory, 'node_modules/merbridge')
+    mkdirSync(installed, { recursive: true })
+    execFileSync('tar', ['-xzf', tarball, '-C', installed, '--strip-components=1'])
+    linkDependencies(join(directory, 'node_modules'))
+    mkdirSync(join(directory, 'bin'))
+    for (const tool of tools) symlinkSync(execFileSync('sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim(), join(directory, 'bin', tool))
+    symlinkSync(process.execPath, join(directory, 'bin/node'))
+  })
+
+  after(() => rmSync(directory, { recursive: true, force: true }))
+
+  test('has the programs, the addon, the licences and the plugin types, and no source', () => {
+    const addon = `prebuilds/linux-${process.arch}/merbridge.node`
+    const licences = ['LICENSE', 'bpf/LICENSE', 'bpf/LICENSES/GPL-2.0-only.txt', 'bpf/LICENSES/BSD-2-Clause.txt']
+    for (const path of ['dist/bpf/merbridge.bpf.o', 'dist/core/plugin.d.ts', 'bin/merbridge', addon, ...licences]) {
+      assert.ok(existsSync(join(installed, path)), path)
+    }
+    for (const path of ['core', 'scripts', 'test', 'node_modules']) assert.ok(!existsSync(join(installed, path)), path)
+    assert.equal(readFileSync(join(installed, 'dist/bpf/merbridge.bpf.o')).subarray(1, 4).toString(), 'ELF')
+  })
+
+  test('--version prints the version of the package', () => {
+    const { version } = JSON.parse(textOf('package.json')) as { version: string }
+    const { status, stdout, stderr } = merbridge('--version')
+    assert.equal(stdout.trim(), version, stderr)
+    assert.equal(status, 0)
+  })
+
+  test('schema prints the JSON Schema of the configuration', () => {
+    const { status, stdout, stderr } = merbridge('schema')
+    assert.equal(status, 0, stderr)
+    assert.equal((JSON.parse(stdout) as { type: string }).type, 'object')
+  })
+
+  test('validate accepts the shipped configuration and refuses a wrong one', () => {
+    const good = merbridge('validate', join(installed, 'config/merbridge.yaml'))
+    assert.equal(good.status, 0, good.stderr)
+    const file = join(directory, 'wrong.yaml')
+    writeFileSync(file, 'version: 1\nmesh: istio\nworklods: {}\n')
+    const wrong = merbridge('validate', file)
+    assert.equal(wrong.status, 2)
+    assert.match(wrong.stderr + wrong.stdout, /worklods/)
+  })
+
+  test('the addon loads', () => {
+    const load = `const { native } = await import(${JSON.stringify(join(installed, 'dist/core/native/index.js'))}); console.log(native.libbpf)`
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', load], { cwd: '/', encoding: 'utf8' })
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /^\d+\.\d+/)
+  })
+})
