@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What every hook needs: which pod, counting, refusing. */
+#ifndef MERBRIDGE_COMMON_H
+#define MERBRIDGE_COMMON_H
+
+#include "maps.bpf.h"
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_core_read.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+#define IPPROTO_TCP 6
+
+#define EINVAL 22
+#define ENETUNREACH 101
+#define ECONNREFUSED 111
+
+#define PROCEED 1 /* cgroup hooks: let the system call go on */
+#define REFUSE 0
+
+#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#define compiler_barrier() asm volatile("" ::: "memory")
+/* Makes the compiler forget what it knows of a variable, so that it keeps the bound check that the verifier wants to see. */
+#define opaque(var) asm volatile("" : "+r"(var))
+
+enum enrolment {
+	NOT_ENROLLED,
+	ENROLLED,
+	CHANGING,
+};
+
+/* A percpu value; atomic all the same, because a program may be preempted on its CPU. A full map loses the count, never the connection. */
+static __noinline void count(__u64 netns, __u64 policy, enum stage stage, __u32 index)
+{
+	struct counter_key key = {.netns = netns, .policy = policy, .stage = stage, .index = index};
+	__u64 none = 0;
+	__u64 *value = bpf_map_lookup_elem(&counters, &key);
+
+	if (!value) {
+		bpf_map_update_elem(&counters, &key, &none, BPF_NOEXIST);
+		value = bpf_map_lookup_elem(&counters, &key);
+	}
+	if (value)
+		__sync_fetch_and_add(value, 1);
+}
+
+static __always_inline void count_reason(__u64 netns, enum reason reason)
+{
+	count(netns, 0, STAGE_REASON, reason);
+}
+
+/*
+ * The policy of a pod. An element of a hash map may be given to another key while we hold it (not freed: the memory stays a struct pod), and
+ * the kernel writes values from their first byte on, so netns is compared after policy was read.
+ */
+static __always_inline enum enrolment pod_policy(__u64 netns, __u64 *policy)
+{
+	for (int attempt = 0; attempt < 4; attempt++) {
+		struct pod *pod = bpf_map_lookup_elem(&pods, &netns);
+
+		if (!pod)
+			return NOT_ENROLLED;
+		*policy = READ_ONCE(pod->policy);
+		compiler_barrier();
+		if (READ_ONCE(pod->netns) == netns)
+			return ENROLLED;
+	}
+	return CHANGING;
+}
+
+/* The pod's route to an IPv4 address; NULL: routing would fail with ENETUNREACH. */
+static __always_inline struct route *route4(__u64 netns, __be32 addr)
+{
+	struct route_key key = {.prefixlen = 96 + 32, .family = FAMILY_IPV4, .netns = netns, .addr = {addr}};
+
+	return bpf_map_lookup_elem(&routes, &key);
+}
+
+static __always_inline int is_loopback4(__be32 addr)
+{
+	return (addr & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+}
+
+static __always_inline int is_local4(__be32 addr, const struct route *route)
+{
+	return is_loopback4(addr) || (route && route->kind == ROUTE_LOCAL);
+}
+
+/* The address of a 4-tuple that may belong to an IPv4 or a dual-stack socket: word 3 of a mapped address, or the address itself. */
+static __always_inline int is_mapped(__u32 family, __u32 word0, __u32 word1, __u32 word2)
+{
+	return family == AF_INET6 && word0 == 0 && word1 == 0 && word2 == bpf_htonl(0xffff);
+}
+
+#endif

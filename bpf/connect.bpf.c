@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * cgroup/connect4: an app or a proxy of an enrolled pod connects. Its pod's rules decide; a redirected socket remembers where it wanted to go.
+ * Whatever goes wrong in here refuses the connection and is counted; a connection passes only because a rule (or no rule) says so.
+ */
+#include "decide.bpf.h"
+#include "owner.bpf.h"
+
+struct attempt {
+	__u64 netns;
+	__u64 policy_id;
+	__be32 dest;   /* what the kernel would connect to: 0.0.0.0 is resolved */
+	__be16 port;
+	__be32 source; /* bound by the app; 0: not bound */
+	const struct route *route;
+	int local; /* the destination is the pod's own, what iptables calls `-o lo` */
+	struct origin *previous; /* of an earlier connect of this socket */
+};
+
+static __noinline int refuse(__u64 netns, enum reason reason, int error)
+{
+	count_reason(netns, reason);
+	/* Linux 5.18; without it the caller sees EPERM. */
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_set_retval))
+		bpf_set_retval(-error);
+	return REFUSE;
+}
+
+/* Our bind() of an earlier connect sticks to the socket (SOCK_BINDADDR_LOCK): it is not the app's. */
+static __always_inline int bound_by_us(const struct origin *previous, struct bpf_sock *sk)
+{
+	return previous && previous->bound[0] && previous->bound[0] == sk->src_ip4 && sk->src_port == 0;
+}
+
+static __always_inline int bind_source(struct bpf_sock_addr *ctx, __be32 source)
+{
+	struct {
+		__u16 family;
+		__be16 port;
+		__be32 addr;
+		__u8 zero[8];
+	} address = {.family = AF_INET, .addr = source};
+
+	return bpf_bind(ctx, (struct sockaddr *)&address, sizeof(address));
+}
+
+/* A later connect of the same socket that is not redirected must not keep the source that an earlier one was given. */
+static __always_inline int pass(struct bpf_sock_addr *ctx, const struct attempt *attempt)
+{
+	struct origin *previous = attempt->previous;
+
+	if (!previous)
+		return PROCEED;
+	previous->role = ROLE_NONE;
+	if (previous->bound[0]) {
+		int ours = bound_by_us(previous, ctx->sk);
+
+		previous->bound[0] = 0;
+		if (ours && bind_source(ctx, 0))
+			return refuse(attempt->netns, REASON_BIND, ECONNREFUSED);
+	}
+	return PROCEED;
+}
+
+static __always_inline __u64 facts_of(struct bpf_sock_addr *ctx, const struct attempt *attempt, const struct policy *policy)
+{
+	__u64 facts = FACT(FACT_TCP);
+	struct bpf_sock *sk = ctx->sk;
+
+	if (attempt->local)
+		facts |= FACT(FACT_TO_POD);
+	if (attempt->dest == bpf_htonl(0x7f000001))
+		facts |= FACT(FACT_TO_LOOPBACK);
+	if (attempt->source == bpf_htonl(0x7f000006))
+		facts |= FACT(FACT_FROM_PASSTHROUGH);
+	else if (is_loopback4(attempt->source))
+		facts |= FACT(FACT_FROM_LOOPBACK);
+
+	if (policy->lookups & LOOKUP_PORTS)
+		facts |= port_members(attempt->policy_id, attempt->port);
+	if (policy->lookups & LOOKUP_DEST)
+		facts |= cidr4_members(attempt->policy_id, CIDR_DEST4, attempt->dest);
+	if (policy->lookups & LOOKUP_SOURCE) {
+		__be32 source = attempt->source;
+
+		if (!source && attempt->route)
+			source = attempt->route->source[0];
+		facts |= cidr4_members(attempt->policy_id, CIDR_SOURCE4, source);
+	}
+	if (policy->lookups & (LOOKUP_UIDS | LOOKUP_GIDS)) {
+		struct owner owner = socket_owner(sk);
+
+		if (owner.known) {
+			facts |= owner_members(attempt->policy_id, OWNER_UID, owner.uid);
+			facts |= owner_members(attempt->policy_id, OWNER_GID, owner.gid);
+		}
+	}
+	if (policy->lookups & LOOKUP_CGROUPS)
+		facts |= cgroup_members(attempt->policy_id, bpf_get_current_cgroup_id());
+	if (policy->marks_used)
+		facts |= mark_members(policy, sk->mark);
+	return facts;
+}
+
+/* What routing would have said to the destination that was asked for: a rewrite comes before routing and would hide it. 0: fine. */
+static __always_inline int routing_error(const struct attempt *attempt)
+{
+	if (is_loopback4(attempt->source) && !attempt->local)
+		return EINVAL; /* a loopback source cannot leave the pod */
+	if (attempt->local)
+		return 0;
+	if (!attempt->route)
+		return ENETUNREACH;
+	if (attempt->route->kind == ROUTE_UNREACHABLE)
+		return attempt->route->error;
+	return 0;
+}
+
+/* The proxy must see the source that routing would have chosen, not 127.0.0.1. */
+static __always_inline __be32 preferred_source(const struct attempt *attempt)
+{
+	if (attempt->route && attempt->route->source[0])
+		return attempt->route->source[0];
+	return attempt->local ? attempt->dest : 0;
+}
+
+static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct attempt *attempt, const struct target *target)
+{
+	struct bpf_sock *sk = ctx->sk;
+	__be32 to = target->addr4, source = 0;
+	struct origin *origin;
+	int error = routing_error(attempt);
+
+	if (error)
+		return refuse(attempt->netns, REASON_NO_ROUTE, error);
+	if (!(target->families & TARGET_IPV4))
+		return refuse(attempt->netns, REASON_NO_FAMILY, ECONNREFUSED);
+	if (!attempt->source && is_loopback4(to)) {
+		source = preferred_source(attempt);
+		if (!source)
+			return refuse(attempt->netns, REASON_NO_SOURCE, ECONNREFUSED);
+	}
+	origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!origin)
+		return refuse(attempt->netns, REASON_NO_STORAGE, ECONNREFUSED);
+	origin->role = ROLE_NONE;
+	if (source && source == bpf_htonl(0x7f000001)) {
+		source = 0; /* what an unbound socket gets anyway: leave no binding behind */
+	} else if (source && sk->src_port) {
+		/* Bound to 0.0.0.0:PORT: bind() is refused now. To the pod's own address instead; sk_lookup gives it the proxy's listener. */
+		to = source;
+		source = 0;
+	}
+	if ((source || origin->bound[0]) && source != sk->src_ip4 && !attempt->source) {
+		if (bind_source(ctx, source))
+			return refuse(attempt->netns, REASON_BIND, ECONNREFUSED);
+	}
+	origin->bound[0] = source;
+	origin->addr[0] = attempt->dest;
+	origin->addr[1] = origin->addr[2] = origin->addr[3] = 0;
+	origin->port = attempt->port;
+	origin->family = FAMILY_IPV4;
+	origin->role = ROLE_CLIENT;
+	ctx->user_ip4 = to;
+	if (target->port)
+		ctx->user_port = target->port;
+	return PROCEED;
+}
+
+static __always_inline int decide(struct bpf_sock_addr *ctx, const struct attempt *attempt)
+{
+	__u64 id = attempt->policy_id;
+	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
+	__u32 index, row;
+
+	if (!policy)
+		return refuse(attempt->netns, REASON_NO_POLICY, ECONNREFUSED);
+	index = first_match(policy->outbound, policy->outbound_rules, facts_of(ctx, attempt, policy));
+	count(attempt->netns, id, STAGE_OUTBOUND, index);
+	opaque(index);
+	if (index >= MAX_RULES)
+		return pass(ctx, attempt);
+	switch (policy->outbound[index].verdict) {
+	case VERDICT_PASS:
+		return pass(ctx, attempt);
+	case VERDICT_DROP:
+		return refuse(attempt->netns, REASON_RULE, ECONNREFUSED);
+	case VERDICT_TARGET:
+		row = policy->outbound[index].target;
+		opaque(row);
+		if (row < MAX_TARGETS)
+			return redirect(ctx, attempt, &policy->targets[row]);
+	}
+	return refuse(attempt->netns, REASON_BAD_RULE, ECONNREFUSED);
+}
+
+SEC("cgroup/connect4")
+int mb_connect4(struct bpf_sock_addr *ctx)
+{
+	struct attempt attempt = {};
+	struct bpf_sock *sk = ctx->sk;
+
+	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP || !sk)
+		return PROCEED;
+	attempt.netns = bpf_get_netns_cookie(ctx);
+	switch (pod_policy(attempt.netns, &attempt.policy_id)) {
+	case NOT_ENROLLED:
+		return PROCEED;
+	case CHANGING:
+		return refuse(attempt.netns, REASON_POD_CHANGED, ECONNREFUSED);
+	case ENROLLED:
+		break;
+	}
+	attempt.previous = bpf_sk_storage_get(&origins, sk, 0, 0);
+	attempt.source = bound_by_us(attempt.previous, sk) ? 0 : sk->src_ip4;
+	attempt.port = (__be16)ctx->user_port;
+	attempt.dest = ctx->user_ip4;
+	if (!attempt.dest) /* ip_route_output: 0.0.0.0 is the bound address, else 127.0.0.1 */
+		attempt.dest = attempt.source ? attempt.source : bpf_htonl(0x7f000001);
+	attempt.route = route4(attempt.netns, attempt.dest);
+	attempt.local = is_local4(attempt.dest, attempt.route);
+	return decide(ctx, &attempt);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The contract between the kernel programs and the agent: the only definition of every struct, enum and limit that crosses the boundary.
+ * core/contract.ts is generated from the BTF of this file; CI regenerates it and fails on a difference.
+ *
+ * Byte order: __be16 and __be32 are network order, everything else is the host's. An address is always four words: IPv4 in the first word with
+ * the other three zero, IPv6 in all four. No mesh's name occurs here: meshes differ only in what is written into the maps.
+ */
+#ifndef MERBRIDGE_CONTRACT_H
+#define MERBRIDGE_CONTRACT_H
+
+#include <linux/types.h>
+
+/* Sizes that user space must not exceed. Capacities of maps are in maps.bpf.h and are read from the maps themselves. */
+enum limit {
+	MAX_RULES = 64,	  /* rules of one direction of one policy */
+	MAX_TARGETS = 16, /* rows of a policy's table of targets */
+	MAX_MARKS = 8,	  /* socket-mark matchers of one policy */
+	MAX_SLOTS = 256,  /* listeners of one SO_REUSEPORT group that are remembered */
+};
+
+/* Address family as the datapath means it: an IPv4-mapped IPv6 address counts as FAMILY_IPV4. */
+enum family {
+	FAMILY_IPV4 = 4,
+	FAMILY_IPV6 = 6,
+};
+
+/*
+ * Bit numbers of the 64-bit fact word of one connection (or one UDP flow). Bits from FACT_SET upwards are the policy's named sets: bit
+ * FACT_SET + i is on when the connection is in set i.
+ */
+enum fact {
+	FACT_TCP = 0,
+	FACT_UDP = 1,
+	FACT_IPV6 = 2,		    /* off: IPv4, or IPv4 in a mapped IPv6 address */
+	FACT_TO_POD = 3,	    /* destination is local to the pod, what iptables calls `-o lo`: 127/8, ::1, 0.0.0.0, ::, every own address */
+	FACT_TO_LOOPBACK = 4,	    /* destination is exactly 127.0.0.1 or ::1 */
+	FACT_FROM_PASSTHROUGH = 5,  /* source is bound to 127.0.0.6 or ::6, the address a sidecar uses for calls it has already handled */
+	FACT_FROM_LOOPBACK = 6,	    /* source is bound to any other address of 127/8, or to ::1 */
+	FACT_SET = 16,		    /* first bit of the named sets */
+	FACT_BITS = 64,
+};
+
+enum verdict {
+	VERDICT_PASS = 0,   /* leave the connection as it is */
+	VERDICT_DROP = 1,   /* refuse it */
+	VERDICT_TARGET = 2, /* send it to a row of the table of targets */
+};
+
+/* One row of the ternary match: it decides when (facts & mask) == value. */
+struct rule {
+	__u64 mask;
+	__u64 value;
+	enum verdict verdict;
+	__u32 target; /* row of policy.targets, for VERDICT_TARGET */
+};
+_Static_assert(sizeof(struct rule) == 24, "rule");
+
+/* Where a connection is sent. addr4 and addr6 are used according to the family of the connection; a family without its bit refuses. */
+struct target {
+	__be32 addr4;	  /* 127.0.0.1 for a proxy in the pod */
+	__be16 port;	  /* 15001; 0 keeps the port that was asked for */
+	__u16 families;	  /* bit 0: addr4 is valid, bit 1: addr6 is valid */
+	__be32 addr6[4];  /* ::1 */
+};
+_Static_assert(sizeof(struct target) == 24, "target");
+
+enum target_family {
+	TARGET_IPV4 = 1,
+	TARGET_IPV6 = 2,
+};
+
+/* Socket mark under a mask, as `-m mark --mark value/mask`: sets are on when (mark & mask) == value. */
+struct mark {
+	__u32 value;
+	__u32 mask;
+	__u64 sets;
+};
+_Static_assert(sizeof(struct mark) == 16, "mark");
+
+/* Bits of policy.lookups: which kinds of sets the policy has, so that a program asks only for those. */
+enum lookup {
+	LOOKUP_PORTS = 1,
+	LOOKUP_UIDS = 2,
+	LOOKUP_GIDS = 4,
+	LOOKUP_DEST = 8,
+	LOOKUP_SOURCE = 16,
+	LOOKUP_CGROUPS = 32,
+};
+
+/* policies: id -> policy. Immutable: the id is the first 8 bytes of the SHA-256 of its content and of the content of its sets. */
+struct policy {
+	__u16 outbound_rules; /* how many of outbound[] are used */
+	__u16 inbound_rules;
+	__u16 targets_used;
+	__u16 marks_used;
+	__u32 lookups; /* enum lookup, or-ed */
+	__u32 _pad;
+	struct rule outbound[MAX_RULES]; /* first match wins; no match passes */
+	struct rule inbound[MAX_RULES];
+	struct target targets[MAX_TARGETS];
+	struct mark marks[MAX_MARKS];
+};
+_Static_assert(sizeof(struct policy) == 16 + 2 * 64 * 24 + 16 * 24 + 8 * 16, "policy");
+
+/*
+ * pods: netns cookie -> pod. The value repeats its key as the *first* field: a hash element may be reused for another pod while a program
+ * still holds a pointer to it, so a program reads what it needs first and compares netns last.
+ */
+struct pod {
+	__u64 netns;
+	__u64 policy; /* key of policies */
+};
+_Static_assert(sizeof(struct pod) == 16, "pod");
+
+/* port_sets: longest prefix -> sets. A range of ports is written as the prefixes that make it up. */
+struct port_key {
+	__u32 prefixlen; /* bits after this field: 96 + 0..16 */
+	__u32 _pad;
+	__u64 policy;
+	__be16 port;
+	__u8 _pad2[6];
+};
+_Static_assert(sizeof(struct port_key) == 24, "port_key");
+
+enum owner_kind {
+	OWNER_UID = 1,
+	OWNER_GID = 2,
+	OWNER_CGROUP = 3,
+};
+
+/* owner_sets: longest prefix -> sets. Ids are those of the initial user namespace; a cgroup id is the inode number of its directory. */
+struct owner_key {
+	__u32 prefixlen; /* 96 + 0..32 for uid and gid, 96 + 64 for a cgroup */
+	enum owner_kind kind;
+	__u64 policy;
+	__be32 id[2]; /* uid or gid in id[0]; cgroup id as its high and low word */
+};
+_Static_assert(sizeof(struct owner_key) == 24, "owner_key");
+
+enum cidr_kind {
+	CIDR_DEST4 = 1,
+	CIDR_DEST6 = 2,
+	CIDR_SOURCE4 = 3,
+	CIDR_SOURCE6 = 4,
+};
+
+/* cidr_sets: longest prefix -> sets. */
+struct cidr_key {
+	__u32 prefixlen; /* 96 + prefix length of the CIDR */
+	enum cidr_kind kind;
+	__u64 policy;
+	__be32 addr[4];
+};
+_Static_assert(sizeof(struct cidr_key) == 32, "cidr_key");
+
+/* Value of port_sets, owner_sets and cidr_sets: bits FACT_SET.. of the fact word, including those of every shorter prefix. */
+struct members {
+	__u64 sets;
+};
+
+enum route_kind {
+	ROUTE_LOCAL = 1,       /* an address of the pod: FACT_TO_POD */
+	ROUTE_UNICAST = 2,     /* leaves the pod */
+	ROUTE_UNREACHABLE = 3, /* routing fails with route.error */
+};
+
+/* routes: a mirror of a pod's routes, longest prefix -> route. No match: ENETUNREACH. */
+struct route_key {
+	__u32 prefixlen; /* 96 + prefix length of the route */
+	enum family family;
+	__u64 netns;
+	__be32 addr[4];
+};
+_Static_assert(sizeof(struct route_key) == 32, "route_key");
+
+struct route {
+	enum route_kind kind;
+	__u32 error;	  /* positive errno, for ROUTE_UNREACHABLE */
+	__be32 source[4]; /* the source address that routing would choose; zero: none known */
+};
+_Static_assert(sizeof(struct route) == 24, "route");
+
+/* What this datapath did to a socket. */
+enum role {
+	ROLE_NONE = 0,
+	ROLE_CLIENT = 1,   /* its connect was redirected; origin is where it wanted to go */
+	ROLE_ACCEPTED = 2, /* accepted from such a client; origin is what that client asked for */
+	ROLE_DIRECT = 3,   /* accepted in an enrolled pod without a redirect of the destination; origin is its own address */
+};
+
+/* origins: socket storage. The destination that was asked for, before any rewrite. */
+struct origin {
+	__be32 addr[4];
+	__be16 port;
+	__u16 _pad;
+	enum family family; /* of addr */
+	enum role role;
+	__u32 _pad2;
+	__be32 bound[4]; /* the source address that we bound, which sticks to the socket: undone when it is used again; zero: none */
+};
+_Static_assert(sizeof(struct origin) == 48, "origin");
+
+/* handovers: the 4-tuple on the wire -> origin, from the client's SYN until its peer is established or the client closes. */
+struct tuple {
+	__u64 netns;
+	__be32 source[4];
+	__be32 dest[4];
+	__be16 sport;
+	__be16 dport;
+	enum family family;
+};
+_Static_assert(sizeof(struct tuple) == 48, "tuple");
+
+struct handover {
+	struct origin origin;
+	__u64 created; /* nanoseconds of CLOCK_MONOTONIC; an old entry is swept by the agent */
+};
+_Static_assert(sizeof(struct handover) == 56, "handover");
+
+/* listeners: sockhash of listening proxy sockets. Slots are tried in order; a closed listener leaves its slot by itself. */
+struct listener_key {
+	__u64 netns;
+	__be16 port;
+	__u16 slot;
+	__u32 _pad;
+};
+_Static_assert(sizeof(struct listener_key) == 16, "listener_key");
+
+/* proxy_ports: ports of an enrolled pod whose listeners are registered in listeners -> 1 (__u32). */
+struct proxy_port {
+	__u64 netns;
+	__be16 port;
+	__u8 _pad[6];
+};
+_Static_assert(sizeof(struct proxy_port) == 16, "proxy_port");
+
+enum stage {
+	STAGE_OUTBOUND = 1, /* index is a rule of policy.outbound; MAX_RULES: none matched */
+	STAGE_INBOUND = 2,  /* index is a rule of policy.inbound; MAX_RULES: none matched */
+	STAGE_REASON = 3,   /* index is an enum reason, policy is 0 */
+};
+
+/* Why something was refused or went wrong. Every failed step has one of its own; each refuses the connection except where it says so. */
+enum reason {
+	REASON_RULE = 1,	    /* a rule said drop */
+	REASON_POD_CHANGED = 2,	    /* the pod's record was replaced four times while it was read */
+	REASON_NO_POLICY = 3,	    /* the pod names a policy that does not exist */
+	REASON_BAD_RULE = 4,	    /* a rule names a row that the table of targets does not have, or a verdict that does not exist */
+	REASON_NO_FAMILY = 5,	    /* the target has no address of the connection's family */
+	REASON_NO_STORAGE = 6,	    /* no memory to remember the origin of a client's socket */
+	REASON_NO_ROUTE = 7,	    /* routing would have failed; refused with its errno */
+	REASON_NO_SOURCE = 8,	    /* no source address is known for the route */
+	REASON_BIND = 9,	    /* binding the source address failed */
+	REASON_HANDOVER_FULL = 10,  /* no room in handovers: the SYN is refused before it reaches the proxy */
+	REASON_NO_HANDOVER = 11,    /* a SYN to a proxy without an origin: refused */
+	REASON_NO_LISTENER = 12,    /* nobody listens on the proxy's port */
+	REASON_ASSIGN = 13,	    /* the kernel did not accept the listener for this packet (bpf_sk_assign) */
+	REASON_ACCEPT_STORAGE = 14, /* no memory to remember the origin on the accepted socket: SO_ORIGINAL_DST will fail there */
+	REASON_SLOTS_FULL = 15,	    /* a listener found no free slot: it gets no connections until the agent repairs */
+	REASON_LISTENER = 16,	    /* a listener could not be registered for another cause */
+};
+
+struct counter_key {
+	__u64 netns;
+	__u64 policy;
+	enum stage stage;
+	__u32 index;
+};
+_Static_assert(sizeof(struct counter_key) == 24, "counter_key");
+
+/* meta: array of one. */
+struct meta {
+	__u64 generation;   /* grows by one whenever pods join, leave or get other policies */
+	__u8 programs[32];  /* SHA-256 of the object whose programs are attached */
+	__u8 config[32];    /* SHA-256 of the configuration text that is in force */
+};
+_Static_assert(sizeof(struct meta) == 72, "meta");
+
+#endif

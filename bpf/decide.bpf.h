@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The rule engine: from what is known of a connection to its fact word, from the fact word to the first rule that matches. */
+#ifndef MERBRIDGE_DECIDE_H
+#define MERBRIDGE_DECIDE_H
+
+#include "common.bpf.h"
+
+#define FACT(bit) (1ULL << (bit))
+
+/* Full prefix lengths: the 96 bits of kind and policy (or pod), and all of what follows. */
+#define PORT_BITS (96 + 16)
+#define ID_BITS (96 + 32)
+#define CGROUP_BITS (96 + 64)
+#define ADDR4_BITS (96 + 32)
+
+static __always_inline __u64 port_members(__u64 policy, __be16 port)
+{
+	struct port_key key = {.prefixlen = PORT_BITS, .policy = policy, .port = port};
+	struct members *found = bpf_map_lookup_elem(&port_sets, &key);
+
+	return found ? found->sets : 0;
+}
+
+static __always_inline __u64 owner_members(__u64 policy, enum owner_kind kind, __u32 id)
+{
+	struct owner_key key = {.prefixlen = ID_BITS, .kind = kind, .policy = policy, .id = {bpf_htonl(id)}};
+	struct members *found = bpf_map_lookup_elem(&owner_sets, &key);
+
+	return found ? found->sets : 0;
+}
+
+static __always_inline __u64 cgroup_members(__u64 policy, __u64 id)
+{
+	struct owner_key key = {
+		.prefixlen = CGROUP_BITS, .kind = OWNER_CGROUP, .policy = policy, .id = {bpf_htonl(id >> 32), bpf_htonl((__u32)id)}};
+	struct members *found = bpf_map_lookup_elem(&owner_sets, &key);
+
+	return found ? found->sets : 0;
+}
+
+static __always_inline __u64 cidr4_members(__u64 policy, enum cidr_kind kind, __be32 addr)
+{
+	struct cidr_key key = {.prefixlen = ADDR4_BITS, .kind = kind, .policy = policy, .addr = {addr}};
+	struct members *found = bpf_map_lookup_elem(&cidr_sets, &key);
+
+	return found ? found->sets : 0;
+}
+
+static __always_inline __u64 mark_members(const struct policy *policy, __u32 mark)
+{
+	__u64 sets = 0;
+
+	for (int i = 0; i < MAX_MARKS; i++) {
+		if (i >= policy->marks_used)
+			break;
+		if ((mark & policy->marks[i].mask) == policy->marks[i].value)
+			sets |= policy->marks[i].sets;
+	}
+	return sets;
+}
+
+/* Index of the first rule that matches; MAX_RULES: none. */
+static __always_inline __u32 first_match(const struct rule *rules, __u32 used, __u64 facts)
+{
+	__u32 i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < MAX_RULES; i++) {
+		if (i >= used)
+			return MAX_RULES;
+		if ((facts & rules[i].mask) == rules[i].value)
+			return i;
+	}
+	return MAX_RULES;
+}
+
+#endif

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * sk_lookup: a connection reaches a pod. Once per connection the pod's inbound rules decide which listener takes it; the packet stays as it
+ * is, so the accepted socket's own address *is* the original destination.
+ *
+ * The program cannot ask which namespace it runs in (no netns cookie here), hence one small copy for each pod, with the pod's key in .rodata.
+ */
+#include "decide.bpf.h"
+
+const volatile __u64 pod_netns SEC(".rodata.pod") = 0;
+
+static __noinline int refuse(enum reason reason)
+{
+	count_reason(pod_netns, reason);
+	return SK_DROP; /* answered with RST at once, like a port that nobody listens on */
+}
+
+/* To whoever listens on the proxy's port; the slots are those of one SO_REUSEPORT group, from which the kernel then chooses. */
+static __always_inline int assign(struct bpf_sk_lookup *ctx, __be16 port)
+{
+	struct listener_key key = {.netns = pod_netns, .port = port};
+	enum reason reason = REASON_NO_LISTENER;
+
+#pragma clang loop unroll(disable)
+	for (int slot = 0; slot < MAX_SLOTS; slot++) {
+		struct bpf_sock *sk;
+		long error;
+
+		key.slot = slot;
+		sk = bpf_map_lookup_elem(&listeners, &key);
+		if (!sk)
+			continue;
+		error = bpf_sk_assign(ctx, sk, 0);
+		bpf_sk_release(sk);
+		if (!error)
+			return SK_PASS;
+		reason = REASON_ASSIGN; /* not listening (any more), or of another family: try the next */
+	}
+	return refuse(reason);
+}
+
+static __always_inline int is_target(const struct policy *policy, __be16 port)
+{
+	for (int i = 0; i < MAX_TARGETS; i++) {
+		if (i >= policy->targets_used)
+			break;
+		if (policy->targets[i].port == port)
+			return 1;
+	}
+	return 0;
+}
+
+/* From the pod itself: the connect hook has decided already. */
+static __always_inline int from_inside(struct bpf_sk_lookup *ctx, __u64 policy_id)
+{
+	struct tuple tuple = {.netns = pod_netns,
+			      .source = {ctx->remote_ip4},
+			      .dest = {ctx->local_ip4},
+			      .sport = ctx->remote_port,
+			      .dport = bpf_htons(ctx->local_port),
+			      .family = FAMILY_IPV4};
+	const struct policy *policy;
+
+	if (bpf_map_lookup_elem(&handovers, &tuple)) {
+		/* A redirected socket that was bound to 0.0.0.0:PORT goes to the pod's address, where the proxy need not listen. */
+		return is_loopback4(ctx->local_ip4) ? SK_PASS : assign(ctx, tuple.dport);
+	}
+	if (!is_loopback4(ctx->local_ip4) || is_loopback4(ctx->remote_ip4))
+		return SK_PASS;
+	/* Only our bind of the source makes a SYN from the pod's address to a proxy on loopback: its hand-over is missing. */
+	policy = bpf_map_lookup_elem(&policies, &policy_id);
+	if (policy && is_target(policy, tuple.dport))
+		return refuse(REASON_NO_HANDOVER);
+	return SK_PASS;
+}
+
+static __always_inline __u64 facts_of(struct bpf_sk_lookup *ctx, const struct policy *policy, __u64 id)
+{
+	__u64 facts = FACT(FACT_TCP) | FACT(FACT_TO_POD);
+
+	if (policy->lookups & LOOKUP_PORTS)
+		facts |= port_members(id, bpf_htons(ctx->local_port));
+	if (policy->lookups & LOOKUP_DEST)
+		facts |= cidr4_members(id, CIDR_DEST4, ctx->local_ip4);
+	if (policy->lookups & LOOKUP_SOURCE)
+		facts |= cidr4_members(id, CIDR_SOURCE4, ctx->remote_ip4);
+	return facts;
+}
+
+static __always_inline int decide(struct bpf_sk_lookup *ctx, __u64 id)
+{
+	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
+	__u32 index, row;
+
+	if (!policy)
+		return refuse(REASON_NO_POLICY);
+	index = first_match(policy->inbound, policy->inbound_rules, facts_of(ctx, policy, id));
+	count(pod_netns, id, STAGE_INBOUND, index);
+	opaque(index);
+	if (index >= MAX_RULES)
+		return SK_PASS;
+	switch (policy->inbound[index].verdict) {
+	case VERDICT_PASS:
+		return SK_PASS;
+	case VERDICT_DROP:
+		return refuse(REASON_RULE);
+	case VERDICT_TARGET:
+		row = policy->inbound[index].target;
+		opaque(row);
+		if (row < MAX_TARGETS)
+			return assign(ctx, policy->targets[row].port);
+	}
+	return refuse(REASON_BAD_RULE);
+}
+
+SEC("sk_lookup")
+int mb_inbound(struct bpf_sk_lookup *ctx)
+{
+	__u64 policy;
+	struct route *route;
+
+	if (ctx->protocol != IPPROTO_TCP || ctx->family != AF_INET)
+		return SK_PASS;
+	switch (pod_policy(pod_netns, &policy)) {
+	case NOT_ENROLLED:
+		return SK_PASS;
+	case CHANGING:
+		return refuse(REASON_POD_CHANGED);
+	case ENROLLED:
+		break;
+	}
+	/* A packet from outside cannot have a source address of ours: routing drops it as martian before it gets here. */
+	route = route4(pod_netns, ctx->remote_ip4);
+	if (is_local4(ctx->remote_ip4, route))
+		return from_inside(ctx, policy);
+	return decide(ctx, policy);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

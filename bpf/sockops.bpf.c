@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * sock_ops: hands the origin from a redirected client's socket to the accepted one, and registers the proxy's listeners.
+ *
+ * The hand-over is written when the SYN is about to be sent, not at establish: with TCP Fast Open the server's side is established first.
+ * It always returns 1 (0 would discard the replies of other programs) and ORs its callback flag into those that are set already. Another
+ * program may clear our flag, so an entry may outlive its client: the agent sweeps.
+ */
+#include "common.bpf.h"
+
+static __always_inline int is_ipv4(struct bpf_sock_ops *ctx)
+{
+	return ctx->family == AF_INET || is_mapped(ctx->family, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2]);
+}
+
+static __always_inline __be16 remote_port(struct bpf_sock_ops *ctx)
+{
+	return bpf_htons(bpf_ntohl(ctx->remote_port));
+}
+
+static __always_inline __be16 local_port(struct bpf_sock_ops *ctx)
+{
+	return bpf_htons(ctx->local_port);
+}
+
+static __always_inline struct tuple client_tuple(struct bpf_sock_ops *ctx, __u64 netns)
+{
+	struct tuple tuple = {.netns = netns,
+			      .source = {ctx->local_ip4},
+			      .dest = {ctx->remote_ip4},
+			      .sport = local_port(ctx),
+			      .dport = remote_port(ctx),
+			      .family = FAMILY_IPV4};
+	return tuple;
+}
+
+static __always_inline struct origin *client_origin(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, 0) : 0;
+
+	return origin && origin->role == ROLE_CLIENT ? origin : 0;
+}
+
+static __always_inline void hand_over(struct bpf_sock_ops *ctx)
+{
+	struct origin *origin = client_origin(ctx);
+	struct handover handover = {};
+	struct tuple tuple;
+	__u64 netns;
+
+	if (!origin || !is_ipv4(ctx))
+		return;
+	netns = bpf_get_netns_cookie(ctx);
+	tuple = client_tuple(ctx, netns);
+	handover.origin = *origin;
+	handover.origin.role = ROLE_ACCEPTED;
+	handover.created = bpf_ktime_get_ns();
+	/* A connect cannot be refused here: sk_lookup refuses a SYN to a proxy that has no entry. */
+	if (bpf_map_update_elem(&handovers, &tuple, &handover, BPF_ANY))
+		count_reason(netns, REASON_HANDOVER_FULL);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void take_over(struct bpf_sock_ops *ctx)
+{
+	struct tuple tuple = {};
+	struct handover *handover;
+	struct origin *origin;
+	struct bpf_sock *sk = ctx->sk;
+	__u64 policy, netns;
+
+	if (!sk || !is_ipv4(ctx))
+		return;
+	netns = bpf_get_netns_cookie(ctx);
+	if (pod_policy(netns, &policy) == NOT_ENROLLED)
+		return;
+	tuple.netns = netns;
+	tuple.source[0] = ctx->remote_ip4;
+	tuple.dest[0] = ctx->local_ip4;
+	tuple.sport = remote_port(ctx);
+	tuple.dport = local_port(ctx);
+	tuple.family = FAMILY_IPV4;
+	handover = bpf_map_lookup_elem(&handovers, &tuple);
+	origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!origin) {
+		count_reason(netns, REASON_ACCEPT_STORAGE); /* SO_ORIGINAL_DST fails: the proxy has nowhere to send it */
+	} else if (handover) {
+		*origin = handover->origin;
+	} else {
+		origin->addr[0] = ctx->local_ip4;
+		origin->port = local_port(ctx);
+		origin->family = FAMILY_IPV4;
+		origin->role = ROLE_DIRECT;
+	}
+	if (handover)
+		bpf_map_delete_elem(&handovers, &tuple);
+}
+
+static __always_inline void forget(struct bpf_sock_ops *ctx)
+{
+	struct tuple tuple;
+
+	if (ctx->args[1] != BPF_TCP_CLOSE || !client_origin(ctx) || !is_ipv4(ctx))
+		return;
+	tuple = client_tuple(ctx, bpf_get_netns_cookie(ctx));
+	bpf_map_delete_elem(&handovers, &tuple);
+}
+
+/* A proxy starts to listen. Each member of an SO_REUSEPORT group takes a slot, so that any of them may close. */
+static __always_inline void register_listener(struct bpf_sock_ops *ctx)
+{
+	struct proxy_port port = {.netns = bpf_get_netns_cookie(ctx), .port = local_port(ctx)};
+	struct listener_key key = {.netns = port.netns, .port = port.port};
+
+	if (!bpf_map_lookup_elem(&proxy_ports, &port))
+		return;
+#pragma clang loop unroll(disable)
+	for (int slot = 0; slot < MAX_SLOTS; slot++) {
+		long error;
+
+		key.slot = slot;
+		error = bpf_sock_hash_update(ctx, &listeners, &key, BPF_NOEXIST);
+		if (!error)
+			return;
+		if (error != -17) { /* EEXIST */
+			count_reason(port.netns, REASON_LISTENER);
+			return;
+		}
+	}
+	count_reason(port.netns, REASON_SLOTS_FULL);
+}
+
+SEC("sockops")
+int mb_sockops(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		hand_over(ctx);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		take_over(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		forget(ctx);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		register_listener(ctx);
+		break;
+	}
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
