@@ -1,0 +1,241 @@
+/**
+ * What the native addon offers. The addon is thin: it knows file descriptors, bytes and errno, and nothing of our structs.
+ *
+ * Every failure is a `NativeError`: `operation` (what was tried, with the path or name), `errno` (positive), `code` ("ENOENT"), and, for
+ * loading, `log` (the verifier's). Methods that may take long (loading, dumping whole maps, everything that enters a namespace) return promises
+ * and run on native threads; the others are single system calls.
+ *
+ * A handle owns one descriptor (opened with O_CLOEXEC). `close()` twice is a no-op; using a closed handle throws EBADF.
+ */
+export interface Handle extends Disposable {
+  readonly fd: number
+  readonly closed: boolean
+  close(): void
+}
+
+export interface MapInfo {
+  readonly id: number
+  readonly name: string
+  /** enum bpf_map_type */
+  readonly type: number
+  readonly keySize: number
+  readonly valueSize: number
+  readonly maxEntries: number
+  readonly flags: number
+}
+
+export interface Entry {
+  readonly key: Buffer
+  /** For a per-CPU map: one value per possible CPU, each padded to 8 bytes. */
+  readonly value: Buffer
+}
+
+export interface BpfMap extends Handle {
+  readonly info: MapInfo
+  lookup(key: Uint8Array): Buffer | undefined
+  /** flags: 0 any, 1 BPF_NOEXIST, 2 BPF_EXIST */
+  update(key: Uint8Array, value: Uint8Array, flags?: number): void
+  /** false: there was no such key */
+  delete(key: Uint8Array): boolean
+  /** Every entry, with a batch call where the map type has one, else key by key. Sockhash values that cannot be read come back empty. */
+  entries(): Promise<Entry[]>
+  /** In the order given; uses the batch call where the map type has one. On failure `NativeError.done` says how many were written. */
+  updateBatch(entries: readonly { readonly key: Uint8Array; readonly value: Uint8Array }[]): Promise<void>
+  /** Keys that are not there are skipped. Returns how many were deleted. */
+  deleteBatch(keys: readonly Uint8Array[]): Promise<number>
+  freeze(): void
+  pin(path: string): void
+}
+
+export interface ProgramInfo {
+  readonly id: number
+  readonly name: string
+  readonly type: number
+  readonly tag: string
+  readonly mapIds: readonly number[]
+}
+
+export interface BpfProgram extends Handle {
+  readonly info: ProgramInfo
+  pin(path: string): void
+}
+
+export interface LinkInfo {
+  readonly id: number
+  /** enum bpf_link_type */
+  readonly type: number
+  readonly programId: number
+  /** cgroup links: the cgroup's id */
+  readonly cgroupId?: bigint
+  /** enum bpf_attach_type, for cgroup and netns links */
+  readonly attachType?: number
+  /** netns links: the namespace's inode; 0 when the namespace is gone */
+  readonly netnsInode?: number
+}
+
+export interface BpfLink extends Handle {
+  readonly info: LinkInfo
+  /** Replaces the program; no event goes without one or the other. */
+  update(program: BpfProgram): void
+  pin(path: string): void
+  /** BPF_LINK_DETACH: takes effect now, whoever else holds the link. */
+  detach(): void
+}
+
+export interface OpenOptions {
+  /** Programs that must not be loaded. */
+  readonly skip?: readonly string[]
+  /** Use these maps, already in the kernel, instead of creating new ones. A map of another shape is an error that names the field. */
+  readonly reuse?: Readonly<Record<string, BpfMap>>
+  /** Overrides of max_entries for maps that are created. */
+  readonly maxEntries?: Readonly<Record<string, number>>
+  /** Initial bytes of .rodata sections, by map name (".rodata", ".rodata.pod"). */
+  readonly rodata?: Readonly<Record<string, Uint8Array>>
+}
+
+/** A loaded object file. Closing it does not remove what was pinned or attached. */
+export interface BpfObject extends Disposable {
+  readonly programs: readonly string[]
+  readonly maps: readonly string[]
+  /** A handle with a descriptor of its own. */
+  map(name: string): BpfMap
+  program(name: string): BpfProgram
+  /**
+   * Another copy of a loaded program whose .rodata section `section` has these bytes instead. No parsing, no relocation: the instructions of
+   * the loaded program with one descriptor patched (0.2 ms).
+   */
+  clone(program: string, section: string, rodata: Uint8Array): BpfProgram
+  close(): void
+}
+
+export interface Address {
+  readonly family: 4 | 6
+  /** Textual: "10.0.0.2", "fd00::2" */
+  readonly address: string
+  readonly prefix: number
+  readonly index: number
+  readonly interface: string
+  /** rtnetlink scope: 0 universe, 253 link, 254 host */
+  readonly scope: number
+  readonly secondary: boolean
+}
+
+export interface Route {
+  readonly family: 4 | 6
+  /** Textual; "0.0.0.0" or "::" for a default route */
+  readonly destination: string
+  readonly prefix: number
+  /** RT_TABLE_*: 255 local, 254 main, 253 default */
+  readonly table: number
+  /** RTN_*: 1 unicast, 2 local, 3 broadcast, 5 multicast, 6 blackhole, 7 unreachable, 8 prohibit, 9 throw */
+  readonly type: number
+  readonly metric: number
+  readonly source?: string
+  readonly gateway?: string
+  /** Interface index of the route, or of its first next hop. */
+  readonly index?: number
+}
+
+export interface NamespaceState {
+  /** SO_NETNS_COOKIE (Linux 5.14): never reused while the node is up. */
+  readonly cookie: bigint
+  readonly inode: number
+  readonly addresses: readonly Address[]
+  readonly routes: readonly Route[]
+}
+
+export interface Listener {
+  readonly family: 4 | 6
+  readonly address: string
+  readonly port: number
+  readonly uid: number
+  readonly inode: number
+}
+
+export interface Namespaces {
+  /** One result per path, in order; a path that cannot be read gives its error and does not disturb the others. */
+  inspect(paths: readonly string[]): Promise<(NamespaceState | NativeError)[]>
+  /** TCP listeners of a namespace (sock_diag). */
+  listeners(path: string): Promise<Listener[]>
+  /** true when the namespace has a nat table of iptables (nft or legacy) with at least one rule or a chain that is hooked. */
+  hasNatRules(path: string): Promise<boolean>
+  /** Reads an iterator to its end inside a namespace; returns what it printed. */
+  iterate(path: string, iterator: BpfLink): Promise<string>
+}
+
+export interface BtfMember {
+  readonly name: string
+  readonly type: number
+  /** bits */
+  readonly offset: number
+}
+
+export interface BtfType {
+  readonly id: number
+  /** "int" | "ptr" | "array" | "struct" | "union" | "enum" | "typedef" | ... */
+  readonly kind: string
+  readonly name: string
+  /** bytes, for int, struct, union, enum */
+  readonly size?: number
+  readonly signed?: boolean
+  /** the type behind a pointer, typedef, array or modifier */
+  readonly type?: number
+  /** array */
+  readonly length?: number
+  readonly members?: readonly BtfMember[]
+  readonly values?: readonly { readonly name: string; readonly value: bigint }[]
+}
+
+export interface NativeError extends Error {
+  readonly name: 'NativeError'
+  readonly operation: string
+  readonly errno: number
+  readonly code: string
+  readonly log?: string
+  readonly done?: number
+}
+
+export interface Native {
+  /** libbpf's version, "1.1.2" */
+  readonly libbpf: string
+  readonly possibleCpus: number
+  load(path: string, options?: OpenOptions): Promise<BpfObject>
+  pinnedMap(path: string): BpfMap
+  pinnedProgram(path: string): BpfProgram
+  pinnedLink(path: string): BpfLink
+  createMap(options: {
+    readonly name: string
+    readonly type: number
+    readonly keySize: number
+    readonly valueSize: number
+    readonly maxEntries: number
+    readonly flags?: number
+  }): BpfMap
+  /** attachType: enum bpf_attach_type; `cgroup`: a directory of cgroup v2 */
+  attachCgroup(program: BpfProgram, cgroup: string, attachType: number): BpfLink
+  /** BPF_SK_LOOKUP (36) at the namespace behind `netns` */
+  attachNetns(program: BpfProgram, netns: string, attachType: number): BpfLink
+  attachIterator(program: BpfProgram): BpfLink
+  /** BPF_PROG_ATTACH to a sockmap, sockhash: attachType 7 sk_msg verdict */
+  attachMap(program: BpfProgram, map: BpfMap, attachType: number): void
+  detachMap(program: BpfProgram, map: BpfMap, attachType: number): void
+  /** Puts a program into a BPF_MAP_TYPE_PROG_ARRAY. */
+  setProgram(array: BpfMap, index: number, program: BpfProgram): void
+  /** Ids of the programs attached at a cgroup (effective: true includes those of its ancestors), in the order of execution. */
+  queryCgroup(cgroup: string, attachType: number, effective: boolean): number[]
+  queryNetns(netns: string, attachType: number): number[]
+  /** undefined: no such program any more */
+  programById(id: number): ProgramInfo | undefined
+  /** Records of a BPF_MAP_TYPE_RINGBUF; a native thread waits, the callback runs on the event loop. close() ends it. */
+  ringBuffer(map: BpfMap, onRecord: (record: Buffer) => void): Handle
+  readonly namespaces: Namespaces
+  /** All BTF types of an object file, or of /sys/kernel/btf/vmlinux. */
+  btf(path: string): BtfType[]
+  /** Waits until every BPF program that runs now has ended (membarrier, an RCU grace period). */
+  barrier(): Promise<void>
+  /** An exclusive flock; undefined: somebody else has it. The file is made with mode 0600 and holds the owner's pid. */
+  lock(path: string): Handle | undefined
+  /** statfs(2).f_type */
+  filesystemType(path: string): number
+  mountBpffs(path: string): void
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+using Message = std::vector<uint8_t>;
+
+// A netlink socket of the namespace that the thread is in.
+class Netlink
+{
+      public:
+	Netlink(int protocol, const std::string &operation);
+	~Netlink();
+	Netlink(const Netlink &) = delete;
+	Netlink &operator=(const Netlink &) = delete;
+	// SO_NETNS_COOKIE, Linux 5.14
+	uint64_t cookie();
+	// Sends a dump request and returns all messages of the answer, whole, one after the other, without the closing NLMSG_DONE.
+	Message dump(const Message &request);
+
+      private:
+	enum class Ending { Whole, Interrupted };
+	Ending receive(Message &answer);
+	int fd;
+	uint32_t sequence = 0;
+	std::string operation;
+	std::vector<uint8_t> room;
+};

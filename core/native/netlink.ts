@@ -1,0 +1,52 @@
+/** Netlink messages (linux/netlink.h): a header of 16 bytes, a fixed part that depends on the type, attributes. Machine byte order. */
+
+const NLM_F_REQUEST = 1
+const NLM_F_DUMP = 0x300
+const HEADER = 16
+const ATTRIBUTE = 4
+/** The upper two bits of an attribute's type are flags. */
+const TYPE_MASK = 0x3fff
+
+export interface NetlinkMessage {
+  readonly type: number
+  /** Without the header. */
+  readonly body: Buffer
+}
+
+/** A dump request; the addon fills in length and sequence number. */
+export function dumpRequest(type: number, body: Uint8Array): Buffer {
+  const header = Buffer.alloc(HEADER)
+  header.writeUInt16LE(type, 4)
+  header.writeUInt16LE(NLM_F_REQUEST | NLM_F_DUMP, 6)
+  return Buffer.concat([header, body])
+}
+
+function aligned(length: number): number {
+  return (length + 3) & ~3
+}
+
+export function* messages(answer: Buffer): Generator<NetlinkMessage> {
+  for (let at = 0; at + HEADER <= answer.length; ) {
+    const length = answer.readUInt32LE(at)
+    if (length < HEADER || at + length > answer.length) return
+    yield { type: answer.readUInt16LE(at + 4), body: answer.subarray(at + HEADER, at + length) }
+    at += aligned(length)
+  }
+}
+
+/** The attributes behind the fixed part of a message, or inside a nested attribute, by type. */
+export function attributes(body: Buffer, start = 0): Map<number, Buffer> {
+  const found = new Map<number, Buffer>()
+  for (let at = aligned(start); at + ATTRIBUTE <= body.length; ) {
+    const length = body.readUInt16LE(at)
+    if (length < ATTRIBUTE || at + length > body.length) break
+    found.set(body.readUInt16LE(at + 2) & TYPE_MASK, body.subarray(at + ATTRIBUTE, at + length))
+    at += aligned(length)
+  }
+  return found
+}
+
+/** A string attribute, without the NUL at its end. */
+export function text(attribute: Buffer | undefined): string {
+  return attribute?.toString('utf8').replace(/\0.*$/s, '') ?? ''
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is read inside other network namespaces.
+#include "arguments.h"
+#include "descriptor.h"
+#include "exports.h"
+#include "namespaces.h"
+#include "netfilter.h"
+#include "netlink.h"
+
+#include <bpf/bpf.h>
+#include <sys/stat.h>
+
+struct Answer {
+	std::optional<Failure> failure;
+	uint64_t cookie = 0;
+	uint64_t inode = 0;
+	std::vector<Message> replies;
+};
+
+static Answer ask(const std::string &path, int protocol, const std::vector<Message> &requests)
+{
+	std::string operation = "read network namespace " + path;
+	Answer answer;
+	try {
+		inside(path, operation, [&](int netns) {
+			struct stat status;
+			checked(operation, fstat(netns, &status));
+			answer.inode = status.st_ino;
+			Netlink netlink(protocol, operation);
+			answer.cookie = netlink.cookie();
+			for (const Message &request : requests)
+				answer.replies.push_back(netlink.dump(request));
+		});
+	} catch (const Failure &failure) {
+		answer.failure = failure;
+	}
+	return answer;
+}
+
+static Napi::Value valueOf(Napi::Env env, const Answer &answer)
+{
+	if (answer.failure)
+		return nativeError(env, *answer.failure).Value();
+	Napi::Array replies = Napi::Array::New(env, answer.replies.size());
+	for (size_t i = 0; i < answer.replies.size(); i++)
+		replies.Set(i, Napi::Buffer<uint8_t>::Copy(env, answer.replies[i].data(), answer.replies[i].size()));
+	Napi::Object result = Napi::Object::New(env);
+	result.Set("cookie", Napi::BigInt::New(env, answer.cookie));
+	result.Set("inode", static_cast<double>(answer.inode));
+	result.Set("replies", replies);
+	return result;
+}
+
+// (paths, protocol, requests) -> per path {cookie, inode, replies} or an error
+static Napi::Value dump(const Napi::CallbackInfo &info)
+{
+	std::vector<std::string> paths;
+	Napi::Array names = arrayArgument(info, 0);
+	for (uint32_t i = 0; i < names.Length(); i++)
+		paths.push_back(textValue(names.Get(i), "a path"));
+	int protocol = uintArgument(info, 1);
+	std::vector<Message> requests;
+	Napi::Array messages = arrayArgument(info, 2);
+	for (uint32_t i = 0; i < messages.Length(); i++) {
+		Bytes bytes = bytesValue(messages.Get(i), "a request");
+		requests.emplace_back(bytes.data, bytes.data + bytes.size);
+	}
+	return onNamespaceThread<std::vector<Answer>>(
+		info.Env(),
+		[paths = std::move(paths), protocol, requests = std::move(requests)] {
+			std::vector<Answer> answers;
+			for (const std::string &path : paths)
+				answers.push_back(ask(path, protocol, requests));
+			return answers;
+		},
+		[](Napi::Env env, std::vector<Answer> &answers) -> Napi::Value {
+			Napi::Array results = Napi::Array::New(env, answers.size());
+			for (size_t i = 0; i < answers.size(); i++)
+				results.Set(i, valueOf(env, answers[i]));
+			return results;
+		});
+}
+
+// (path) -> number of entries in the nat tables of legacy iptables beyond their empty chains
+static Napi::Value legacyRules(const Napi::CallbackInfo &info)
+{
+	std::string path = pathArgument(info, 0);
+	return onNamespaceThread<uint32_t>(
+		info.Env(),
+		[path] {
+			std::string operation = "read nat tables of network namespace " + path;
+			uint32_t rules = 0;
+			inside(path, operation, [&](int) { rules = legacyNatRules(operation); });
+			return rules;
+		},
+		[](Napi::Env env, uint32_t &rules) -> Napi::Value { return Napi::Number::New(env, rules); });
+}
+
+static std::string readIterator(int link, const std::string &operation)
+{
+	constexpr size_t LONGEST = 16 * 1024 * 1024;
+	constexpr int IDLE_READS = 10000;
+	File iterator(checked(operation, bpf_iter_create(link)));
+	std::string text;
+	std::vector<char> room(64 * 1024);
+	int idle = 0;
+	for (;;) {
+		ssize_t got = read(iterator.number, room.data(), room.size());
+		if (got == 0)
+			return text;
+		// EAGAIN: the kernel went over a million objects of which the program printed none, and wants to be asked on.
+		if (got < 0 && (errno == EAGAIN || errno == EINTR) && ++idle < IDLE_READS)
+			continue;
+		text.append(room.data(), checked(operation, static_cast<int>(got)));
+		if (text.size() > LONGEST)
+			throw Failure(operation, EMSGSIZE, "the iterator prints more than 16 MiB");
+	}
+}
+
+// (path, link)
+static Napi::Value iterate(const Napi::CallbackInfo &info)
+{
+	std::string path = pathArgument(info, 0);
+	std::string operation = "iterate in network namespace " + path;
+	SharedFile link = fileArgument(info, 1, Kind::Link, operation);
+	return onNamespaceThread<std::string>(
+		info.Env(),
+		[path, operation, link] {
+			std::string text;
+			inside(path, operation, [&](int) { text = readIterator(link->number, operation); });
+			return text;
+		},
+		[](Napi::Env env, std::string &text) -> Napi::Value { return Napi::String::New(env, text); });
+}
+
+void exportNamespaces(Napi::Env env, Napi::Object exports)
+{
+	exports.Set("namespaceDump", Napi::Function::New<guarded<dump>>(env));
+	exports.Set("namespaceLegacyRules", Napi::Function::New<guarded<legacyRules>>(env));
+	exports.Set("namespaceIterate", Napi::Function::New<guarded<iterate>>(env));
+}
