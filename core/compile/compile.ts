@@ -1,0 +1,76 @@
+/** Pods with their interceptions and routes -> the complete desired contents of every map that the agent fills. Pure. */
+
+import { u32Codec, u64Codec } from '../codec.ts'
+import { podCodec, proxyPortCodec } from '../contract.ts'
+import type { Address, Route } from '../native/api.ts'
+import type { Interception } from '../plugin.ts'
+import { type Capacities, compileError, MapBuilder, type MapContents } from './maps.ts'
+import { type CompiledPolicy, compilePolicy } from './policy.ts'
+import { compileRoutes } from './routes.ts'
+import type { RuleText } from './rules.ts'
+
+export interface CompilePod {
+  /** "default/web": names the pod in errors. */
+  readonly name: string
+  /** Netns cookie. */
+  readonly netns: bigint
+  readonly interception: Interception
+  readonly routes: readonly Route[]
+  readonly addresses: readonly Address[]
+}
+
+export interface CompileInput {
+  readonly pods: readonly CompilePod[]
+}
+
+export interface CompiledPod {
+  readonly policy: bigint
+  /** In the kernel's order: outbound rules, then inbound rules; `index` is the one that counters have. */
+  readonly rules: readonly RuleText[]
+}
+
+export interface Desired {
+  readonly maps: MapContents
+  /** By netns cookie. */
+  readonly pods: ReadonlyMap<bigint, CompiledPod>
+}
+
+/** Everything of an interception that reaches the kernel and the views, as text; members that are bigint (cgroup ids) as decimal numbers. */
+const contentOf = (interception: Interception): string =>
+  JSON.stringify(interception, (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value))
+
+function addPolicy(builder: MapBuilder, policy: CompiledPolicy, subject: string): void {
+  builder.add('policies', u64Codec.encode(policy.id), policy.record, subject)
+  for (const { map, key, value, set } of policy.sets) builder.add(map, key, value, `${subject}: set '${set}'`)
+}
+
+function addPod(builder: MapBuilder, pod: CompilePod, policy: CompiledPolicy): void {
+  const { name, netns } = pod
+  for (const { key, value } of compileRoutes(netns, pod.routes, pod.addresses)) builder.add('routes', key, value, name)
+  for (const port of policy.proxyPorts) builder.add('proxy_ports', proxyPortCodec.encode({ netns, port }), u32Codec.encode(1), name)
+  builder.add('pods', u64Codec.encode(netns), podCodec.encode({ netns, policy: policy.id }), name)
+}
+
+/**
+ * Throws COMPILE_FAILED that names the pod and the set, rule or map that does not fit. `compilePolicy` tells beforehand whether one pod's
+ * interception compiles at all, so that a caller can leave out only that pod.
+ */
+export function compile({ pods }: CompileInput, capacities: Capacities): Desired {
+  const builder = new MapBuilder(capacities)
+  const byContent = new Map<string, CompiledPolicy>() // many pods have equal interceptions: each is compiled once
+  const byId = new Map<bigint, CompiledPolicy>()
+  const compiled = new Map<bigint, CompiledPod>()
+  for (const pod of pods) {
+    if (compiled.has(pod.netns)) throw compileError(pod.name, 'another pod has the same network namespace', 'List a network namespace once.')
+    const content = contentOf(pod.interception)
+    const policy = byContent.get(content) ?? compilePolicy(pod.interception, pod.name)
+    byContent.set(content, policy)
+    const known = byId.get(policy.id)
+    if (known === undefined) addPolicy(builder, policy, pod.name)
+    else if (!known.digest.equals(policy.digest)) throw compileError(pod.name, 'two policies have one id', 'Change any rule of one of them.')
+    byId.set(policy.id, policy)
+    addPod(builder, pod, policy)
+    compiled.set(pod.netns, { policy: policy.id, rules: policy.rules })
+  }
+  return { maps: builder.contents(), pods: compiled }
+}

@@ -1,0 +1,74 @@
+/** One Interception as a policy: a struct policy, the trie entries of its sets, and an id that is the hash of both. */
+import { createHash } from 'node:crypto'
+import { parseAddress, zeroWords } from '../address.ts'
+import { Limit, policyCodec, TargetFamily, type TargetRecord } from '../contract.ts'
+import type { Interception, TargetSpec } from '../plugin.ts'
+import { compileError } from './maps.ts'
+import { compileRules, describeRules, type RuleText } from './rules.ts'
+import { type SetEntry, SetTable } from './sets.ts'
+
+export interface CompiledPolicy {
+  /** The first 8 bytes of `digest`. */
+  readonly id: bigint
+  /** SHA-256 of the record and the sets. */
+  readonly digest: Buffer
+  /** struct policy */
+  readonly record: Buffer
+  readonly sets: readonly SetEntry[]
+  readonly rules: readonly RuleText[]
+  /** Ports of the pod whose listeners the datapath must know. */
+  readonly proxyPorts: readonly number[]
+}
+
+function compileTarget({ port = 0, ipv4 = '127.0.0.1', ipv6 = '::1' }: TargetSpec, title: string): TargetRecord {
+  const wordsOf = (text: string | false, family: 4 | 6) => {
+    if (text === false) return undefined
+    const address = parseAddress(text)
+    if (address?.family === family) return address.words
+    throw compileError(title, `'${text}' is not an IPv${family} address`, 'Give an address of that family, or false to refuse the family.')
+  }
+  const [words4, words6] = [wordsOf(ipv4, 4), wordsOf(ipv6, 6)]
+  return {
+    addr4: words4?.[0] ?? 0,
+    addr6: words6 ?? zeroWords,
+    port,
+    families: (words4 ? TargetFamily.IPV4 : 0) | (words6 ? TargetFamily.IPV6 : 0),
+  }
+}
+
+/** Ports that inbound rules send to, and ports that outbound rules reach on the pod's own loopback. */
+function proxyPortsOf({ targets = {}, inbound }: Interception): number[] {
+  const takesInbound = new Set(inbound.map((rule) => rule.then))
+  const used = Object.entries(targets).filter(
+    ([name, { ipv4 = '127.0.0.1', ipv6 = '::1' }]) => takesInbound.has(name) || ipv4 === '127.0.0.1' || ipv6 === '::1',
+  )
+  return [...new Set(used.flatMap(([, { port }]) => port ?? []))]
+}
+
+/** `subject` names the pod in errors. Pure; throws COMPILE_FAILED when something does not fit into the contract. */
+export function compilePolicy(interception: Interception, subject: string): CompiledPolicy {
+  const targets = Object.entries(interception.targets ?? {})
+  if (targets.length > Limit.TARGETS) {
+    throw compileError(subject, `${targets.length} targets: at most ${Limit.TARGETS} fit`, 'Join targets that are equal.')
+  }
+  const sets = new SetTable(interception.sets ?? {}, subject)
+  const outbound = compileRules(interception, 'outbound', sets, subject)
+  const inbound = compileRules(interception, 'inbound', sets, subject)
+  const marks = sets.marks()
+  const record = policyCodec.encode({
+    outboundRules: outbound.length,
+    inboundRules: inbound.length,
+    targetsUsed: targets.length,
+    marksUsed: marks.length,
+    lookups: sets.lookups(),
+    outbound,
+    inbound,
+    targets: targets.map(([name, target]) => compileTarget(target, `${subject}: target '${name}'`)),
+    marks,
+  })
+  const hash = createHash('sha256').update(record)
+  for (const { map, key, value } of sets.entries(0n)) hash.update(map).update(key).update(value)
+  const digest = hash.digest()
+  const id = digest.readBigUInt64BE()
+  return { id, digest, record, sets: sets.entries(id), rules: describeRules(interception), proxyPorts: proxyPortsOf(interception) }
+}

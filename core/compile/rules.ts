@@ -1,0 +1,88 @@
+/** Rules as rows of the ternary match, and the same rules in words for `pods` and `explain`. */
+import { Fact, Limit, type RuleRecord, Verdict } from '../contract.ts'
+import type { Interception, Match, Rule, TargetSpec } from '../plugin.ts'
+import type { RuleView } from '../views.ts'
+import { compileError } from './maps.ts'
+import type { SetTable } from './sets.ts'
+
+export type RuleText = Omit<RuleView, 'hits'>
+
+/** Names in `to:` and `from:` that are facts, not sets. */
+export const factNames: { readonly to: Readonly<Record<string, Fact>>; readonly from: Readonly<Record<string, Fact>> } = {
+  to: { pod: Fact.TO_POD, loopback: Fact.TO_LOOPBACK },
+  from: { passthrough: Fact.FROM_PASSTHROUGH, loopback: Fact.FROM_LOOPBACK },
+}
+
+export const asList = (names: string | readonly string[] | undefined): readonly string[] =>
+  names === undefined ? [] : typeof names === 'string' ? [names] : names
+
+export const ruleTitle = (direction: 'outbound' | 'inbound', index: number, name: string): string => `${direction} rule ${index} '${name}'`
+
+const bitOf = (fact: Fact): bigint => 1n << BigInt(fact)
+
+/** The facts that a match speaks of, and those among them that must be on for it to hold. */
+function literals(match: Match, sets: SetTable): readonly { readonly bit: bigint; readonly on: boolean }[] {
+  const named = (use: 'to' | 'from') =>
+    asList(match[use]).map((name) => {
+      const fact = Object.hasOwn(factNames[use], name) ? factNames[use][name] : undefined
+      return fact === undefined ? sets.bit(use, name) : bitOf(fact)
+    })
+  const on = [...asList(match.port).map((name) => sets.bit('port', name)), ...named('to'), ...named('from')]
+  if (match.proto !== undefined) on.push(bitOf(match.proto === 'tcp' ? Fact.TCP : Fact.UDP))
+  const family = match.family === undefined ? [] : [{ bit: bitOf(Fact.IPV6), on: match.family === 'ipv6' }]
+  return [...family, ...on.map((bit) => ({ bit, on: true }))]
+}
+
+function compileRule(rule: Rule, title: string, sets: SetTable, targets: readonly string[]): RuleRecord {
+  const wanted = [
+    ...literals(rule.when ?? {}, sets),
+    ...literals(rule.unless ?? {}, sets).map(({ bit, on }) => ({ bit, on: !on })), // none of these holds: each fact the other way round
+  ]
+  let [mask, value] = [0n, 0n]
+  for (const { bit, on } of wanted) {
+    if ((mask & bit) !== 0n && (value & bit) !== (on ? bit : 0n)) {
+      throw compileError(title, 'can never match: it wants a fact both on and off', 'Remove the condition that stands in when and in unless.')
+    }
+    mask |= bit
+    if (on) value |= bit
+  }
+  if (rule.then === 'pass') return { mask, value, verdict: Verdict.PASS, target: 0 }
+  if (rule.then === 'drop') return { mask, value, verdict: Verdict.DROP, target: 0 }
+  const target = targets.indexOf(rule.then)
+  if (target === -1) throw compileError(title, `unknown target '${rule.then}'`, 'Define the target or correct its name.')
+  return { mask, value, verdict: Verdict.TARGET, target }
+}
+
+export function compileRules(interception: Interception, direction: 'outbound' | 'inbound', sets: SetTable, subject: string): RuleRecord[] {
+  const rules = interception[direction]
+  if (rules.length > Limit.RULES) {
+    throw compileError(subject, `${rules.length} ${direction} rules: at most ${Limit.RULES} fit`, 'Join rules by putting their members into one set.')
+  }
+  const targets = Object.keys(interception.targets ?? {})
+  return rules.map((rule, index) => compileRule(rule, `${subject}: ${ruleTitle(direction, index, rule.name)}`, sets, targets))
+}
+
+function conditionText(match: Match, not: string): string[] {
+  const one = (what: string, name: string | undefined) => (name === undefined ? [] : [`${not}${what} ${name}`])
+  const each = (what: 'from' | 'to' | 'port') => asList(match[what]).map((name) => `${not}${what} ${name}`)
+  return [...one('proto', match.proto), ...one('family', match.family), ...each('from'), ...each('to'), ...each('port')]
+}
+
+function targetText(name: string, { port, ipv4 = '127.0.0.1', ipv6 = '::1' }: TargetSpec): string {
+  const keep = port === undefined ? ', port kept' : ''
+  const at = port === undefined ? '' : `:${port}`
+  const shown = ipv4 !== false ? `${ipv4}${at}` : `${port === undefined ? ipv6 : `[${ipv6}]`}${at}`
+  return `${name} (${shown}${keep})`
+}
+
+/** The rules in the kernel's order, in words. */
+export function describeRules(interception: Interception): RuleText[] {
+  const targets = interception.targets ?? {}
+  return (['outbound', 'inbound'] as const).flatMap((direction) =>
+    interception[direction].map(({ name, when = {}, unless = {}, then }, index) => {
+      const condition = [...conditionText(when, ''), ...conditionText(unless, 'not ')].join(', ')
+      const target = Object.hasOwn(targets, then) ? targets[then] : undefined
+      return { direction, index, name, condition: condition || 'any', then: target === undefined ? then : targetText(then, target) }
+    }),
+  )
+}

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict'
+import { describe as group, it } from 'node:test'
+import { type AnyPlugin, describe, selects } from '../../core/describe.ts'
+import { MerbridgeError } from '../../core/errors.ts'
+import { kit } from '../../core/kit.ts'
+import type { Pod } from '../../core/plugin.ts'
+import { podFacts } from './pods.ts'
+
+const plugin = (answer: (pod: Pod) => unknown): AnyPlugin => ({
+  api: 1,
+  name: 'acme',
+  options: kit.z.strictObject({}),
+  selects: () => true,
+  describe: (pod) => answer(pod) as ReturnType<AnyPlugin['describe']>,
+})
+
+const empty = { outbound: [], inbound: [] }
+const rule = (more: object) => ({
+  ...empty,
+  sets: { web: { ports: [80] }, net: { cidrs: ['*'] }, me: { uid: [1] } },
+  targets: { t: {} },
+  outbound: [{ name: 'x', then: 'pass', ...more }],
+})
+
+const refused = (answer: unknown, text: RegExp) =>
+  assert.throws(
+    () =>
+      describe(
+        plugin(() => answer),
+        podFacts(),
+        {},
+      ),
+    (error) => {
+      assert.ok(error instanceof MerbridgeError)
+      assert.equal(error.code, 'PLUGIN_FAILED')
+      assert.match(error.message, text)
+      return true
+    },
+  )
+
+group('describe', () => {
+  it('reads annotations, and turns a bad value into a warning and the fallback', () => {
+    const asked = plugin((pod) => {
+      pod.warn('mind this')
+      const read = ['a/good', 'a/bad', 'a/absent'].map((name) => pod.read(name, kit.ports, [1]))
+      return { ...empty, sets: { read: { ports: read.flat() } } }
+    })
+    const answer = describe(asked, podFacts({ annotations: { 'a/good': '80,81', 'a/bad': 'eighty' } }), {})
+    assert.ok('interception' in answer)
+    assert.deepEqual(answer.interception.sets?.read?.ports, [80, 81, 1, 1])
+    assert.deepEqual(answer.warnings, [
+      'mind this',
+      "annotation a/bad is ignored: expected a port from 0 to 65535, a range like 15090-15099, or '*', got 'eighty'",
+    ])
+  })
+
+  it('passes on that a pod cannot be intercepted', () => {
+    assert.deepEqual(
+      describe(
+        plugin(() => kit.cannot('gVisor')),
+        podFacts(),
+        {},
+      ),
+      { cannot: 'gVisor', warnings: [] },
+    )
+    refused({ cannot: '' }, /^acme: cannot: expected a reason$/)
+  })
+
+  it("turns what a plugin throws into an error with the plugin's name", () => {
+    const thrower = plugin(() => {
+      throw new TypeError('no container')
+    })
+    assert.throws(() => describe(thrower, podFacts(), {}), { code: 'PLUGIN_FAILED', message: 'acme: no container' })
+    assert.throws(
+      () => selects({ ...thrower, selects: () => 1 as unknown as boolean }, podFacts()),
+      /acme: selects returned 1; expected true or false/,
+    )
+  })
+
+  it('names the rule and the unknown set or target, and what there is', () => {
+    refused(rule({ when: { port: 'y' } }), /^acme: outbound rule 0 'x': unknown set 'y' \(sets: web, net, me\)$/)
+    refused(rule({ unless: { to: ['net', 'toString'] } }), /outbound rule 0 'x': unknown set 'toString'/)
+    refused(rule({ then: 'u' }), /outbound rule 0 'x': unknown target 'u' \(targets: t\)/)
+    refused({ ...empty, outbound: [{ name: 'x', then: 't' }] }, /unknown target 't' \(targets: none\)/)
+  })
+
+  it('refuses a set of another kind than its place wants', () => {
+    refused(rule({ when: { port: 'net' } }), /port: set 'net' has no ports/)
+    refused(rule({ when: { to: 'web' } }), /to: set 'web' has no cidrs/)
+    refused(rule({ when: { from: 'web' } }), /from: set 'web' has none of cidrs, uid, gid, mark, cgroup/)
+    const inbound = { ...rule({}), inbound: [{ name: 'x', when: { from: 'me' }, then: 'pass' }] }
+    refused(inbound, /inbound rule 0 'x': from: set 'me' has uid, which a connection from outside the pod does not have/)
+  })
+
+  it('refuses reserved, repeated and empty names', () => {
+    refused({ ...empty, sets: { pod: {} } }, /set 'pod': the name is reserved/)
+    refused({ ...empty, targets: { drop: {} } }, /target 'drop': the name is reserved/)
+    refused(
+      {
+        ...empty,
+        outbound: [
+          { name: 'a', then: 'pass' },
+          { name: 'a', then: 'drop' },
+        ],
+      },
+      /outbound rule 1 'a': another rule has the same name/,
+    )
+    refused(rule({ name: '' }), /outbound rule 0 '', name: the name is empty/)
+  })
+
+  it('refuses unknown keys and values that mean nothing', () => {
+    refused(rule({ whn: {} }), /outbound rule 0 'x': Unrecognized key: "whn"/)
+    refused(rule({ when: { proto: 'sctp' } }), /outbound rule 0 'x', when\.proto: /)
+    refused({ ...empty, sets: { s: { ports: ['x'] } } }, /sets\.s\.ports\.0: expected a port/)
+    refused({ ...empty, sets: { s: { cidrs: ['10.0.0.1/8'] } } }, /sets\.s\.cidrs\.0: .*the network is 10\.0\.0\.0\/8/)
+    refused({ ...empty, sets: { s: { mark: [{ value: 0x1539, mask: 0xfff }] } } }, /sets\.s\.mark\.0: the value has bits outside its mask/)
+    refused({ ...empty, targets: { t: { ipv4: '::1' } } }, /targets\.t\.ipv4: expected an IPv4 address or false/)
+    refused({ ...empty, targets: { t: { ipv4: false, ipv6: false } } }, /targets\.t: it has no address/)
+    refused({ ...empty, targets: { t: {} }, inbound: [{ name: 'x', then: 't' }] }, /inbound rule 0 'x': target 't' has no port/)
+    refused(undefined, /^acme: /)
+    refused(Promise.resolve(empty), /^acme: /)
+  })
+})
