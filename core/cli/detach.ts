@@ -1,0 +1,73 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { printable } from '../config/printable.ts'
+import { askAgent } from '../control/client.ts'
+import type { DetachSetting } from '../detach.ts'
+import { MerbridgeError } from '../errors.ts'
+import type { DetachView } from '../views.ts'
+import { type Outcome, type Output, render } from './outcome.ts'
+import type { Settings } from './settings.ts'
+import { count, indent } from './table.ts'
+
+export interface DetachChoice {
+  readonly bypass?: boolean
+  readonly block?: boolean
+  /** Overrides the config's. */
+  readonly bpffs?: string
+}
+
+/** Milliseconds that the agent has to end. */
+const patience = 10_000
+const pause = 50
+
+async function agentAnswers(socket: string): Promise<boolean> {
+  try {
+    await askAgent(socket, '/v1/status')
+    return true
+  } catch (error) {
+    if (error instanceof MerbridgeError && error.code === 'AGENT_NOT_RUNNING') return false
+    throw error
+  }
+}
+
+/** true: there was one, and it has ended. */
+async function stopAgent(socket: string): Promise<boolean> {
+  if (!(await agentAnswers(socket))) return false
+  await askAgent(socket, '/v1/stop')
+  for (let waited = 0; waited < patience; waited += pause) {
+    if (!(await agentAnswers(socket))) return true
+    await sleep(pause)
+  }
+  throw new MerbridgeError('AGENT_FAILED', `the agent at ${socket} does not end`, 'End it (systemctl stop merbridge), then detach again.')
+}
+
+const list = (title: string, names: readonly string[]) => (names.length === 0 ? [] : [title, indent(names.map(printable).join('\n'))])
+
+function detachText(view: DetachView, stopped: boolean): string {
+  const nothing = view.removed.length + view.blocked.length === 0
+  return [
+    ...(stopped ? ['the agent was running: it has been stopped'] : []),
+    ...(nothing ? ['nothing to remove: no datapath is in place'] : []),
+    ...list(`removed ${count(view.removed.length, 'object')}:`, view.removed),
+    ...list('these pods now BYPASS the mesh:', view.bypassed),
+    ...list('new connections of these pods are now REFUSED:', view.blocked),
+    '',
+  ].join('\n')
+}
+
+function note({ problem }: Settings, bpffs: string): { readonly stderr?: string } {
+  if (problem === undefined) return {}
+  return { stderr: `merbridge: the config cannot be used (${printable(problem.error.message)}); with ${problem.instead}: ${printable(bpffs)}\n` }
+}
+
+/** A refusal leaves everything as it is, the agent too. An agent that runs is stopped, because it would build the datapath again. */
+export async function detachCommand(settings: Settings, choice: DetachChoice, output: Output): Promise<Outcome> {
+  if (choice.bypass && choice.block) throw new MerbridgeError('USAGE', '--bypass and --block exclude each other', 'Choose one of the two.')
+  const [{ detach, planDetach }, { native }] = await Promise.all([import('../detach.ts'), import('../native/index.ts')])
+  const bpffs = choice.bpffs ?? settings.bpffs
+  const podNames = new Map(settings.pods.map((pod) => [pod.netns, `${pod.namespace.name}/${pod.name}`]))
+  const setting: DetachSetting = { bpffs, mode: choice.bypass ? 'bypass' : choice.block ? 'block' : 'refuse', podNames }
+  const plan = await planDetach(native, setting)
+  const stopped = await stopAgent(settings.socket)
+  const view = await detach(native, plan)
+  return { code: 0, stdout: render(view, output, () => detachText(view, stopped)), ...(output === 'text' ? note(settings, bpffs) : {}) }
+}

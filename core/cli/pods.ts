@@ -1,0 +1,71 @@
+import { listed, nearest } from '../config/nearest.ts'
+import { printable } from '../config/printable.ts'
+import { askAgent } from '../control/client.ts'
+import { MerbridgeError } from '../errors.ts'
+import type { PodState, PodView } from '../views.ts'
+import { type Outcome, type Output, render } from './outcome.ts'
+import { indent, sections, table } from './table.ts'
+
+/** What needs somebody's attention comes first. */
+const urgency: readonly PodState[] = ['failed', 'cannot', 'waiting', 'enrolled']
+
+const title = (pod: PodView) => `${pod.namespace}/${pod.name}`
+
+const inOrder = (pods: readonly PodView[]) =>
+  [...pods].sort((a, b) => urgency.indexOf(a.state) - urgency.indexOf(b.state) || (title(a) < title(b) ? -1 : 1))
+
+const notes = (pod: PodView): string =>
+  [...(pod.reason === undefined ? [] : [pod.reason]), ...(pod.iptables ? ['has NAT rules of its own as well'] : []), ...pod.warnings].join('; ')
+
+function listText(pods: readonly PodView[]): string {
+  if (pods.length === 0) return 'no pods are listed in the config\n'
+  const rows = inOrder(pods).map((pod) => [title(pod), pod.state, pod.mesh, pod.addresses.join(' ') || '-', notes(pod)])
+  return `${table(['POD', 'STATE', 'MESH', 'ADDRESSES', 'NOTES'], rows)}\n`
+}
+
+function rulesText(pod: PodView, direction: 'outbound' | 'inbound'): string {
+  const rules = pod.rules.filter((rule) => rule.direction === direction).sort((a, b) => a.index - b.index)
+  if (rules.length === 0) return ''
+  const rows = rules.map((rule) => [String(rule.index), rule.name, rule.condition || 'always', rule.then, String(rule.hits)])
+  return `${direction} (first match wins)\n${indent(table(['#', 'RULE', 'WHEN', 'THEN', 'HITS'], rows))}`
+}
+
+export function podText(pod: PodView): string {
+  const facts = [
+    ...(pod.reason === undefined ? [] : [['reason', pod.reason]]),
+    ...pod.warnings.map((warning) => ['warning', warning]),
+    ['mesh', pod.mesh],
+    ['netns', pod.netns],
+    ['addresses', pod.addresses.join(' ') || 'none'],
+    ['listeners', pod.listeners.join(' ') || 'none'],
+    ['policy', pod.policy ?? 'none'],
+    ['iptables', pod.iptables ? 'the pod has NAT rules of its own as well' : 'no NAT rules'],
+  ]
+  const refused = pod.refusals.map(({ reason, count }) => [reason, String(count)])
+  return sections([
+    table([printable(title(pod)), pod.state === 'enrolled' ? 'enrolled' : pod.state.toUpperCase()], facts),
+    refused.length === 0 ? '' : table(['REFUSED BECAUSE', 'CONNECTIONS'], refused),
+    rulesText(pod, 'outbound'),
+    rulesText(pod, 'inbound'),
+  ])
+}
+
+/** NAME, where it is unique, or NAMESPACE/NAME. */
+export function findPod(pods: readonly PodView[], name: string): PodView {
+  const found = pods.filter((pod) => title(pod) === name || pod.name === name)
+  const [first] = found
+  if (first !== undefined && found.length === 1) return first
+  if (found.length > 1) {
+    throw new MerbridgeError('POD_UNKNOWN', `several pods have the name "${name}"`, `Give one of ${listed(found.map(title))}.`)
+  }
+  const close = nearest(name, [...new Set(pods.flatMap((pod) => [title(pod), pod.name]))]).slice(0, 3)
+  const hint = close.length > 0 ? `Did you mean ${listed(close)}?` : 'List the pods with: merbridge pods'
+  throw new MerbridgeError('POD_UNKNOWN', `the config lists no pod "${name}"`, hint)
+}
+
+export async function pods(socket: string, name: string | undefined, output: Output): Promise<Outcome> {
+  const views = await askAgent<PodView[]>(socket, '/v1/pods')
+  if (name === undefined) return { code: 0, stdout: render(views, output, () => listText(views)) }
+  const view = findPod(views, name)
+  return { code: 0, stdout: render(view, output, () => podText(view)) }
+}

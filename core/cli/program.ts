@@ -1,0 +1,163 @@
+/** The commands with their options and help; each action leaves an Outcome. */
+import { resolve } from 'node:path'
+import { Command, CommanderError, Option } from 'commander'
+import { jsonSchema } from '../config/jsonschema.ts'
+import { defaultStateDir } from '../config/lastgood.ts'
+import { defaultConfigPath } from '../config/schema.ts'
+import { MerbridgeError } from '../errors.ts'
+import type { LogStream } from '../log.ts'
+import { plugins } from '../plugins.ts'
+import { type DetachChoice, detachCommand } from './detach.ts'
+import { failure, type Outcome, type Output, outputs, render } from './outcome.ts'
+import { pods } from './pods.ts'
+import { run } from './run.ts'
+import { findSettings } from './settings.ts'
+import { status } from './status.ts'
+import { validate } from './validate.ts'
+
+/** What a command may use of the process; only core/main.ts touches the process itself. */
+export interface Surroundings {
+  readonly version: string
+  /** Relative paths of the user are resolved against this; the process itself works in the root directory. */
+  readonly cwd: string
+  readonly stdin: () => AsyncIterable<Buffer>
+  readonly logStream: LogStream
+  /** Aborted by SIGTERM and SIGINT. */
+  readonly stopSignal: () => AbortSignal
+  readonly onReloadSignal: (listener: () => void) => void
+}
+
+interface Common {
+  readonly config: string
+  readonly stateDir: string
+  readonly output: Output
+}
+
+const exitCodesHelp = '\nExit codes: 0 well, 1 failed, 2 wrong use or invalid config, 3 agent not running.'
+
+const example = (...lines: readonly string[]) => `\nExample:\n${lines.map((line) => `  $ ${line}`).join('\n')}`
+
+/** The output that was asked for, also where the rest of the command line makes no sense. */
+function outputOf(argv: readonly string[]): Output {
+  const at = argv.findIndex((word) => word === '--output' || word.startsWith('--output='))
+  const value = argv[at] === '--output' ? argv[at + 1] : argv[at]?.slice('--output='.length)
+  return outputs.find((output) => output === value) ?? 'text'
+}
+
+class CommandLine {
+  outcome: Outcome = { code: 0 }
+  private readonly program: Command
+  private readonly around: Surroundings
+  private readonly printed: string[] = []
+
+  constructor(around: Surroundings) {
+    this.around = around
+    this.program = new Command('merbridge')
+      .description('Traffic interception for service meshes at the socket, with eBPF.')
+      .version(around.version, '--version', 'print the version')
+      .helpCommand(false)
+      .showSuggestionAfterError(true)
+      .exitOverride()
+      .configureOutput({ writeOut: (text) => this.printed.push(text), writeErr: () => {}, outputError: () => {} })
+      .addHelpText(
+        'after',
+        `${example('merbridge validate ./config.yaml', 'merbridge run --config ./config.yaml', 'merbridge status')}\n${exitCodesHelp}`,
+      )
+    this.addRun()
+    this.addValidate()
+    this.addSchema()
+    this.addStatus()
+    this.addPods()
+    this.addDetach()
+  }
+
+  async execute(argv: readonly string[]): Promise<Outcome> {
+    const output = outputOf(argv)
+    try {
+      await this.program.parseAsync([...argv], { from: 'user' })
+      return this.outcome
+    } catch (error) {
+      if (!(error instanceof CommanderError)) return failure(error, output)
+      if (error.exitCode === 0) return { code: 0, stdout: this.printed.join('') }
+      const message = error.code === 'commander.help' ? 'a command is missing' : error.message.replace(/^error: /, '').replaceAll('\n', ' ')
+      return failure(new MerbridgeError('USAGE', message, 'See: merbridge --help, or merbridge COMMAND --help.', error), output)
+    }
+  }
+
+  private readonly path = (value: string): string => resolve(this.around.cwd, value)
+
+  private command(name: string, description: string, help: string): Command {
+    return this.program
+      .command(name)
+      .description(description)
+      .addOption(new Option('--config <file>', 'the config file').default(defaultConfigPath).argParser(this.path))
+      .addOption(new Option('--state-dir <dir>', 'where the last good config is kept').default(defaultStateDir).argParser(this.path))
+      .addOption(new Option('--output <format>', 'what is printed').choices([...outputs]).default('text'))
+      .addHelpText('after', help)
+  }
+
+  private addRun(): void {
+    const signals =
+      '\nSignals: SIGHUP reads the config again; SIGTERM ends the agent and leaves the datapath in place, so that no connection notices.'
+    this.command('run', 'run the agent in the foreground', `${signals}\n${example('merbridge run --config /etc/merbridge/config.yaml')}`).action(
+      async ({ config, stateDir }: Common) => {
+        const { logStream, stopSignal, onReloadSignal } = this.around
+        this.outcome = await run({ configPath: config, stateDir, stop: stopSignal(), onReload: onReloadSignal }, logStream)
+      },
+    )
+  }
+
+  private addValidate(): void {
+    const help = example('merbridge validate', 'merbridge validate ./config.yaml --output json', 'merbridge validate - < config.yaml')
+    this.command('validate', 'check a config file and say what is wrong with it', help)
+      .argument('[file]', 'the file, or - for standard input; default: that of --config')
+      .action(async (file: string | undefined, { config, output }: Common) => {
+        const path = file === undefined || file === '-' ? (file ?? config) : this.path(file)
+        this.outcome = await validate(path, this.around.stdin, plugins, output)
+      })
+  }
+
+  private addSchema(): void {
+    const help = example('merbridge schema > /etc/merbridge/schema.json')
+    this.command('schema', 'print the JSON Schema of the config, for editors', help).action(({ output }: Common) => {
+      const schema = jsonSchema(plugins)
+      this.outcome = { code: 0, stdout: render(schema, output, () => render(schema, 'json', String)) }
+    })
+  }
+
+  private addStatus(): void {
+    const help = example('merbridge status', 'merbridge status --output json')
+    this.command('status', 'say how the agent, the last reload, the pods and the datapath are', help).action(async (options: Common) => {
+      const { socket } = await findSettings(options, plugins)
+      this.outcome = await status(socket, options.output)
+    })
+  }
+
+  private addPods(): void {
+    this.command('pods', 'list the pods, or show one with its rules in order', example('merbridge pods', 'merbridge pods default/web'))
+      .argument('[name]', 'NAME or NAMESPACE/NAME')
+      .action(async (name: string | undefined, options: Common) => {
+        const { socket } = await findSettings(options, plugins)
+        this.outcome = await pods(socket, name, options.output)
+      })
+  }
+
+  private addDetach(): void {
+    const refusal =
+      '\nWhile pods are enrolled that have no iptables rules of their own, nothing is done unless --bypass or --block says what shall become of them.'
+    this.command(
+      'detach',
+      'take the whole datapath away; works without the agent and with a broken config',
+      `${refusal}\n${example('merbridge detach')}`,
+    )
+      .option('--bypass', 'let the traffic of such pods go past their proxies')
+      .option('--block', 'refuse new connections of such pods instead of removing the datapath')
+      .addOption(new Option('--bpffs <dir>', "the datapath's directory; default: that of the config").argParser(this.path))
+      .action(async (options: Common & DetachChoice) => {
+        this.outcome = await detachCommand(await findSettings(options, plugins), options, options.output)
+      })
+  }
+}
+
+/** Never throws. */
+export const execute = (argv: readonly string[], around: Surroundings): Promise<Outcome> => new CommandLine(around).execute(argv)

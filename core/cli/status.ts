@@ -1,0 +1,87 @@
+import { printable } from '../config/printable.ts'
+import { askAgent } from '../control/client.ts'
+import type { PodView, StatusView } from '../views.ts'
+import { type Outcome, type Output, render } from './outcome.ts'
+import { age, count, indent, sections, table } from './table.ts'
+
+const since = (time: string) => age(Date.now() - Date.parse(time))
+
+function head({ agent }: StatusView): string {
+  const state = agent.ready ? 'ready' : 'NOT READY'
+  const reasons = agent.notReady.map((reason) => `  ${printable(reason)}`)
+  return [`merbridge ${printable(agent.version)}: ${state}, pid ${agent.pid}, up ${since(agent.startedAt)}`, ...reasons].join('\n')
+}
+
+function configPart({ config }: StatusView): string {
+  const { at, outcome, reason } = config.lastReload
+  const loud = outcome === 'refused' || outcome === 'last-good'
+  const last = `${loud ? outcome.toUpperCase() : outcome} ${since(at)} ago${reason === undefined ? '' : `: ${printable(reason)}`}`
+  return table(
+    ['config', printable(config.path)],
+    [
+      ['generation', String(config.generation)],
+      ['last reload', last],
+    ],
+  )
+}
+
+function podsPart({ pods }: StatusView, views: readonly PodView[]): string {
+  const summary = [
+    `${count(pods.listed, 'pod')} listed: ${pods.enrolled} enrolled`,
+    ...(pods.waiting > 0 ? [`${pods.waiting} waiting`] : []),
+    ...(pods.failed > 0 ? [`${pods.failed} FAILED`] : []),
+    ...(pods.warnings > 0 ? [`${count(pods.warnings, 'warning')} (see: merbridge pods)`] : []),
+  ].join(', ')
+  const out = views.filter((pod) => pod.state !== 'enrolled')
+  if (out.length === 0) return summary
+  const rows = out.map((pod) => [`${pod.namespace}/${pod.name}`, pod.state, pod.reason ?? ''])
+  return `${summary}\n\n${indent(table(['NOT ENROLLED', 'STATE', 'WHY'], rows))}`
+}
+
+const refusalsPart = ({ refusals }: StatusView): string =>
+  refusals.length === 0
+    ? ''
+    : table(
+        ['REFUSED BECAUSE', 'CONNECTIONS'],
+        refusals.map(({ reason, count: number }) => [reason, String(number)]),
+      )
+
+function attachmentsPart({ attachments }: StatusView): string {
+  const rows = attachments.map(({ hook, at, programs }) => {
+    const names = programs.map(({ id, name, ours }) => `${name} (${id}${ours ? '' : ', foreign'})`)
+    return [hook, at, names.join(', then ') || 'NOTHING ATTACHED']
+  })
+  return rows.length === 0 ? '' : table(['HOOK', 'AT', 'PROGRAMS IN ORDER'], rows)
+}
+
+function kernelPart({ kernel }: StatusView): string {
+  const rows = kernel.features.map(({ name, state, detail }) => [name, state, detail])
+  return `kernel ${printable(kernel.release)}${rows.length === 0 ? '' : `\n\n${indent(table(['FEATURE', 'STATE', 'DETAIL'], rows))}`}`
+}
+
+const share = (entries: number, capacity: number) => (capacity === 0 ? '' : `${Math.ceil((entries / capacity) * 100)} %`)
+
+/** The fullest first. */
+function mapsPart({ maps }: StatusView): string {
+  const sorted = [...maps].sort((a, b) => b.entries / (b.capacity || 1) - a.entries / (a.capacity || 1))
+  const rows = sorted.map(({ name, entries, capacity }) => [name, String(entries), String(capacity), share(entries, capacity)])
+  return rows.length === 0 ? '' : table(['MAP', 'ENTRIES', 'CAPACITY', 'FULL'], rows)
+}
+
+export function statusText(status: StatusView, pods: readonly PodView[]): string {
+  return sections([
+    head(status),
+    configPart(status),
+    podsPart(status, pods),
+    refusalsPart(status),
+    attachmentsPart(status),
+    kernelPart(status),
+    mapsPart(status),
+  ])
+}
+
+export async function status(socket: string, output: Output): Promise<Outcome> {
+  const view = await askAgent<StatusView>(socket, '/v1/status')
+  const pods = output === 'text' ? await askAgent<PodView[]>(socket, '/v1/pods') : []
+  return { code: 0, stdout: render(view, output, () => statusText(view, pods)) }
+}

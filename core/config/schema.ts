@@ -1,0 +1,179 @@
+/** The config file: one schema for types, defaults, validation, editors and docs/config.md. It accepts what this build does, and nothing else. */
+import { z } from 'zod'
+import type { Container, Pod } from '../plugin.ts'
+
+/** What of a plugin the config needs: the registry of core/plugins.ts fits. */
+export type MeshOptions = Readonly<Record<string, { readonly options: z.ZodType }>>
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error'
+export type LogFormat = 'auto' | 'pretty' | 'json'
+
+export interface LogSettings {
+  readonly level: LogLevel
+  readonly format: LogFormat
+}
+
+/** A pod that the config lists; with its addresses, which its namespace has, it is what a plugin sees. */
+export type StaticPod = Omit<Pod, 'addresses' | 'read' | 'warn'> & {
+  /** Path of the network namespace; /proc/PID/ns/net for a pod that is listed with a pid. */
+  readonly netns: string
+}
+
+/** A valid config with all defaults filled in, frozen. */
+export interface Config {
+  readonly version: 1
+  readonly mesh: string
+  /** What the schema of the mesh's plugin made of `options`. */
+  readonly options: unknown
+  readonly pods: readonly StaticPod[]
+  readonly attach: {
+    /** 'auto' or the path of a directory of cgroup v2 */
+    readonly cgroup: string
+    readonly bpffs: string
+    readonly identity: 'auto' | 'netns'
+  }
+  readonly control: { readonly socket: string }
+  readonly log: LogSettings
+}
+
+export const defaultConfigPath = '/etc/merbridge/config.yaml'
+export const defaultBpffs = '/sys/fs/bpf/merbridge'
+export const defaultSocket = '/run/merbridge/agent.sock'
+
+/** sun_path of struct sockaddr_un has 108 bytes, the last one is NUL. */
+export const maxSocketPath = 107
+/** As many pods as the schema lets through; a node of Kubernetes has 110 by default. */
+const maxPods = 4096
+/** PID_MAX_LIMIT of 64-bit kernels */
+const maxPid = 4_194_304
+/** (uid_t) -1 means "no change" to the kernel and is nobody's id. */
+const maxId = 4_294_967_294
+
+const absolutePath = z
+  .string()
+  .max(4095)
+  .regex(/^\/[^\0]*$/, 'must be an absolute path, such as /run/netns/web')
+
+/** The names that Kubernetes allows: DNS subdomains and labels. */
+const podName = z
+  .string()
+  .max(253)
+  .regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, 'must be lower-case letters, digits, "-" and ".", as Kubernetes names pods')
+const namespaceName = z
+  .string()
+  .max(63)
+  .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/, 'must be lower-case letters, digits and "-", as Kubernetes names namespaces')
+
+const labelKey = z.string().min(1).max(317)
+const labels = z.record(labelKey, z.string().max(63))
+/** Kubernetes limits all annotations of an object to 256 KiB. */
+const annotations = z.record(labelKey, z.string().max(262_144))
+
+const namespace = z.strictObject({
+  name: namespaceName.describe('Name of the namespace.'),
+  labels: labels.default({}).describe("The namespace's labels."),
+  annotations: annotations.default({}).describe("The namespace's annotations."),
+})
+
+const id = (what: string) => z.int().min(0).max(maxId).exactOptional().describe(what)
+
+const containerPort = z.strictObject({
+  name: z.string().max(63).exactOptional().describe('Name of the port.'),
+  port: z.int().min(1).max(65535).describe('Port number.'),
+  protocol: z.enum(['tcp', 'udp']).default('tcp').describe('Transport protocol.'),
+})
+
+const container = z.strictObject({
+  name: z.string().min(1).max(253).describe('Name of the container; meshes recognise their proxy by it.'),
+  image: z.string().max(4096).exactOptional().describe('Image of the container.'),
+  args: z.array(z.string().max(131_072)).max(1024).default([]).describe('Arguments of the container.'),
+  env: z.record(z.string().min(1).max(4096), z.string().max(131_072)).default({}).describe('Environment variables.'),
+  uid: id('User that the container runs as (runAsUser).'),
+  gid: id('Group that the container runs as (runAsGroup).'),
+  ports: z.array(containerPort).max(1024).default([]).describe('Ports that the container declares.'),
+})
+
+const oneOf = (pod: { readonly netns?: string; readonly pid?: number }) => (pod.netns === undefined) !== (pod.pid === undefined)
+
+const staticPod = z
+  .strictObject({
+    name: podName.describe('Name of the pod; unique in its namespace.'),
+    namespace: z
+      .union([namespaceName, namespace])
+      .default('default')
+      .describe('Namespace of the pod: its name, or a map with labels and annotations.'),
+    netns: absolutePath.exactOptional().describe('Path of the network namespace, such as /run/netns/web. Either this or pid.'),
+    pid: z.int().min(1).max(maxPid).exactOptional().describe('A process in the network namespace. Either this or netns.'),
+    labels: labels.default({}).describe("The pod's labels."),
+    annotations: annotations.default({}).describe("The pod's annotations; those of the mesh work here too."),
+    containers: z.array(container).max(100).default([]).describe('What the mesh wants to know of the containers, such as the uid of its proxy.'),
+  })
+  .refine(oneOf, { error: 'needs exactly one of netns and pid', params: { hint: 'Write "netns: /run/netns/NAME", or "pid: 1234".' } })
+
+const workloads = z.strictObject({
+  static: z.array(staticPod).max(maxPods).default([]).describe('Pods of this node, listed by hand.'),
+})
+
+const attach = z.strictObject({
+  cgroup: z
+    .string()
+    .max(4095)
+    .regex(/^(auto|\/[^\0]*)$/, 'must be "auto" or the absolute path of a cgroup v2 directory')
+    .default('auto')
+    .describe('The cgroup v2 directory whose processes are intercepted; auto finds the root that holds the pods. A change needs a restart.'),
+  bpffs: absolutePath.default(defaultBpffs).describe('Directory of the pinned datapath, in a BPF file system. A change needs a restart.'),
+  identity: z
+    .enum(['auto', 'netns'])
+    .default('auto')
+    .describe('How the programs recognise a pod: by the cookie of its network namespace (netns); auto takes the best that the kernel has.'),
+})
+
+const socketPath = absolutePath
+  .refine((path) => Buffer.byteLength(path) <= maxSocketPath, `must have at most ${maxSocketPath} bytes, as the kernel limits socket paths`)
+  .default(defaultSocket)
+
+const control = z.strictObject({
+  socket: socketPath.describe('Unix socket on which the agent answers status, pods and reload. A change needs a restart.'),
+})
+
+const log = z.strictObject({
+  level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info').describe('The least important messages that are written.'),
+  format: z.enum(['auto', 'pretty', 'json']).default('auto').describe('auto: pretty on a terminal, JSON lines otherwise.'),
+})
+
+/** `options`: the schema of the selected mesh's plugin; undefined: it is not known which, and anything is let through. */
+export function configSchema(meshes: readonly string[], options: z.ZodType | undefined) {
+  return z.strictObject({
+    version: z.literal(1).describe('Version of this format.'),
+    mesh: z.enum(meshes).describe('The mesh whose interception rules apply.'),
+    options: (options ?? z.unknown()).prefault({}).describe("The mesh's own options; the defaults are those of the mesh."),
+    workloads: workloads.prefault({}).describe('The pods that are intercepted.'),
+    attach: attach.prefault({}).describe('Where the programs are attached and kept.'),
+    control: control.prefault({}).describe('How the command line reaches the agent.'),
+    log: log.prefault({}).describe("The agent's log."),
+  })
+}
+
+type Parsed = z.output<ReturnType<typeof configSchema>>
+
+function asPod({ name, namespace, netns, pid, ...rest }: Parsed['workloads']['static'][number]): StaticPod {
+  const containers: readonly Container[] = rest.containers
+  return {
+    ...rest,
+    containers,
+    name,
+    namespace: typeof namespace === 'string' ? { name: namespace, labels: {}, annotations: {} } : namespace,
+    netns: netns ?? `/proc/${pid}/ns/net`,
+  }
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value
+  Object.freeze(value)
+  for (const part of Object.values(value)) deepFreeze(part)
+  return value
+}
+
+export function asConfig({ version, mesh, options, workloads, attach, control, log }: Parsed): Config {
+  return deepFreeze({ version, mesh, options, pods: workloads.static.map(asPod), attach, control, log })
+}

@@ -1,0 +1,37 @@
+/** What the agent answers on its socket: HTTP/1.1, JSON bodies. */
+import type { Issue, MerbridgeError } from '../errors.ts'
+import type { PodView, ReloadOutcome, StatusView } from '../views.ts'
+
+export interface ReloadView {
+  readonly outcome: ReloadOutcome
+  readonly reason?: string
+  readonly generation: number
+}
+
+export interface Handlers {
+  status(): Promise<StatusView>
+  pods(): Promise<PodView[]>
+  reload(): Promise<ReloadView>
+  /** Ends the agent; the datapath stays. Resolves when the agent has begun to stop. */
+  stop(): Promise<void>
+}
+
+/** The paths and the one method that each has. */
+export const routes = {
+  '/v1/status': { method: 'GET', handler: 'status' },
+  '/v1/pods': { method: 'GET', handler: 'pods' },
+  '/v1/reload': { method: 'POST', handler: 'reload' },
+  '/v1/stop': { method: 'POST', handler: 'stop' },
+} as const satisfies Readonly<Record<string, { readonly method: 'GET' | 'POST'; readonly handler: keyof Handlers }>>
+
+export type ControlPath = keyof typeof routes
+
+/** An error as JSON: in answers of the agent, and of the command line with --output json. */
+export interface ErrorView {
+  readonly error: { readonly code: string; readonly message: string; readonly hint: string; readonly issues?: readonly Issue[] }
+}
+
+export function errorView(error: MerbridgeError): ErrorView {
+  const { code, message, hint, found } = error
+  return { error: { code, message, hint, ...(found === undefined ? {} : { issues: found.issues }) } }
+}

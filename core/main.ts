@@ -1,0 +1,52 @@
+/** argv, signals, printing and exit codes: the only file that touches the process. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { execute } from './cli/program.ts'
+import { packageRoot } from './root.ts'
+
+/** The working directory may have been removed. */
+function userDirectory(): string {
+  try {
+    return process.cwd()
+  } catch {
+    return '/'
+  }
+}
+
+function packageVersion(): string {
+  const manifest: { readonly version?: string } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8'))
+  return manifest.version ?? 'unknown'
+}
+
+function stopSignal(): AbortSignal {
+  const controller = new AbortController()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => controller.abort())
+  return controller.signal
+}
+
+/** Resolves when the text has left the process; a reader that has gone away (`| head`) is not an error. */
+function print(stream: NodeJS.WriteStream, text: string | undefined): Promise<void> {
+  if (text === undefined || text === '') return Promise.resolve()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  stream.once('error', () => resolve())
+  stream.write(text, () => resolve())
+  return promise
+}
+
+const cwd = userDirectory()
+// An agent keeps no directory busy, and nothing that is looked for in a working directory is found.
+process.chdir('/')
+// A log that nobody reads any more must not end the agent.
+process.stderr.on('error', () => {})
+
+const outcome = await execute(process.argv.slice(2), {
+  version: packageVersion(),
+  cwd,
+  stdin: () => process.stdin,
+  logStream: process.stderr,
+  stopSignal,
+  onReloadSignal: (listener) => void process.on('SIGHUP', listener),
+})
+await print(process.stdout, outcome.stdout)
+await print(process.stderr, outcome.stderr)
+process.exit(outcome.code)
