@@ -1,0 +1,181 @@
+/**
+ * READ FIRST. The whole pipeline, from top to bottom:
+ *
+ *     config -> pods (what is in their namespaces now) -> plugin.describe -> compile -> diff -> apply
+ *
+ * It runs when the config changes and, for the pods, once a second; when nothing changed it ends after the second step. A config is accepted as a
+ * whole or not at all. A pod that cannot be enrolled does not disturb the others.
+ */
+import type { Config } from './config/schema.ts'
+import { apply, type Place } from './datapath/apply.ts'
+import { sweepHandovers } from './datapath/counters.ts'
+import type { Datapath, Log } from './datapath/datapath.ts'
+import { type Enrolment, enrol, type Mesh, type Outcome } from './enrol.ts'
+import { MerbridgeError } from './errors.ts'
+import { podTitle, type Snapshot, takeSnapshot } from './pods/static.ts'
+import type { ReloadOutcome } from './views.ts'
+
+/** A configuration with the plugin that it names. */
+export interface AgentConfig {
+  readonly config: Config
+  readonly mesh: Mesh
+}
+
+export interface Reload {
+  readonly at: string
+  readonly outcome: ReloadOutcome
+  readonly reason?: string
+}
+
+const sweepEvery = 30 // ticks
+
+export class Agent {
+  readonly datapath: Datapath
+  readonly #log: Log
+  #current: AgentConfig
+  #signature = ''
+  #outcomes: readonly Outcome[] = []
+  #enrolment: Enrolment | undefined
+  #lastReload: Reload
+  #ticks = 0
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(datapath: Datapath, initial: AgentConfig, lastReload: Reload, log: Log) {
+    this.datapath = datapath
+    this.#current = initial
+    this.#lastReload = lastReload
+    this.#log = log
+  }
+
+  get config(): AgentConfig {
+    return this.#current
+  }
+
+  get lastReload(): Reload {
+    return this.#lastReload
+  }
+
+  get outcomes(): readonly Outcome[] {
+    return this.#outcomes
+  }
+
+  /** What the kernel was last told, for views. */
+  get enrolment(): Enrolment | undefined {
+    return this.#enrolment
+  }
+
+  /** The first run; throws what makes the whole config unusable, and may then be called with another one. */
+  start(initial: AgentConfig, how: Reload): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#current = initial
+      this.#lastReload = how
+      await this.#reconcile(initial, true)
+    })
+  }
+
+  /** All or nothing: when this throws, the old config stays in force. */
+  reload(next: AgentConfig): Promise<boolean> {
+    return this.#inTurn(async () => {
+      refuseRestartKeys(this.#current.config, next.config)
+      const changed = await this.#reconcile(next, true)
+      this.#current = next
+      this.#lastReload = { at: new Date().toISOString(), outcome: changed ? 'applied' : 'unchanged' }
+      return changed
+    })
+  }
+
+  /** A config that was refused before it got here, or by reload(). */
+  refused(error: MerbridgeError): void {
+    this.#lastReload = { at: new Date().toISOString(), outcome: 'refused', reason: error.message }
+  }
+
+  /** Looks at the pods; an error is logged, and the next tick tries again. */
+  tick(): Promise<void> {
+    return this.#inTurn(async () => {
+      try {
+        await this.#reconcile(this.#current, false)
+        if (++this.#ticks % sweepEvery === 0) await this.#sweep()
+      } catch (error) {
+        this.#signature = ''
+        this.#log('error', 'the pods could not be brought up to date; trying again', describeError(error))
+      }
+    })
+  }
+
+  /** One after the other: a tick never sees half a reload. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work)
+    this.#turn = turn.catch(() => undefined)
+    return turn
+  }
+
+  async #reconcile(wanted: AgentConfig, strict: boolean): Promise<boolean> {
+    const snapshot = await takeSnapshot(this.datapath.native.namespaces, wanted.config.pods)
+    if (wanted === this.#current && snapshot.signature === this.#signature) return false
+    const enrolment = enrol(wanted.mesh, snapshot.placements, this.datapath.capacities, strict)
+    const applied = await apply(this.datapath, enrolment.desired, places(snapshot))
+    const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed))
+    this.#report(outcomes)
+    this.#outcomes = outcomes
+    this.#enrolment = enrolment
+    this.#signature = applied.failed.size > 0 ? '' : snapshot.signature
+    return applied.changed
+  }
+
+  async #sweep(): Promise<void> {
+    const swept = await sweepHandovers(this.datapath.maps.handovers)
+    if (swept > 0) this.#log('warn', 'hand-overs were swept that no connection had fetched', { count: swept })
+  }
+
+  /** Logs what became of each pod, once. */
+  #report(outcomes: readonly Outcome[]): void {
+    const before = new Map(this.#outcomes.map((outcome) => [podTitle(outcome.pod), outcome]))
+    for (const outcome of outcomes) {
+      const pod = podTitle(outcome.pod)
+      const old = before.get(pod)
+      before.delete(pod)
+      if (old?.state !== outcome.state || old.reason !== outcome.reason || old.netns !== outcome.netns) {
+        const level = outcome.state === 'enrolled' ? 'info' : 'warn'
+        this.#log(level, `pod ${outcome.state}`, { pod, ...(outcome.reason === undefined ? {} : { reason: outcome.reason }) })
+      }
+      for (const warning of outcome.warnings) if (!old?.warnings.includes(warning)) this.#log('warn', warning, { pod })
+    }
+    for (const pod of before.keys()) this.#log('info', 'pod left', { pod })
+  }
+}
+
+export function describeError(error: unknown): object {
+  if (error instanceof MerbridgeError) return { code: error.code, reason: error.message, hint: error.hint }
+  return { reason: error instanceof Error ? error.message : String(error) }
+}
+
+function places(snapshot: Snapshot): Map<bigint, Place> {
+  return new Map(
+    snapshot.placements.flatMap((placement) =>
+      'state' in placement ? [[placement.state.cookie, { path: placement.pod.netns, inode: placement.state.inode }] as const] : [],
+    ),
+  )
+}
+
+function afterApply(outcome: Outcome, failed: ReadonlyMap<bigint, Error>): Outcome {
+  const error = outcome.netns === undefined ? undefined : failed.get(outcome.netns)
+  if (error === undefined || outcome.state !== 'enrolled') return outcome
+  return { ...outcome, state: 'failed', reason: `${error.message}; trying again` }
+}
+
+/** What is bound to the running process and its pins. */
+function refuseRestartKeys(before: Config, after: Config): void {
+  const keys = [
+    ['attach.cgroup', before.attach.cgroup, after.attach.cgroup],
+    ['attach.bpffs', before.attach.bpffs, after.attach.bpffs],
+    ['attach.identity', before.attach.identity, after.attach.identity],
+    ['control.socket', before.control.socket, after.control.socket],
+  ] as const
+  const changed = keys.filter(([, old, now]) => old !== now).map(([key]) => key)
+  if (changed.length === 0) return
+  throw new MerbridgeError(
+    'CONFIG_RESTART',
+    `${changed.join(', ')} cannot change while the agent runs`,
+    'restart the agent (the datapath stays in place meanwhile), or take the change back',
+  )
+}

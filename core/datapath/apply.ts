@@ -1,0 +1,140 @@
+/**
+ * Brings the kernel's maps to what compile wants. The order is the point:
+ *
+ *   1. content that nobody uses yet: sets and policies (their ids are new, because policies are immutable), routes, ports of proxies;
+ *   2. for pods that join or have a new proxy port: listeners that exist already, then their copy of the inbound program, which passes
+ *      everything while the pod is not in `pods`;
+ *   3. the switch: one atomic map update per pod. Before it a connection sees the old policy, after it the new one;
+ *   4. pods that leave: first out of `pods`, then without their inbound program;
+ *   5. when every program that may still hold the old policy has ended: what nobody uses any more.
+ *
+ * A failure of one pod (its namespace may vanish at any moment) leaves that pod as it was and does not disturb the others.
+ */
+import { unlinkSync } from 'node:fs'
+import type { Desired } from '../compile/compile.ts'
+import { type MapName, mapNames } from '../compile/maps.ts'
+import { counterKeyCodec, listenerKeyCodec, proxyPortCodec } from '../contract.ts'
+import { diffMaps, isEmpty, type MapDiffs } from '../diff.ts'
+import type { Entry } from '../native/api.ts'
+import type { Datapath } from './datapath.ts'
+import { attachTypes } from './hooks.ts'
+
+export interface Place {
+  /** Path of the network namespace. */
+  readonly path: string
+  /** Its inode, so that a namespace that was replaced under the same path is noticed. */
+  readonly inode: number
+}
+
+export interface Applied {
+  /** A pod joined, left or got another policy: the generation grew by one. Routes that a pod changed itself do not count. */
+  readonly changed: boolean
+  /** Pods that could not be enrolled or switched, by netns cookie. */
+  readonly failed: ReadonlyMap<bigint, Error>
+}
+
+const beforeTheSwitch: readonly MapName[] = ['port_sets', 'owner_sets', 'cidr_sets', 'policies', 'routes', 'proxy_ports']
+
+export async function apply(datapath: Datapath, want: Desired, places: ReadonlyMap<bigint, Place>): Promise<Applied> {
+  const have = Object.fromEntries(mapNames.map((name) => [name, datapath.have[name].values()])) as unknown as Record<MapName, Iterable<Entry>>
+  const changes = diffMaps(have, want.maps)
+  const attached = new Set(datapath.layout.pods())
+  const joining = [...want.pods.keys()].filter((netns) => !attached.has(netns))
+  const leaving = [...attached].filter((netns) => !want.pods.has(netns))
+  if (Object.values(changes).every(isEmpty) && joining.length === 0 && leaving.length === 0) return { changed: false, failed: new Map() }
+  try {
+    return await write(datapath, want, changes, joining, leaving, places)
+  } catch (error) {
+    await datapath.refresh() // the next attempt starts from what really is there
+    throw error
+  }
+}
+
+async function write(
+  datapath: Datapath,
+  want: Desired,
+  changes: MapDiffs,
+  joining: readonly bigint[],
+  leaving: readonly bigint[],
+  places: ReadonlyMap<bigint, Place>,
+): Promise<Applied> {
+  const { maps } = datapath
+  for (const name of beforeTheSwitch) await maps[name].updateBatch(changes[name].put)
+
+  const failed = await prepare(datapath, changes, joining, places)
+
+  const switched = changes.pods.put.filter(({ key }) => !failed.has(key.readBigUInt64LE()))
+  for (const { key, value } of switched) maps.pods.update(key, value)
+
+  for (const key of changes.pods.remove) maps.pods.delete(key)
+  for (const netns of leaving) unlinkSync(datapath.layout.pod(netns))
+
+  await datapath.native.barrier()
+  await removeUnused(datapath, want, changes, failed)
+
+  if (failed.size > 0) await datapath.refresh()
+  else datapath.have = want.maps
+  const changed = switched.length + changes.pods.remove.length > 0
+  if (changed) {
+    const meta = datapath.meta()
+    datapath.writeMeta({ ...meta, generation: meta.generation + 1n })
+  }
+  return { changed, failed }
+}
+
+/** Finds the proxies that listen already and attaches the inbound program, pod by pod. */
+async function prepare(
+  datapath: Datapath,
+  changes: MapDiffs,
+  joining: readonly bigint[],
+  places: ReadonlyMap<bigint, Place>,
+): Promise<Map<bigint, Error>> {
+  const failed = new Map<bigint, Error>()
+  const withNewPorts = new Set(changes.proxy_ports.put.map(({ key }) => proxyPortCodec.decode(key).netns))
+  const join = new Set(joining)
+  if (withNewPorts.size === 0 && join.size === 0) return failed
+  using iterator = datapath.iterator()
+  for (const netns of new Set([...withNewPorts, ...join])) {
+    const place = places.get(netns)
+    try {
+      if (place === undefined) throw new Error('its network namespace is not known any more')
+      if (withNewPorts.has(netns)) await datapath.native.namespaces.iterate(place.path, iterator)
+      if (join.has(netns)) attachInbound(datapath, netns, place)
+    } catch (error) {
+      failed.set(netns, error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+  return failed
+}
+
+function attachInbound(datapath: Datapath, netns: bigint, place: Place): void {
+  using program = datapath.inboundCopy(netns)
+  using link = datapath.native.attachNetns(program, place.path, attachTypes.skLookup)
+  if (link.info.netnsInode !== place.inode) throw new Error(`${place.path} is another network namespace now`)
+  link.pin(datapath.layout.pod(netns))
+}
+
+/** A pod that failed keeps what it had: the policy that it was switched to before may still be in use. */
+async function removeUnused(datapath: Datapath, want: Desired, changes: MapDiffs, failed: ReadonlyMap<bigint, Error>): Promise<void> {
+  const { maps } = datapath
+  if (failed.size === 0) for (const name of beforeTheSwitch) await maps[name].deleteBatch(changes[name].remove)
+  const closedPorts = new Set(changes.proxy_ports.remove.map((key) => key.toString('hex')))
+  if (failed.size === 0 && closedPorts.size > 0) {
+    const keys = (await maps.listeners.entries()).map(({ key }) => key)
+    await maps.listeners.deleteBatch(
+      keys.filter((key) => {
+        const { netns, port } = listenerKeyCodec.decode(key)
+        return closedPorts.has(proxyPortCodec.encode({ netns, port }).toString('hex'))
+      }),
+    )
+  }
+  if (changes.pods.put.length + changes.pods.remove.length === 0) return
+  const counters = (await maps.counters.entries()).map(({ key }) => key)
+  await maps.counters.deleteBatch(
+    counters.filter((key) => {
+      const { netns, policy } = counterKeyCodec.decode(key)
+      const pod = want.pods.get(netns)
+      return pod === undefined || (policy !== 0n && policy !== pod.policy && !failed.has(netns))
+    }),
+  )
+}

@@ -1,0 +1,68 @@
+/** Reads and tidies what the programs write: counters of rules and reasons, hand-overs that nobody fetched. */
+import { counterKeyCodec, handoverCodec, Reason, Stage } from '../contract.ts'
+import type { BpfMap, Entry } from '../native/api.ts'
+
+/** Decisions of one pod under its present policy, and its refusals. */
+export interface PodCounts {
+  /** By rule index; Limit.RULES: no rule matched. */
+  readonly outbound: ReadonlyMap<number, number>
+  readonly inbound: ReadonlyMap<number, number>
+  readonly refusals: readonly { readonly reason: string; readonly count: number }[]
+}
+
+/** Names as an operator reads them: NO_LISTENER -> "no listener". */
+export const reasonNames: ReadonlyMap<number, string> = new Map(
+  Object.entries(Reason).map(([name, value]) => [value, name.toLowerCase().replaceAll('_', ' ')]),
+)
+
+/** A per-CPU value has eight bytes for each possible CPU. */
+function sum(value: Buffer): number {
+  let total = 0n
+  for (let offset = 0; offset + 8 <= value.length; offset += 8) total += value.readBigUInt64LE(offset)
+  return Number(total)
+}
+
+interface Count {
+  readonly netns: bigint
+  readonly policy: bigint
+  readonly stage: number
+  readonly index: number
+  readonly count: number
+}
+
+const decode = ({ key, value }: Entry): Count => ({ ...counterKeyCodec.decode(key), count: sum(value) })
+
+export async function readCounts(counters: BpfMap): Promise<Count[]> {
+  return (await counters.entries()).map(decode)
+}
+
+export function podCounts(counts: readonly Count[], netns: bigint, policy: bigint): PodCounts {
+  const own = counts.filter((count) => count.netns === netns)
+  const stage = (wanted: number): Map<number, number> =>
+    new Map(own.filter((count) => count.stage === wanted && count.policy === policy).map(({ index, count }) => [index, count]))
+  return { outbound: stage(Stage.OUTBOUND), inbound: stage(Stage.INBOUND), refusals: refusals(own) }
+}
+
+/** Summed over all pods that are given, only what occurred, the most frequent first. */
+export function refusals(counts: readonly Count[]): { reason: string; count: number }[] {
+  const totals = new Map<string, number>()
+  for (const { stage, index, count } of counts) {
+    if (stage !== Stage.REASON) continue
+    const reason = reasonNames.get(index) ?? `reason ${index}`
+    totals.set(reason, (totals.get(reason) ?? 0) + count)
+  }
+  return [...totals].map(([reason, count]) => ({ reason, count })).sort((a, b) => b.count - a.count)
+}
+
+/**
+ * Longer than any SYN is retried (tcp_syn_retries 6: 127 s). What is older was left behind by a client whose close we were not told of, because
+ * another program cleared our callback flag.
+ */
+const handoverLifetime = 180_000_000_000n
+
+export async function sweepHandovers(handovers: BpfMap): Promise<number> {
+  const now = process.hrtime.bigint() // CLOCK_MONOTONIC, as bpf_ktime_get_ns()
+  const entries = await handovers.entries()
+  const old = entries.filter(({ value }) => now - handoverCodec.decode(value).created > handoverLifetime)
+  return handovers.deleteBatch(old.map(({ key }) => key))
+}

@@ -1,0 +1,172 @@
+/**
+ * The datapath in the kernel: builds or adopts it, knows what is in its maps, and hands out what apply needs. Pins in bpffs own everything, so
+ * the agent's end changes nothing.
+ */
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { mapNames as agentMaps, type Capacities, type MapContents, type MapName } from '../compile/maps.ts'
+import { type MetaRecord, metaCodec } from '../contract.ts'
+import { MerbridgeError } from '../errors.ts'
+import type { BpfLink, BpfMap, BpfObject, Entry, Native } from '../native/api.ts'
+import { hooks, inbound, listenersIterator } from './hooks.ts'
+import { buildLayout, currentLayout, type Layout, otherLayouts } from './layout.ts'
+
+export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void
+
+/** `pointers` is scratch space of the programs and `origins` lives in the sockets, but both must be found again when programs are replaced. */
+export const allMaps = [...agentMaps, 'listeners', 'origins', 'handovers', 'counters', 'pointers', 'meta'] as const
+export type AnyMap = (typeof allMaps)[number]
+
+export interface Setting {
+  readonly bpffs: string
+  readonly cgroup: string
+  /** The object file with all programs. */
+  readonly object: string
+  /** Other capacities than those of maps.bpf.h, for maps that are made. */
+  readonly maxEntries?: Readonly<Partial<Record<AnyMap, number>>>
+}
+
+const metaKey = Buffer.alloc(4)
+
+export class Datapath implements Disposable {
+  readonly native: Native
+  readonly layout: Layout
+  readonly object: BpfObject
+  readonly maps: Readonly<Record<AnyMap, BpfMap>>
+  /** What the kernel's maps hold. Nothing else writes them, so it is read once and kept. */
+  have: MapContents
+  readonly adopted: boolean
+
+  private constructor(native: Native, layout: Layout, object: BpfObject, have: MapContents, adopted: boolean) {
+    this.native = native
+    this.layout = layout
+    this.object = object
+    this.maps = Object.fromEntries(allMaps.map((name) => [name, object.map(name)])) as Record<AnyMap, BpfMap>
+    this.have = have
+    this.adopted = adopted
+  }
+
+  /** Adopts what is pinned if it is of this contract, else builds it. `existing` maps are reused, so adopting writes nothing. */
+  static async open(native: Native, setting: Setting, log: Log): Promise<Datapath> {
+    const layout = currentLayout(setting.bpffs)
+    const programs = createHash('sha256').update(readFileSync(setting.object)).digest()
+    if (layout.mapNames().length === 0) return Datapath.#build(native, setting, programs, log)
+    const reuse = pinnedMaps(native, layout)
+    const object = await native.load(setting.object, { reuse })
+    for (const map of Object.values(reuse)) map.close()
+    const datapath = new Datapath(native, layout, object, await readAll(object), true)
+    datapath.#replacePrograms(setting, programs, log)
+    return datapath
+  }
+
+  static async #build(native: Native, setting: Setting, programs: Buffer, log: Log): Promise<Datapath> {
+    const object = await native.load(setting.object, { maxEntries: setting.maxEntries ?? {} })
+    const layout = await buildLayout(setting.bpffs, async (temporary) => {
+      for (const name of allMaps) using(object.map(name), (map) => map.pin(temporary.map(name)))
+      for (const hook of hooks) {
+        using(object.program(hook.program), (program) =>
+          using(native.attachCgroup(program, setting.cgroup, hook.attachType), (link) => link.pin(temporary.link(hook.name))),
+        )
+      }
+    })
+    const datapath = new Datapath(native, layout, object, await readAll(object), false)
+    datapath.writeMeta({ ...datapath.meta(), programs })
+    log('info', 'datapath built', { bpffs: layout.directory, cgroup: setting.cgroup })
+    return datapath
+  }
+
+  /** Another build of the programs for the same maps: each link gets its new program without a gap. The same build: nothing is written. */
+  #replacePrograms(setting: Setting, programs: Buffer, log: Log): void {
+    const { native, layout, object } = this
+    for (const hook of hooks) {
+      if (layout.linkNames().includes(hook.name) && !this.#isDead(layout.link(hook.name))) continue
+      using(object.program(hook.program), (program) =>
+        using(native.attachCgroup(program, setting.cgroup, hook.attachType), (link) => link.pin(layout.link(hook.name))),
+      )
+      log('warn', 'a hook was not attached any more and is attached again', { hook: hook.name })
+    }
+    if (this.meta().programs.equals(programs)) {
+      log('info', 'datapath adopted', { bpffs: layout.directory, generation: Number(this.meta().generation) })
+      return
+    }
+    for (const hook of hooks) {
+      using(object.program(hook.program), (program) => using(native.pinnedLink(layout.link(hook.name)), (link) => link.update(program)))
+    }
+    for (const netns of layout.pods()) {
+      using(native.pinnedLink(layout.pod(netns)), (link) => {
+        if (link.info.netnsInode !== 0) using(this.inboundCopy(netns), (program) => link.update(program))
+      })
+    }
+    this.writeMeta({ ...this.meta(), programs })
+    log('info', 'programs replaced', { bpffs: layout.directory })
+  }
+
+  /** A pinned link whose cgroup is gone has no program at work; its pin is removed so that it can be made again. */
+  #isDead(path: string): boolean {
+    return using(this.native.pinnedLink(path), (link) => link.info.cgroupId === 0n)
+  }
+
+  get capacities(): Capacities {
+    return Object.fromEntries(agentMaps.map((name) => [name, this.maps[name].info.maxEntries])) as Record<MapName, number>
+  }
+
+  meta(): MetaRecord {
+    const bytes = this.maps.meta.lookup(metaKey)
+    if (bytes === undefined) throw new MerbridgeError('DATAPATH_FOREIGN', 'the map meta is empty', 'merbridge detach, then start again')
+    return metaCodec.decode(bytes)
+  }
+
+  writeMeta(meta: MetaRecord): void {
+    this.maps.meta.update(metaKey, metaCodec.encode(meta))
+  }
+
+  /** The copy of the inbound program for one pod. */
+  inboundCopy(netns: bigint): ReturnType<BpfObject['clone']> {
+    const rodata = Buffer.alloc(8)
+    rodata.writeBigUInt64LE(netns)
+    return this.object.clone(inbound.program, inbound.section, rodata)
+  }
+
+  iterator(): BpfLink {
+    return using(this.object.program(listenersIterator), (program) => this.native.attachIterator(program))
+  }
+
+  /** Reads the agent's maps again, after an apply that the kernel did not accept to the end. */
+  async refresh(): Promise<void> {
+    this.have = await readAll(this.object)
+  }
+
+  /** Datapaths of other versions of the contract, whose maps this build cannot read: gone as soon as this one does their work. */
+  removeOthers(bpffs: string, log: Log): void {
+    for (const other of otherLayouts(bpffs)) {
+      other.remove()
+      log('info', 'the datapath of another version was removed', { bpffs: other.directory })
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const map of Object.values(this.maps)) map.close()
+    this.object.close()
+  }
+}
+
+/** Calls and closes: a handle that is needed for one step only. */
+export function using<H extends Disposable, R>(handle: H, use: (handle: H) => R): R {
+  using held = handle
+  return use(held)
+}
+
+function pinnedMaps(native: Native, layout: Layout): Record<string, BpfMap> {
+  return Object.fromEntries(allMaps.map((name) => [name, native.pinnedMap(layout.map(name))]))
+}
+
+async function readAll(object: BpfObject): Promise<MapContents> {
+  const contents = await Promise.all(
+    agentMaps.map(async (name) => {
+      using map = object.map(name)
+      const entries = await map.entries()
+      return [name, new Map(entries.map((entry: Entry) => [entry.key.toString('hex'), entry]))] as const
+    }),
+  )
+  return Object.fromEntries(contents) as unknown as MapContents
+}

@@ -1,0 +1,25 @@
+/** The programs that are shared by all pods, and where each is attached. Numbers are enum bpf_attach_type of linux/bpf.h. */
+
+export interface Hook {
+  /** Name of the pin and of the hook in `status`. */
+  readonly name: string
+  readonly program: string
+  readonly attachType: number
+}
+
+export const attachTypes = { sockOps: 3, connect4: 10, getsockopt: 21, getpeername4: 29, skLookup: 36 } as const
+
+/**
+ * In the order of attachment: what answers for a redirected socket is there before the first redirect happens, so connect4 is the last. They
+ * are removed the other way round.
+ */
+export const hooks: readonly Hook[] = [
+  { name: 'getsockopt', program: 'mb_getsockopt', attachType: attachTypes.getsockopt },
+  { name: 'getpeername4', program: 'mb_getpeername4', attachType: attachTypes.getpeername4 },
+  { name: 'sockops', program: 'mb_sockops', attachType: attachTypes.sockOps },
+  { name: 'connect4', program: 'mb_connect4', attachType: attachTypes.connect4 },
+]
+
+/** Loaded once; each pod gets a copy with its netns cookie (__u64, host order) as the only content of this section. */
+export const inbound = { program: 'mb_inbound', section: '.rodata.pod' } as const
+export const listenersIterator = 'mb_listeners'

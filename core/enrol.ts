@@ -1,0 +1,73 @@
+/**
+ * From placed pods to desired map contents, with an outcome for every pod. Pure apart from calling the plugin.
+ *
+ * Two ways to take an error: a new config is refused as a whole (`strict`), a change on the node (a pod that appeared) leaves out that pod alone.
+ */
+import { type CompilePod, compile, type Desired } from './compile/compile.ts'
+import type { Capacities } from './compile/maps.ts'
+import { compilePolicy } from './compile/policy.ts'
+import type { StaticPod } from './config/schema.ts'
+import { type AnyPlugin, describe } from './describe.ts'
+import { MerbridgeError } from './errors.ts'
+import { type Placement, podAddresses, podTitle } from './pods/static.ts'
+import type { PodState } from './views.ts'
+
+export interface Outcome {
+  readonly pod: StaticPod
+  readonly state: PodState
+  readonly reason?: string
+  readonly warnings: readonly string[]
+  readonly addresses: readonly string[]
+  /** Netns cookie; absent while the namespace is not there. */
+  readonly netns?: bigint
+}
+
+export interface Enrolment {
+  readonly desired: Desired
+  readonly outcomes: readonly Outcome[]
+}
+
+export interface Mesh {
+  readonly plugin: AnyPlugin
+  /** As `plugin.options` parsed them. */
+  readonly options: unknown
+}
+
+interface Candidate {
+  readonly outcome: Outcome
+  readonly compilePod?: CompilePod
+}
+
+function candidate(mesh: Mesh, placement: Placement): Candidate {
+  const { pod } = placement
+  const state = 'state' in placement ? placement.state : undefined
+  const addresses = state === undefined ? [] : podAddresses(state)
+  const description = describe(mesh.plugin, { ...pod, addresses }, mesh.options)
+  const known = { pod, addresses, warnings: description.warnings, ...(state === undefined ? {} : { netns: state.cookie }) }
+  if ('cannot' in description) return { outcome: { ...known, state: 'cannot', reason: description.cannot } }
+  compilePolicy(description.interception, podTitle(pod))
+  if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
+  const { cookie, routes, addresses: own } = placement.state
+  return {
+    outcome: { ...known, state: 'enrolled' },
+    compilePod: { name: podTitle(pod), netns: cookie, interception: description.interception, routes, addresses: own },
+  }
+}
+
+function failedCandidate(placement: Placement, error: MerbridgeError): Candidate {
+  const netns = 'state' in placement ? { netns: placement.state.cookie, addresses: podAddresses(placement.state) } : { addresses: [] }
+  return { outcome: { pod: placement.pod, state: 'failed', reason: `${error.message}. ${error.hint}`, warnings: [], ...netns } }
+}
+
+export function enrol(mesh: Mesh, placements: readonly Placement[], capacities: Capacities, strict: boolean): Enrolment {
+  const candidates = placements.map((placement) => {
+    try {
+      return candidate(mesh, placement)
+    } catch (error) {
+      if (strict || !(error instanceof MerbridgeError)) throw error
+      return failedCandidate(placement, error)
+    }
+  })
+  const pods = candidates.flatMap(({ compilePod }) => compilePod ?? [])
+  return { desired: compile({ pods }, capacities), outcomes: candidates.map(({ outcome }) => outcome) }
+}

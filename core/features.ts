@@ -1,0 +1,108 @@
+/** What this node offers, found by trying. A missing necessity is an error with the way out; the rest is shown by `merbridge status`. */
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs'
+import { release } from 'node:os'
+import { dirname } from 'node:path'
+import { MerbridgeError } from './errors.ts'
+import type { Native } from './native/api.ts'
+
+export interface Feature {
+  readonly name: string
+  readonly state: 'yes' | 'no' | 'fallback'
+  readonly detail: string
+}
+
+const BPF_FS_MAGIC = 0xcafe4a11
+const CGROUP2_MAGIC = 0x63677270
+const BTF = '/sys/kernel/btf/vmlinux'
+/** CAP_SYS_ADMIN, CAP_NET_ADMIN: without either nothing can be loaded or entered. */
+const NEEDED_CAPABILITIES = [
+  [21, 'CAP_SYS_ADMIN'],
+  [12, 'CAP_NET_ADMIN'],
+] as const
+
+function requireCapabilities(): void {
+  const status = readFileSync('/proc/self/status', 'utf8')
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`)
+  const missing = NEEDED_CAPABILITIES.filter(([bit]) => (effective & (1n << BigInt(bit))) === 0n).map(([, name]) => name)
+  if (missing.length === 0) return
+  throw new MerbridgeError(
+    'NOT_PERMITTED',
+    `this process may not load BPF programs or enter namespaces: ${missing.join(', ')} missing`,
+    'run as root (sudo merbridge ...), in a container with these capabilities or privileged',
+  )
+}
+
+function requireBtf(): void {
+  if (existsSync(BTF)) return
+  throw new MerbridgeError(
+    'KERNEL_UNSUPPORTED',
+    `this kernel (${release()}) has no BTF: ${BTF} does not exist`,
+    'use a kernel built with CONFIG_DEBUG_INFO_BTF=y (all current distribution kernels are)',
+  )
+}
+
+/** A cgroup directory that is not cgroup v2 would make every attach fail with EBADF, which says nothing. */
+export function requireCgroup(native: Native, cgroup: string): void {
+  if (!statSync(cgroup, { throwIfNoEntry: false })?.isDirectory() || native.filesystemType(cgroup) !== CGROUP2_MAGIC) {
+    throw new MerbridgeError(
+      'KERNEL_UNSUPPORTED',
+      `${cgroup} is not a directory of cgroup v2`,
+      'set attach.cgroup to one (grep cgroup2 /proc/self/mountinfo shows the mounts), or leave it at auto',
+    )
+  }
+}
+
+/** The file system that shall hold the pins. /sys/fs/bpf is mounted when nothing is there; any other place is the operator's. */
+export function requireBpffs(native: Native, directory: string): void {
+  const parent = dirname(directory)
+  const isBpffs = (): boolean => existsSync(parent) && native.filesystemType(parent) === BPF_FS_MAGIC
+  if (isBpffs()) return
+  try {
+    if (parent === '/sys/fs/bpf' && existsSync(parent)) native.mountBpffs(parent)
+    else if (native.filesystemType('/sys/fs/bpf') === BPF_FS_MAGIC && parent.startsWith('/sys/fs/bpf/'))
+      mkdirSync(parent, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    throw new MerbridgeError('BPFFS_UNUSABLE', `cannot mount a BPF file system at ${parent}`, 'mount -t bpf bpf /sys/fs/bpf', cause)
+  }
+  if (isBpffs()) return
+  throw new MerbridgeError(
+    'BPFFS_UNUSABLE',
+    `${parent} is not on a BPF file system, so nothing can be pinned there`,
+    'mount -t bpf bpf /sys/fs/bpf, and let attach.bpffs be a directory below it',
+  )
+}
+
+/** Everything that must be there before anything is loaded. */
+export function requireKernel(native: Native, cgroup: string, bpffs: string): void {
+  requireCapabilities()
+  requireBtf()
+  requireCgroup(native, cgroup)
+  requireBpffs(native, bpffs)
+}
+
+function hasHelper(native: Native, name: string): boolean {
+  return native.btf(BTF).some((type) => type.kind === 'enum' && type.name === 'bpf_func_id' && type.values?.some((value) => value.name === name))
+}
+
+/** Kernel memory may be read unless lockdown forbids it ("[confidentiality]") or the capability is missing. */
+function mayReadKernel(): boolean {
+  const lockdown = existsSync('/sys/kernel/security/lockdown') ? readFileSync('/sys/kernel/security/lockdown', 'utf8') : ''
+  return !lockdown.includes('[confidentiality]')
+}
+
+export function probeFeatures(native: Native, cgroup: string): Feature[] {
+  const errno = hasHelper(native, 'BPF_FUNC_set_retval')
+  const owner = mayReadKernel()
+  return [
+    { name: 'BTF', state: 'yes', detail: BTF },
+    { name: 'cgroup v2', state: 'yes', detail: cgroup },
+    { name: 'libbpf', state: 'yes', detail: native.libbpf },
+    { name: 'identity', state: 'yes', detail: 'netns cookie' },
+    owner
+      ? { name: 'socket owner', state: 'yes', detail: "credentials of the socket's file, as iptables' owner match" }
+      : { name: 'socket owner', state: 'fallback', detail: 'kernel lockdown: the ids of the calling process' },
+    errno
+      ? { name: 'errno of a refusal', state: 'yes', detail: 'as routing or a closed port would give (bpf_set_retval, Linux 5.18)' }
+      : { name: 'errno of a refusal', state: 'fallback', detail: 'always EPERM (bpf_set_retval is in Linux 5.18 and later)' },
+  ]
+}

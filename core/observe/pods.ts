@@ -1,0 +1,50 @@
+/** What `merbridge pods` shows: each pod with its rules in the kernel's order, and how often each decided. */
+import type { Agent } from '../agent.ts'
+import type { RuleText } from '../compile/rules.ts'
+import { type PodCounts, podCounts, readCounts } from '../datapath/counters.ts'
+import type { Outcome } from '../enrol.ts'
+import type { PodView } from '../views.ts'
+
+const noCounts: PodCounts = { outbound: new Map(), inbound: new Map(), refusals: [] }
+
+function withHits(rules: readonly RuleText[], counts: PodCounts): PodView['rules'] {
+  return rules.map((rule) => ({ ...rule, hits: counts[rule.direction].get(rule.index) ?? 0 }))
+}
+
+/** Listeners of the proxy's ports, as "127.0.0.1:15001 (uid 1337)"; and whether the namespace has NAT rules of its own. */
+async function lookInside(agent: Agent, outcome: Outcome): Promise<{ listeners: string[]; iptables: boolean }> {
+  const { namespaces } = agent.datapath.native
+  if (outcome.netns === undefined) return { listeners: [], iptables: false }
+  try {
+    const [listeners, iptables] = await Promise.all([namespaces.listeners(outcome.pod.netns), namespaces.hasNatRules(outcome.pod.netns)])
+    const shown = listeners.map(({ family, address, port, uid }) => `${family === 6 ? `[${address}]` : address}:${port} (uid ${uid})`)
+    return { listeners: shown.sort(), iptables }
+  } catch {
+    return { listeners: [], iptables: false } // the namespace went away: the next tick says so
+  }
+}
+
+export async function podViews(agent: Agent): Promise<PodView[]> {
+  const counts = await readCounts(agent.datapath.maps.counters)
+  return Promise.all(
+    agent.outcomes.map(async (outcome): Promise<PodView> => {
+      const compiled = outcome.netns === undefined ? undefined : agent.enrolment?.desired.pods.get(outcome.netns)
+      const enrolled = outcome.state === 'enrolled' ? compiled : undefined
+      const own = enrolled === undefined || outcome.netns === undefined ? noCounts : podCounts(counts, outcome.netns, enrolled.policy)
+      return {
+        name: outcome.pod.name,
+        namespace: outcome.pod.namespace.name,
+        mesh: agent.config.mesh.plugin.name,
+        netns: outcome.pod.netns,
+        state: outcome.state,
+        ...(outcome.reason === undefined ? {} : { reason: outcome.reason }),
+        addresses: outcome.addresses,
+        ...(enrolled === undefined ? {} : { policy: enrolled.policy.toString(16).padStart(16, '0') }),
+        warnings: outcome.warnings,
+        ...(await lookInside(agent, outcome)),
+        rules: enrolled === undefined ? [] : withHits(enrolled.rules, own),
+        refusals: own.refusals,
+      }
+    }),
+  )
+}

@@ -1,0 +1,76 @@
+/** What `merbridge status` shows: gathered from the kernel at the moment it is asked. */
+import { readFileSync } from 'node:fs'
+import { release } from 'node:os'
+import { join } from 'node:path'
+import type { Agent } from '../agent.ts'
+import { readCounts, refusals } from '../datapath/counters.ts'
+import { allMaps, type Datapath, using } from '../datapath/datapath.ts'
+import { hooks } from '../datapath/hooks.ts'
+import type { Feature } from '../features.ts'
+import { packageRoot } from '../root.ts'
+import type { StatusView } from '../views.ts'
+
+export interface Started {
+  readonly at: string
+  readonly configPath: string
+  readonly cgroup: string
+  readonly features: readonly Feature[]
+}
+
+export function packageVersion(): string {
+  const manifest: { version?: string } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8'))
+  return manifest.version ?? 'unknown'
+}
+
+function notReady(agent: Agent): string[] {
+  const { outcome, reason } = agent.lastReload
+  return outcome === 'last-good' ? [`running with the last good config, because the present one is refused: ${reason ?? 'unknown'}`] : []
+}
+
+/** Ids of the programs behind our pinned links. */
+function ownPrograms(datapath: Datapath): Set<number> {
+  return new Set(
+    datapath.layout.linkNames().map((hook) => using(datapath.native.pinnedLink(datapath.layout.link(hook)), (link) => link.info.programId)),
+  )
+}
+
+function attachments(datapath: Datapath, cgroup: string): StatusView['attachments'] {
+  const own = ownPrograms(datapath)
+  return hooks.map((hook) => ({
+    hook: hook.name,
+    at: cgroup,
+    programs: datapath.native.queryCgroup(cgroup, hook.attachType, true).map((id) => ({
+      id,
+      name: datapath.native.programById(id)?.name ?? '(gone)',
+      ours: own.has(id),
+    })),
+  }))
+}
+
+const countable = allMaps.filter((name) => name !== 'origins' && name !== 'pointers' && name !== 'meta')
+
+export async function statusView(agent: Agent, started: Started): Promise<StatusView> {
+  const { datapath } = agent
+  const states = agent.outcomes.map((outcome) => outcome.state)
+  const reasons = notReady(agent)
+  const maps = countable.map(async (name) => ({
+    name,
+    entries: (await datapath.maps[name].entries()).length,
+    capacity: datapath.maps[name].info.maxEntries,
+  }))
+  return {
+    agent: { version: packageVersion(), pid: process.pid, startedAt: started.at, ready: reasons.length === 0, notReady: reasons },
+    config: { path: started.configPath, generation: Number(datapath.meta().generation), lastReload: agent.lastReload },
+    kernel: { release: release(), features: started.features },
+    attachments: attachments(datapath, started.cgroup),
+    pods: {
+      listed: states.length,
+      enrolled: states.filter((state) => state === 'enrolled').length,
+      waiting: states.filter((state) => state === 'waiting').length,
+      failed: states.filter((state) => state === 'failed' || state === 'cannot').length,
+      warnings: agent.outcomes.reduce((sum, outcome) => sum + outcome.warnings.length, 0),
+    },
+    maps: await Promise.all(maps),
+    refusals: refusals(await readCounts(datapath.maps.counters)),
+  }
+}

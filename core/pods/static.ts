@@ -1,0 +1,64 @@
+/**
+ * Pods that the config lists by name: where their namespaces are, and what is in them now. Namespaces come and go while the agent runs, so all
+ * of them are looked at again and again (once a second, some 20 us for each); a pod whose namespace is not there is waiting, not an error.
+ */
+import { createHash } from 'node:crypto'
+import { statSync } from 'node:fs'
+import type { StaticPod } from '../config/schema.ts'
+import type { NamespaceState, Namespaces, NativeError } from '../native/api.ts'
+
+export type Placement = { readonly pod: StaticPod; readonly state: NamespaceState } | { readonly pod: StaticPod; readonly waiting: string }
+
+export interface Snapshot {
+  readonly placements: readonly Placement[]
+  /** Changes when anything does that a plugin or compile can see. */
+  readonly signature: string
+}
+
+export const podTitle = (pod: StaticPod): string => `${pod.namespace.name}/${pod.name}`
+
+function isError(result: NamespaceState | NativeError): result is NativeError {
+  return result instanceof Error
+}
+
+/** undefined: the pod can be enrolled. `node` is the inode of the agent's own namespace. */
+function whyNot({ netns }: StaticPod, state: NamespaceState | NativeError, node: number, owners: ReadonlyMap<bigint, StaticPod>): string | undefined {
+  if (isError(state)) {
+    if (state.code === 'ENOENT') return `its network namespace ${netns} does not exist (yet)`
+    if (state.code === 'EINVAL') return `${netns} is not a network namespace`
+    return `its network namespace ${netns} cannot be read: ${state.message}`
+  }
+  if (state.inode === node) return `${netns} is the node's own network namespace: such pods (hostNetwork) are left alone`
+  const owner = owners.get(state.cookie)
+  return owner && `its network namespace is that of pod ${podTitle(owner)}, which is listed first`
+}
+
+function describeState(state: NamespaceState): string {
+  return JSON.stringify([String(state.cookie), state.addresses, state.routes])
+}
+
+/** Looks at every pod's namespace. Two pods in one namespace: the later one waits, with the reason. */
+export async function takeSnapshot(namespaces: Namespaces, pods: readonly StaticPod[]): Promise<Snapshot> {
+  const results = await namespaces.inspect(pods.map((pod) => pod.netns))
+  const node = statSync('/proc/self/ns/net').ino
+  const owners = new Map<bigint, StaticPod>()
+  const hash = createHash('sha256')
+  const placements = pods.map((pod, index): Placement => {
+    const result = results[index] as NamespaceState | NativeError // one result for each path
+    const waiting = whyNot(pod, result, node, owners)
+    if (waiting !== undefined || isError(result)) {
+      hash.update(`${waiting}\n`)
+      return { pod, waiting: waiting ?? 'it cannot be read' }
+    }
+    owners.set(result.cookie, pod)
+    hash.update(`${describeState(result)}\n`)
+    return { pod, state: result }
+  })
+  return { placements, signature: hash.digest('hex') }
+}
+
+/** Textual addresses as a plugin sees them: no loopback, no link-local, primary ones first. */
+export function podAddresses(state: NamespaceState): string[] {
+  const global = state.addresses.filter((address) => address.scope === 0)
+  return [...global.filter((address) => !address.secondary), ...global.filter((address) => address.secondary)].map((address) => address.address)
+}

@@ -1,0 +1,185 @@
+/** `merbridge run`: everything around the pipeline: the first config, the lock, the control socket, the triggers. */
+import { mkdirSync, readFileSync } from 'node:fs'
+import { setInterval as every } from 'node:timers/promises'
+import { type Agent, type AgentConfig, describeError, type Reload } from './agent.ts'
+import { attachCgroup } from './cgroup.ts'
+import { readLastGood, saveLastGood } from './config/lastgood.ts'
+import { type Loaded, loadConfig, parseConfig } from './config/load.ts'
+import type { Config } from './config/schema.ts'
+import { watchConfig } from './config/watch.ts'
+import { createAgent } from './container.ts'
+import { serveControl } from './control/server.ts'
+import type { Log } from './datapath/datapath.ts'
+import { MerbridgeError } from './errors.ts'
+import { probeFeatures, requireKernel } from './features.ts'
+import type { Log as Logger } from './log.ts'
+import type { Handle, Native } from './native/api.ts'
+import { podViews } from './observe/pods.ts'
+import { type Started, statusView } from './observe/status.ts'
+import { plugins } from './plugins.ts'
+import { objectPath } from './root.ts'
+
+export interface RunOptions {
+  /** Absolute. */
+  readonly configPath: string
+  /** Where the last good config is kept. */
+  readonly stateDir: string
+  /** Made from the `log` settings of the first config; it follows those of later ones. */
+  readonly createLogger: (settings: Config['log']) => Logger
+  /** Aborted by SIGTERM: the agent ends and the datapath stays. */
+  readonly stop: AbortSignal
+  /** Registers what SIGHUP does. */
+  readonly onReload: (listener: () => void) => void
+}
+
+interface FirstConfig {
+  readonly config: Config
+  /** The file as it is; absent when the last good config stands in for it, then `refusal` says why. */
+  readonly loaded?: Loaded
+  readonly refusal?: MerbridgeError
+}
+
+const lockDirectory = '/run/merbridge'
+const tickMs = 1000
+
+export async function runAgent(options: RunOptions): Promise<void> {
+  const first = await firstConfig(options)
+  const logger = options.createLogger(first.config.log)
+  const log: Log = (level, message, fields) => logger[level](fields ?? {}, message)
+  if (first.refusal !== undefined) sayLastGood(log, options.configPath, first.refusal)
+  const { native } = await import('./native/index.ts')
+  const { attach, control } = first.config
+  const cgroup = attachCgroup(attach.cgroup)
+  requireKernel(native, cgroup, attach.bpffs)
+  using _lock = lockDatapath(native, attach.bpffs)
+
+  const setting = { bpffs: attach.bpffs, cgroup, object: objectPath('merbridge.bpf.o') }
+  const agent = await createAgent({ native, log, setting, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
+  using datapath = agent.datapath
+  await startWithAny(agent, first, options, log)
+  datapath.removeOthers(attach.bpffs, log)
+
+  const ended = new AbortController()
+  options.stop.addEventListener('abort', () => ended.abort(), { once: true })
+  if (options.stop.aborted) ended.abort()
+  const reload = async (): Promise<void> => reloadConfig(agent, options, logger, log)
+  const started: Started = { at: new Date().toISOString(), configPath: options.configPath, cgroup, features: probeFeatures(native, cgroup) }
+  await serveControl(
+    control.socket,
+    {
+      status: () => statusView(agent, started),
+      pods: () => podViews(agent),
+      reload: async () => {
+        await reload()
+        return { ...agent.lastReload, generation: Number(datapath.meta().generation) }
+      },
+      stop: async () => ended.abort(),
+    },
+    ended.signal,
+  )
+  options.onReload(() => void reload())
+  await watchConfig(options.configPath, () => void reload(), ended.signal, {
+    ...(first.loaded === undefined ? {} : { known: first.loaded.sha256 }),
+    onDegraded: (error) => log('warn', 'the config is polled, because the kernel has no more file watches to give', describeError(error)),
+  })
+  log('info', 'ready', { generation: Number(datapath.meta().generation), socket: control.socket })
+  await tickUntil(agent, ended.signal)
+  log('info', 'stopped; the datapath stays in place')
+}
+
+/** The file's config; where it is refused, the last good one; where there is none, the file's error. */
+async function firstConfig({ configPath, stateDir }: RunOptions): Promise<FirstConfig> {
+  try {
+    const loaded = await loadConfig(configPath, plugins)
+    return { config: loaded.config, loaded }
+  } catch (error) {
+    return { config: await lastGood(configPath, stateDir, error), refusal: error as MerbridgeError }
+  }
+}
+
+/** Throws `refusal` when there is no last good config, or none that this build accepts. */
+async function lastGood(configPath: string, stateDir: string, refusal: unknown): Promise<Config> {
+  const text = refusal instanceof MerbridgeError ? await readLastGood(stateDir, configPath) : undefined
+  if (text === undefined) throw refusal
+  try {
+    return parseConfig(text, `last good config of ${configPath}`, plugins)
+  } catch {
+    throw refusal
+  }
+}
+
+/** A full or read-only disk is no reason to refuse a config that is in force already. */
+async function keep(loaded: Loaded, stateDir: string, log: Log): Promise<void> {
+  try {
+    await saveLastGood(stateDir, loaded.path, loaded.text)
+  } catch (error) {
+    log('warn', 'the last good config could not be kept; a restart beside a broken config will not find it', { stateDir, ...describeError(error) })
+  }
+}
+
+/** A config can be valid and still not compile (a map is too small for it): then, too, the last good one stands in. */
+async function startWithAny(agent: Agent, first: FirstConfig, { configPath, stateDir }: RunOptions, log: Log): Promise<void> {
+  try {
+    await agent.start(asAgentConfig(first.config), firstReload(first.refusal))
+    if (first.loaded !== undefined) await keep(first.loaded, stateDir, log)
+  } catch (error) {
+    if (first.loaded === undefined || !(error instanceof MerbridgeError)) throw error
+    const config = await lastGood(configPath, stateDir, error)
+    sayLastGood(log, configPath, error)
+    await agent.start(asAgentConfig(config), firstReload(error))
+  }
+}
+
+function sayLastGood(log: Log, path: string, refusal: MerbridgeError): void {
+  log('error', 'the config is refused; running with the last good one, NOT READY', { path, ...describeError(refusal) })
+}
+
+function firstReload(refusal: MerbridgeError | undefined): Reload {
+  const at = new Date().toISOString()
+  return refusal === undefined ? { at, outcome: 'applied' } : { at, outcome: 'last-good', reason: refusal.message }
+}
+
+function asAgentConfig(config: Config): AgentConfig {
+  const plugin = plugins[config.mesh]
+  if (plugin === undefined) throw new TypeError(`the schema let an unknown mesh through: ${config.mesh}`)
+  return { config, mesh: { plugin, options: config.options } }
+}
+
+/** One agent per datapath. */
+function lockDatapath(native: Native, bpffs: string): Handle {
+  mkdirSync(lockDirectory, { recursive: true, mode: 0o755 })
+  const path = `${lockDirectory}/${bpffs.slice(1).replaceAll('/', '-')}.lock`
+  const lock = native.lock(path)
+  if (lock !== undefined) return lock
+  const pid = readFileSync(path, 'utf8').trim()
+  throw new MerbridgeError(
+    'AGENT_RUNNING',
+    `another agent (pid ${pid}) owns the datapath ${bpffs}`,
+    'one agent runs on a node: stop that one first (kill it, or systemctl stop merbridge); traffic goes on meanwhile',
+  )
+}
+
+async function reloadConfig(agent: Agent, { configPath, stateDir }: RunOptions, logger: Logger, log: Log): Promise<void> {
+  try {
+    const loaded = await loadConfig(configPath, plugins)
+    const changed = await agent.reload(asAgentConfig(loaded.config))
+    logger.configure(loaded.config.log)
+    await keep(loaded, stateDir, log)
+    log('info', changed ? 'config applied' : 'config accepted; nothing changed in the datapath', {
+      generation: Number(agent.datapath.meta().generation),
+    })
+  } catch (error) {
+    const refusal =
+      error instanceof MerbridgeError ? error : new MerbridgeError('DATAPATH_FAILED', String(error), 'see the log; the old config stays', error)
+    agent.refused(refusal)
+    log('error', 'the config is refused; the old one stays in force', { path: configPath, ...describeError(refusal) })
+  }
+}
+
+async function tickUntil(agent: Agent, signal: AbortSignal): Promise<void> {
+  try {
+    for await (const _ of every(tickMs, undefined, { signal })) await agent.tick()
+  } catch (error) {
+    if (!signal.aborted) throw error
+  }
+}
