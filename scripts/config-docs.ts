@@ -80,9 +80,16 @@ function reference(): string {
   return `${[`${introduction}\n## Keys\n\n${table(common)}`, ...options].join('\n\n')}\n`
 }
 
+/** JSON as the formatter of this repository wants it: lists of plain values on one line where they fit. */
+const formatted = (value: object): string =>
+  `${JSON.stringify(value, undefined, 2)}\n`.replaceAll(/^(.*)\[\n([^[\]{}]*?)\n *\](,?)$/gm, (whole, start: string, items: string, end: string) => {
+    const line = `${start}[${items.trim().replaceAll(/\n */g, ' ')}]${end}`
+    return line.length <= 150 ? line : whole
+  })
+
 export const generated = (): ReadonlyMap<string, string> =>
   new Map([
-    ['config/schema.json', `${JSON.stringify(jsonSchema(plugins), undefined, 2)}\n`],
+    ['config/schema.json', formatted(jsonSchema(plugins))],
     ['docs/config.md', reference()],
   ])
 

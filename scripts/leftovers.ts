@@ -19,8 +19,6 @@ interface Thing {
   readonly holders: readonly number[]
 }
 
-export type Snapshot = ReadonlySet<string>
-
 /** Set in the environment of every process of a run by scripts/with-setup.sh, and inherited by what it starts. */
 export const RUN_VARIABLE = 'MERBRIDGE_RUN'
 
@@ -128,20 +126,27 @@ function files(): Thing[] {
   ]
 }
 
-async function things(): Promise<Thing[]> {
-  const bpf = process.getuid?.() === 0 ? await Promise.all([bpfThings('prog'), bpfThings('link'), bpfThings('map')]) : []
+/** What only tests that need the kernel can leave, and what other programs of the machine make and remove as well. */
+async function kernelThings(): Promise<Thing[]> {
+  const bpf = await Promise.all([bpfThings('prog'), bpfThings('link'), bpfThings('map')])
   return [
     ...bpf.flat(),
-    ...files(),
     ...cgroups(),
-    ...processes(),
     ...entries('/run/netns').map(({ name }) => plain(`network namespace ${name}`)),
     ...entries('/sys/class/net').map(({ name }) => plain(`network interface ${name}`)),
   ]
 }
 
-export async function snapshot(): Promise<Snapshot> {
-  return new Set((await things()).map(({ key }) => key))
+const things = async (kernel: boolean): Promise<Thing[]> => [...(kernel ? await kernelThings() : []), ...files(), ...processes()]
+
+export interface Snapshot {
+  readonly kernel: boolean
+  readonly keys: ReadonlySet<string>
+}
+
+/** `kernel`: also what only root can see and only tests with the kernel can leave. */
+export async function snapshot(kernel: boolean): Promise<Snapshot> {
+  return { kernel, keys: new Set((await things(kernel)).map(({ key }) => key)) }
 }
 
 /** One line for each thing that was not there `before` and has not gone within a few seconds. */
@@ -149,7 +154,7 @@ export async function leftovers(before: Snapshot): Promise<string[]> {
   let left: Thing[] = []
   for (let tries = 0; tries < ATTEMPTS; tries++) {
     if (tries > 0) await sleep(PAUSE_MS)
-    left = (await things()).filter(({ key, holders }) => !before.has(key) && !(holders.length > 0 && holders.every(foreign)))
+    left = (await things(before.kernel)).filter(({ key, holders }) => !before.keys.has(key) && !(holders.length > 0 && holders.every(foreign)))
     if (left.length === 0) break
   }
   return left.map(({ key, detail }) => `${key} ${detail}`.trimEnd())

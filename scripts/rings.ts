@@ -102,9 +102,10 @@ function print(outcomes: readonly Outcome[], left: readonly string[]): void {
 }
 
 process.env[RUN_VARIABLE] ??= String(process.pid)
-const before = await snapshot()
+const names = process.argv.slice(2)
+const before = await snapshot(kernelMissing() === undefined && names.some((name) => rings[name]?.needsKernel))
 const outcomes: Outcome[] = []
-for (const name of process.argv.slice(2)) outcomes.push(await runRing(name))
+for (const name of names) outcomes.push(await runRing(name))
 const left = await leftovers(before)
 print(outcomes, left)
 process.exitCode = left.length > 0 || outcomes.length === 0 || outcomes.some(({ result }) => result === 'FAILED') ? 1 : 0

@@ -16,8 +16,11 @@ const EHOSTUNREACH = 113
 /** RTN_*: see linux/rtnetlink.h */
 const routeType = { unicast: 1, local: 2, broadcast: 3, anycast: 4, multicast: 5, blackhole: 6, unreachable: 7, prohibit: 8, throw: 9 } as const
 
-/** The tables of the kernel's default rules in their order: local, main, and for IPv4 default. */
-const tablesOf = { 4: [255, 254, 253], 6: [255, 254] } as const
+/**
+ * The tables that are asked, in order; tables of one group are one trie. IPv4 keeps local (255) and main (254) in one trie until a namespace gets
+ * rules of its own (`ip rule add`), which are not mirrored: a longer prefix in main wins over a shorter one in local. Then comes default (253).
+ */
+const tablesOf = { 4: [[255, 254], [253]], 6: [[255], [254]] } as const
 
 const scopeUniverse = 0
 const scopeLink = 253
@@ -69,10 +72,10 @@ function recordOf({ cidr, route }: Row, addresses: readonly Address[]): RouteRec
 
 interface Row {
   readonly cidr: Cidr
-  readonly route: Pick<Route, 'type' | 'metric'> & Partial<Route>
+  readonly route: Pick<Route, 'type'> & Partial<Route>
 }
 
-/** Rows by prefix, the one of the lowest metric, and the lengths that occur, longest first. */
+/** One row for each prefix, and the lengths that occur, longest first. */
 interface Table {
   readonly rows: ReadonlyMap<string, Row>
   readonly lengths: readonly number[]
@@ -80,19 +83,17 @@ interface Table {
 
 const idOf = ({ words, length }: Cidr): string => `${words.join('.')}/${length}`
 
+/** Of several rows of one prefix the first counts. */
 function tableOf(all: readonly Row[]): Table {
   const rows = new Map<string, Row>()
-  for (const row of all) {
-    const known = rows.get(idOf(row.cidr))
-    if (known === undefined || row.route.metric < known.route.metric) rows.set(idOf(row.cidr), row)
-  }
+  for (const row of all) if (!rows.has(idOf(row.cidr))) rows.set(idOf(row.cidr), row)
   return { rows, lengths: [...new Set(all.map(({ cidr }) => cidr.length))].sort((a, b) => b - a) }
 }
 
 /** Destinations that TCP refuses whatever the tables say. */
-const never = { 4: ['224.0.0.0/4', '255.255.255.255'], 6: ['ff00::/8'] } as const
-const neverTable = (family: 4 | 6): Table =>
-  tableOf(never[family].map((text) => ({ cidr: parseCidr(text), route: { type: routeType.multicast, metric: 0 } })))
+const neverTable = (...networks: string[]): Table =>
+  tableOf(networks.map((text) => ({ cidr: parseCidr(text), route: { type: routeType.multicast } })))
+const never = { 4: neverTable('224.0.0.0/4', '255.255.255.255'), 6: neverTable('ff00::/8') }
 
 /** What all tables say about everything under the prefix; a `throw` route sends the question to the next table. undefined: nobody knows. */
 function answer(tables: readonly Table[], prefix: Cidr): Row | undefined {
@@ -107,8 +108,12 @@ function answer(tables: readonly Table[], prefix: Cidr): Row | undefined {
 /** Throws TypeError for text that is no address: the kernel's own answers are always valid. */
 export function compileRoutes(netns: bigint, routes: readonly Route[], addresses: readonly Address[]): Entry[] {
   return ([4, 6] as const).flatMap((family) => {
-    const own = routes.filter((route) => route.family === family).map((route) => ({ cidr: network(ipOf(route.destination), route.prefix), route }))
-    const tables = [neverTable(family), ...tablesOf[family].map((table) => tableOf(own.filter(({ route }) => route.table === table)))]
+    const own = routes
+      .filter((route) => route.family === family)
+      .map((route) => ({ cidr: network(ipOf(route.destination), route.prefix), route }))
+      .sort((a, b) => a.route.metric - b.route.metric)
+    const group = (numbers: readonly number[]) => tableOf(numbers.flatMap((number) => own.filter(({ route }) => route.table === number)))
+    const tables = [never[family], ...tablesOf[family].map(group)]
     const prefixes = new Map(tables.flatMap(({ rows }) => [...rows].map(([id, { cidr }]) => [id, cidr] as const)))
     return [...prefixes.values()].map((prefix) => {
       const row = answer(tables, prefix)

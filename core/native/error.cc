@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "error.h"
 
+#include <bpf/libbpf.h>
+
 #include <cstring>
 
 // ENOTSUPP is not for user space, but bpf(2) returns it for an operation that a map type does not have.
@@ -17,6 +19,15 @@ static std::string errnoText(int error)
 {
 	const char *text = strerrordesc_np(error);
 	return text ? text : "Operation not supported";
+}
+
+Failure libbpfFailure(const std::string &operation, int error, const std::string &log)
+{
+	if (error < __LIBBPF_ERRNO__START)
+		return Failure(operation, error, "", log);
+	char text[128] = {};
+	libbpf_strerror(error, text, sizeof(text));
+	return Failure(operation, ENOEXEC, text, log);
 }
 
 Napi::Error nativeError(Napi::Env env, const Failure &failure)

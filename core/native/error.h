@@ -23,6 +23,9 @@ struct Failure {
 
 Napi::Error nativeError(Napi::Env env, const Failure &failure);
 
+// libbpf has errors of its own above the kernel's (wrong file formats): ENOEXEC, with libbpf's words.
+Failure libbpfFailure(const std::string &operation, int error, const std::string &log);
+
 // libbpf returns -errno, raw system calls -1 and errno: both of libbpf 1.x also set errno, so this takes either.
 inline int checked(const std::string &operation, int result)
 {

@@ -5,6 +5,8 @@
 #include "object.h"
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 
 std::string mapName(const bpf_map *map)
 {
@@ -74,19 +76,45 @@ static void apply(const OpenPlan &plan, bpf_object *object, const std::string &o
 		reuse(findMap(object, name, operation), file->number, operation);
 }
 
+static std::vector<char> readFile(const std::string &path, const std::string &operation)
+{
+	constexpr off_t LARGEST = 64 * 1024 * 1024;
+	File file(checked(operation, open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)));
+	struct stat status;
+	checked(operation, fstat(file.number, &status));
+	if (status.st_size > LARGEST)
+		throw Failure(operation, EFBIG, "an object file has at most 64 MiB");
+	std::vector<char> bytes(status.st_size);
+	size_t have = 0;
+	while (have < bytes.size()) {
+		size_t got = checked(operation, static_cast<int>(read(file.number, bytes.data() + have, bytes.size() - have)));
+		if (got == 0)
+			break;
+		have += got;
+	}
+	bytes.resize(have);
+	return bytes;
+}
+
 OwnedObject loadObject(const OpenPlan &plan)
 {
 	std::string operation = "load " + plan.path;
 	Log log;
-	OwnedObject object(bpf_object__open_file(plan.path.c_str(), nullptr));
+	// Not bpf_object__open_file, which leaves its descriptor open when the file is no object (libbpf 1.1).
+	std::vector<char> bytes = readFile(plan.path, operation);
+	LIBBPF_OPTS(bpf_object_open_opts, options);
+	std::string name = plan.path.substr(plan.path.rfind('/') + 1);
+	name = name.substr(0, name.find('.'));
+	options.object_name = name.c_str();
+	OwnedObject object(bpf_object__open_mem(bytes.data(), bytes.size(), &options));
 	if (!object)
-		throw Failure(operation, errno, "", log.text());
+		throw libbpfFailure(operation, errno, log.text());
 	bpf_map *map;
 	bpf_object__for_each_map (map, object.get())
 		bpf_map__set_pin_path(map, nullptr); // names and places of pins are the caller's business
 	apply(plan, object.get(), operation);
 	int result = bpf_object__load(object.get());
 	if (result < 0)
-		throw Failure(operation, -result, "", log.text());
+		throw libbpfFailure(operation, -result, log.text());
 	return object;
 }

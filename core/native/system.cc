@@ -34,11 +34,11 @@ static Napi::Value btf(const Napi::CallbackInfo &info)
 	Log log;
 	std::unique_ptr<struct btf, void (*)(struct btf *)> parsed(btf__parse(path.c_str(), nullptr), btf__free);
 	if (!parsed)
-		throw Failure(operation, errno, "", log.text());
+		throw libbpfFailure(operation, errno, log.text());
 	uint32_t size = 0;
 	const void *bytes = btf__raw_data(parsed.get(), &size);
 	if (!bytes)
-		throw Failure(operation, errno, "", log.text());
+		throw libbpfFailure(operation, errno, log.text());
 	return Napi::Buffer<uint8_t>::Copy(info.Env(), static_cast<const uint8_t *>(bytes), size);
 }
 

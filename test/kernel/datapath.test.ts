@@ -1,0 +1,207 @@
+/** The datapath's life in the kernel: built, adopted, replaced, damaged, blocked, taken away. */
+import assert from 'node:assert/strict'
+import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { handoverCodec, tupleCodec } from '../../core/contract.ts'
+import { podCounts, readCounts, refusals, sweepHandovers } from '../../core/datapath/counters.ts'
+import type { Datapath } from '../../core/datapath/datapath.ts'
+import { detach, planDetach } from '../../core/detach.ts'
+import { MerbridgeError } from '../../core/errors.ts'
+import { objectPath } from '../../core/root.ts'
+import { pinnedObjects, remaining } from '../lab/kernel.ts'
+import { Lab, type LabPod } from '../lab/net.ts'
+import { type Listening, startApp, startProxy } from '../mesh/sidecar.ts'
+import { connectOnce, type Step, traffic } from '../parity/probe.ts'
+import { app } from '../parity/shape.ts'
+import { DatapathUnderTest, native } from './fixture.ts'
+
+const reached = (step: Step) => (typeof step.seen === 'object' ? step.seen.listener : (step.seen ?? step.error))
+const refusalsOf = async (datapath: Datapath) =>
+  new Map(refusals(await readCounts(datapath.maps.counters)).map(({ reason, count }) => [reason, count]))
+
+describe('the datapath in the kernel', { timeout: 180_000 }, () => {
+  let lab: Lab
+  let client: LabPod
+  let server: LabPod
+  let servers: Listening[]
+  const out = (port = 8080) => connectOnce(client, app, [server.address, port])
+
+  before(async () => {
+    lab = await Lab.create('datapath')
+    client = await lab.pod('client')
+    server = await lab.pod('server')
+    servers = [await startProxy(client), await startProxy(server), await startApp(server), await startApp(client)]
+  })
+
+  after(async () => {
+    for (const each of servers ?? []) await each.stop()
+    await lab?.close()
+  })
+
+  test('what an agent left half built is cleaned up, and what is built is complete', async () => {
+    await using datapath = new DatapathUnderTest('build')
+    mkdirSync(join(datapath.bpffs, 'tmp-999999', 'maps'), { recursive: true })
+    const agent = await datapath.start(datapath.config([client]))
+    agent.datapath[Symbol.dispose]()
+    assert.deepEqual(readdirSync(datapath.bpffs), [datapath.pins.split('/').at(-1)])
+    assert.deepEqual(readdirSync(join(datapath.pins, 'links')).sort(), ['connect4', 'getpeername4', 'getsockopt', 'sockops'])
+    assert.equal(readdirSync(join(datapath.pins, 'pods')).length, 1)
+    assert.equal(reached(await out()), 'client:15001')
+  })
+
+  test('adopting writes nothing; another build of the programs goes in without a gap', async () => {
+    await using datapath = new DatapathUnderTest('replace')
+    const config = datapath.config([client, server])
+    const first = await datapath.start(config)
+    const generation = first.datapath.meta().generation
+    first.datapath[Symbol.dispose]()
+    const built = await pinnedObjects(datapath.pins)
+
+    const adopted = await datapath.start(config)
+    adopted.datapath[Symbol.dispose]()
+    assert.equal(adopted.datapath.adopted, true)
+    assert.deepEqual(await pinnedObjects(datapath.pins), built)
+
+    const other = join(lab.directory, 'other.bpf.o')
+    copyFileSync(objectPath('merbridge.bpf.o'), other)
+    appendFileSync(other, 'another build')
+    const load = await traffic(client, app, [server.address, 8080], 4)
+    const replaced = await datapath.start(config, { object: other })
+    const report = await load.stop()
+    assert.deepEqual(report.problems, {})
+    assert.deepEqual(Object.keys(report.reached), ['client:15001'])
+    assert.equal(replaced.datapath.meta().generation, generation)
+    replaced.datapath[Symbol.dispose]()
+    const now = await pinnedObjects(datapath.pins)
+    assert.deepEqual([now.links, now.maps], [built.links, built.maps])
+    assert.equal(
+      now.programs.some((id) => built.programs.includes(id)),
+      false,
+    )
+    assert.deepEqual((await remaining({ ...built, links: [], maps: [] })).programs, [], 'the old programs are gone')
+  })
+
+  test('no descriptor is left open: not after a start, a reload, a pod that joins and one that leaves', async () => {
+    const open = () => readdirSync('/proc/self/fd').length
+    await using datapath = new DatapathUnderTest('descriptors')
+    const config = datapath.config([client])
+    await native.namespaces.inspect([client.netns]) // the thread of the namespaces keeps descriptors of its own
+    const before = open()
+    const agent = await datapath.start(config)
+    const running = open()
+    for (const pods of [[client, server], [server], [], [client]]) await agent.reload(datapath.config(pods))
+    await agent.reload(datapath.config([client], { proxyPort: 15101 }))
+    await agent.tick()
+    assert.equal(open(), running)
+    agent.datapath[Symbol.dispose]()
+    assert.equal(open(), before)
+  })
+
+  test('a missing policy refuses and is counted; a hook whose pin was lost is attached again', async () => {
+    await using datapath = new DatapathUnderTest('damage')
+    const config = datapath.config([client, server])
+    const agent = await datapath.start(config)
+    const entries = await agent.datapath.maps.policies.entries()
+    await agent.datapath.maps.policies.deleteBatch(entries.map(({ key }) => key))
+    assert.equal((await out()).error, 'ECONNREFUSED')
+    assert.equal((await connectOnce(lab.node, app, [server.address, 8080])).error, 'ECONNREFUSED')
+    assert.equal((await refusalsOf(agent.datapath)).get('no policy'), 2)
+    agent.datapath[Symbol.dispose]()
+
+    unlinkSync(join(datapath.pins, 'links', 'connect4'))
+    const repaired = await datapath.start(config)
+    assert.equal(reached(await out()), 'client:15001')
+    assert.ok(existsSync(join(datapath.pins, 'links', 'connect4')))
+    repaired.datapath[Symbol.dispose]()
+  })
+
+  test('no room for a hand-over: the connection is refused and never reaches the proxy without its origin', async () => {
+    await using datapath = new DatapathUnderTest('full')
+    const agent = await datapath.start(datapath.config([client]), { maxEntries: { handovers: 1 } })
+    const origin = { addr: [0, 0, 0, 0], port: 0, family: 4, role: 0, bound: [0, 0, 0, 0] } as const
+    const entry = (created: bigint) => handoverCodec.encode({ origin, created })
+    const key = tupleCodec.encode({ netns: 1n, source: [1, 0, 0, 0], dest: [2, 0, 0, 0], sport: 1, dport: 1, family: 4 })
+    agent.datapath.maps.handovers.update(key, entry(process.hrtime.bigint()))
+    const seen = await servers[0]?.accepted()
+    assert.equal((await out()).error, 'ECONNREFUSED')
+    assert.equal(await servers[0]?.accepted(), seen)
+    const counts = await refusalsOf(agent.datapath)
+    assert.equal(counts.get('handover full'), 1)
+    assert.ok((counts.get('no handover') ?? 0) >= 1)
+
+    assert.equal(await sweepHandovers(agent.datapath.maps.handovers), 0, 'a fresh one stays')
+    agent.datapath.maps.handovers.update(key, entry(process.hrtime.bigint() - 181_000_000_000n))
+    assert.equal(await sweepHandovers(agent.datapath.maps.handovers), 1)
+    assert.equal(reached(await out()), 'client:15001')
+    agent.datapath[Symbol.dispose]()
+  })
+
+  test('each rule counts its own decisions', async () => {
+    await using datapath = new DatapathUnderTest('count')
+    const agent = await datapath.start(datapath.config([client]))
+    for (let i = 0; i < 3; i++) await out()
+    await out(15020)
+    const [outcome] = agent.outcomes
+    const compiled = agent.enrolment?.desired.pods.get(outcome?.netns ?? 0n)
+    const counts = podCounts(await readCounts(agent.datapath.maps.counters), outcome?.netns ?? 0n, compiled?.policy ?? 0n)
+    const hits = compiled?.rules.filter(({ direction }) => direction === 'outbound').map(({ name, index }) => [name, counts.outbound.get(index) ?? 0])
+    assert.deepEqual(
+      hits?.filter(([, count]) => count !== 0),
+      [
+        ['excluded port', 1],
+        ['everything else', 3],
+      ],
+    )
+    agent.datapath[Symbol.dispose]()
+  })
+
+  test('detach refuses; --block refuses what the proxy would have taken; a new agent lifts it; --bypass leaves nothing', async () => {
+    await using datapath = new DatapathUnderTest('leave')
+    const config = datapath.config([client])
+    const agent = await datapath.start(config)
+    agent.datapath[Symbol.dispose]()
+    const objects = await pinnedObjects(datapath.pins)
+    const setting = { bpffs: datapath.bpffs, podNames: new Map([[client.netns, 'default/client']]) }
+    const refused = await planDetach(native, { ...setting, mode: 'refuse' }).catch((error: unknown) => error)
+    assert.ok(refused instanceof MerbridgeError && refused.code === 'DETACH_REFUSED' && refused.message.includes('default/client'), String(refused))
+    assert.equal(reached(await out()), 'client:15001')
+
+    const blocked = await detach(native, await planDetach(native, { ...setting, mode: 'block' }))
+    assert.deepEqual(blocked.blocked, ['default/client'])
+    assert.equal((await out()).error, 'ECONNREFUSED')
+    assert.equal((await connectOnce(lab.node, app, [client.address, 8080])).error, 'ECONNREFUSED')
+    assert.equal(reached(await connectOnce(client, app, ['127.0.0.1', 8080])), 'client:app', 'what the mesh does not take goes on')
+
+    const again = await datapath.start(config)
+    again.datapath[Symbol.dispose]()
+    assert.equal(reached(await out()), 'client:15001')
+
+    const gone = await detach(native, await planDetach(native, { ...setting, mode: 'bypass' }))
+    assert.deepEqual(gone.bypassed, ['default/client'])
+    assert.equal(reached(await out()), 'server:app')
+    assert.equal(existsSync(datapath.bpffs), false)
+    assert.deepEqual(await remaining(objects), { programs: [], links: [], maps: [] })
+  })
+
+  test('a datapath of another version of the contract is replaced, and detach removes one that this build cannot read', async () => {
+    await using datapath = new DatapathUnderTest('version')
+    const config = datapath.config([client])
+    const first = await datapath.start(config)
+    first.datapath[Symbol.dispose]()
+    const old = join(datapath.bpffs, 'v-0000000000000000')
+    renameSync(datapath.pins, old)
+    const objects = await pinnedObjects(old)
+    const next = await datapath.start(config)
+    assert.equal(next.datapath.adopted, false)
+    next.datapath.removeOthers(datapath.bpffs, () => {})
+    next.datapath[Symbol.dispose]()
+    assert.deepEqual(await remaining(objects), { programs: [], links: [], maps: [] })
+    assert.equal(reached(await out()), 'client:15001')
+
+    renameSync(datapath.pins, old)
+    const view = await detach(native, await planDetach(native, { bpffs: datapath.bpffs, mode: 'bypass', podNames: new Map() }))
+    assert.deepEqual(view.bypassed, [client.netns])
+    assert.equal(reached(await out()), 'server:app')
+  })
+})

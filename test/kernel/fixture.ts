@@ -1,0 +1,69 @@
+/** A datapath in a pinned directory of its own, driven without the command line, and pods with listeners for it. */
+import type { Agent, AgentConfig, Reload } from '../../core/agent.ts'
+import { attachCgroup } from '../../core/cgroup.ts'
+import { parseConfig } from '../../core/config/load.ts'
+import { createAgent } from '../../core/container.ts'
+import type { Log, Setting } from '../../core/datapath/datapath.ts'
+import { currentLayout } from '../../core/datapath/layout.ts'
+import { detach, planDetach } from '../../core/detach.ts'
+import { requireKernel } from '../../core/features.ts'
+import { native } from '../../core/native/index.ts'
+import { plugins } from '../../core/plugins.ts'
+import { objectPath } from '../../core/root.ts'
+import type { LabPod } from '../lab/net.ts'
+
+export const cgroup = attachCgroup('auto')
+const how: Reload = { at: '', outcome: 'applied' }
+
+export interface Logged {
+  readonly level: string
+  readonly message: string
+  readonly fields: object
+}
+
+export class DatapathUnderTest implements AsyncDisposable {
+  readonly bpffs: string
+  readonly logged: Logged[] = []
+  readonly #agents: Agent[] = []
+
+  constructor(name: string) {
+    this.bpffs = `/sys/fs/bpf/merbridge-test-${name}-${process.pid}`
+    requireKernel(native, cgroup, this.bpffs)
+  }
+
+  config(pods: readonly LabPod[], options: object = {}): AgentConfig {
+    const text = JSON.stringify({
+      version: 1,
+      mesh: 'istio',
+      options,
+      workloads: { static: pods.map(({ name, netns }) => ({ name, netns })) },
+      attach: { bpffs: this.bpffs },
+    })
+    const config = parseConfig(text, 'test', plugins)
+    const plugin = plugins['istio']
+    if (plugin === undefined) throw new Error('no istio plugin')
+    return { config, mesh: { plugin, options: config.options } }
+  }
+
+  /** A test may close `agent.datapath` at any time, which leaves everything in the kernel. */
+  async start(config: AgentConfig, setting: Partial<Setting> = {}): Promise<Agent> {
+    const log: Log = (level, message, fields = {}) => void this.logged.push({ level, message, fields })
+    const full = { bpffs: this.bpffs, cgroup, object: objectPath('merbridge.bpf.o'), ...setting }
+    const agent = await createAgent({ native, log, setting: full, config, reload: how })
+    this.#agents.push(agent)
+    await agent.start(config, how)
+    return agent
+  }
+
+  /** The directory of the pins. */
+  get pins(): string {
+    return currentLayout(this.bpffs).directory
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const agent of this.#agents) agent.datapath[Symbol.dispose]()
+    await detach(native, await planDetach(native, { bpffs: this.bpffs, mode: 'bypass', podNames: new Map() }))
+  }
+}
+
+export { native }
