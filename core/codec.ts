@@ -27,26 +27,35 @@ const refuse = (where: string, expected: string, value: unknown): never => {
 const checked = (value: number, max: number, where: string): number =>
   Number.isInteger(value) && value >= 0 && value <= max ? value : refuse(where, `an integer from 0 to ${max}`, value)
 
-const uint16 = (order: 'LE' | 'BE'): Field<number> => ({
-  size: 2,
-  write: (bytes, offset, value, where) => bytes[`writeUInt16${order}`](checked(value, 0xffff, where), offset),
-  read: (bytes, offset) => bytes[`readUInt16${order}`](offset),
-})
+const uint16 = (order: 'LE' | 'BE'): Field<number> => {
+  const [write, read] = order === 'LE' ? (['writeUInt16LE', 'readUInt16LE'] as const) : (['writeUInt16BE', 'readUInt16BE'] as const)
+  return {
+    size: 2,
+    write: (bytes, offset, value, where) => bytes[write](checked(value, 0xffff, where), offset),
+    read: (bytes, offset) => bytes[read](offset),
+  }
+}
 
-const uint32 = (order: 'LE' | 'BE'): Field<number> => ({
-  size: 4,
-  write: (bytes, offset, value, where) => bytes[`writeUInt32${order}`](checked(value, 0xffffffff, where), offset),
-  read: (bytes, offset) => bytes[`readUInt32${order}`](offset),
-})
+const uint32 = (order: 'LE' | 'BE'): Field<number> => {
+  const [write, read] = order === 'LE' ? (['writeUInt32LE', 'readUInt32LE'] as const) : (['writeUInt32BE', 'readUInt32BE'] as const)
+  return {
+    size: 4,
+    write: (bytes, offset, value, where) => bytes[write](checked(value, 0xffffffff, where), offset),
+    read: (bytes, offset) => bytes[read](offset),
+  }
+}
 
-const uint64 = (order: 'LE' | 'BE'): Field<bigint> => ({
-  size: 8,
-  write(bytes, offset, value, where) {
-    if (typeof value !== 'bigint' || value !== BigInt.asUintN(64, value)) refuse(where, 'a bigint of 64 bits, not negative', value)
-    bytes[`writeBigUInt64${order}`](value, offset)
-  },
-  read: (bytes, offset) => bytes[`readBigUInt64${order}`](offset),
-})
+const uint64 = (order: 'LE' | 'BE'): Field<bigint> => {
+  const [write, read] = order === 'LE' ? (['writeBigUInt64LE', 'readBigUInt64LE'] as const) : (['writeBigUInt64BE', 'readBigUInt64BE'] as const)
+  return {
+    size: 8,
+    write(bytes, offset, value, where) {
+      if (typeof value !== 'bigint' || value !== BigInt.asUintN(64, value)) refuse(where, 'a bigint of 64 bits, not negative', value)
+      bytes[write](value, offset)
+    },
+    read: (bytes, offset) => bytes[read](offset),
+  }
+}
 
 export const u8: Field<number> = {
   size: 1,
@@ -78,7 +87,11 @@ export const arrayOf = <T>(element: Field<T>, length: number): Field<readonly T[
   size: element.size * length,
   write(bytes, offset, value, where) {
     if (value.length > length) refuse(where, `at most ${length} elements`, value.length)
-    for (const [index, item] of value.entries()) element.write(bytes, offset + index * element.size, item, `${where}[${index}]`)
+    let at = offset
+    for (const item of value) {
+      element.write(bytes, at, item, where)
+      at += element.size
+    }
   },
   read: (bytes, offset) => Array.from({ length }, (_, index) => element.read(bytes, offset + index * element.size)),
 })

@@ -62,13 +62,13 @@ export function requireBpffs(native: Native, directory: string): void {
     else if (native.filesystemType('/sys/fs/bpf') === BPF_FS_MAGIC && parent.startsWith('/sys/fs/bpf/'))
       mkdirSync(parent, { recursive: true, mode: 0o700 })
   } catch (cause) {
-    throw new MerbridgeError('BPFFS_UNUSABLE', `cannot mount a BPF file system at ${parent}`, 'mount -t bpf bpf /sys/fs/bpf', cause)
+    throw new MerbridgeError('BPFFS_UNUSABLE', `cannot mount a BPF file system at ${parent}`, 'run "mount -t bpf bpf /sys/fs/bpf" on the node', cause)
   }
   if (isBpffs()) return
   throw new MerbridgeError(
     'BPFFS_UNUSABLE',
     `${parent} is not on a BPF file system, so nothing can be pinned there`,
-    'mount -t bpf bpf /sys/fs/bpf, and let attach.bpffs be a directory below it',
+    'run "mount -t bpf bpf /sys/fs/bpf", and let attach.bpffs be a directory below it',
   )
 }
 

@@ -35,9 +35,12 @@ export interface Desired {
   readonly pods: ReadonlyMap<bigint, CompiledPod>
 }
 
-/** Everything of an interception that reaches the kernel and the views, as text; members that are bigint (cgroup ids) as decimal numbers. */
-const contentOf = (interception: Interception): string =>
-  JSON.stringify(interception, (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value))
+/** The interception as text, to find equal ones. JSON has no bigint; only ids of cgroups are. */
+function contentOf(interception: Interception): string {
+  const hasCgroups = Object.values(interception.sets ?? {}).some(({ cgroup }) => cgroup !== undefined)
+  if (!hasCgroups) return JSON.stringify(interception)
+  return JSON.stringify(interception, (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value))
+}
 
 function addPolicy(builder: MapBuilder, policy: CompiledPolicy, subject: string): void {
   builder.add('policies', u64Codec.encode(policy.id), policy.record, subject)

@@ -17,7 +17,7 @@ export interface Finding {
   readonly missing?: boolean
 }
 
-/** More are not looked at: nobody reads them, and a file of 1 MiB can have a hundred thousand. */
+/** More are not looked at: nobody reads them, a file of 1 MiB can have a hundred thousand, and finding the place of each takes its time. */
 const maxExplained = 1000
 
 /** Given to zod, so that an issue's message is empty unless the schema has words of its own. */
@@ -64,7 +64,10 @@ export class Explainer {
   }
 
   explainAll(issues: readonly ZodIssue[]): Finding[] {
-    const findings = issues.slice(0, maxExplained).flatMap((issue) => this.explain(issue))
+    const findings = issues
+      .slice(0, maxExplained)
+      .flatMap((issue) => this.explain(issue))
+      .slice(0, maxExplained)
     // A misspelt key is one mistake, not an unknown key and a missing one.
     const misspelt = new Set(findings.map(({ path, meant }) => meant && JSON.stringify([...path.slice(0, -1), meant])))
     return findings.filter(({ path, missing }) => !missing || !misspelt.has(JSON.stringify(path)))
@@ -73,7 +76,7 @@ export class Explainer {
   private explain(issue: ZodIssue, parent: readonly PropertyKey[] = []): Finding[] {
     const path = asPath([...parent, ...issue.path])
     const input = valueAt(this.value, path)
-    if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => this.unknownKey(path, key))
+    if (issue.code === 'unrecognized_keys') return issue.keys.slice(0, maxExplained).map((key) => this.unknownKey(path, key))
     if (issue.code === 'invalid_key') return this.badKey(path, issue)
     if (input === undefined && issue.message === '') return [this.missing(path)]
     if (issue.code === 'invalid_union') return this.union(path, issue, input)

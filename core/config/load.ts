@@ -43,7 +43,8 @@ export function parseConfig(text: string, file: string, plugins: MeshOptions): C
   throw invalidConfig(file, text, problems)
 }
 
-const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> =>
+/** A map of the config, or nothing where something else stands. */
+export const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
 
 function check(value: unknown, plugins: MeshOptions) {

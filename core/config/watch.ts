@@ -59,7 +59,7 @@ class Burst {
 
 /** The file, for edits in place, and its directory, for everything else. No file below the directory is opened. */
 function beginWatching(path: string, options: ChokidarOptions, onEvent: () => void, onError: (error: unknown) => void) {
-  const watcher = watch([path, dirname(path)], { depth: 0, ignoreInitial: true, atomic: false, ...options })
+  const watcher = watch(path, { ignoreInitial: true, atomic: false, ...options })
   watcher.on('all', onEvent).on('raw', onEvent).on('error', onError)
   return { watcher, ready: new Promise<void>((done) => watcher.once('ready', done)) }
 }

@@ -112,7 +112,7 @@ export class Datapath implements Disposable {
 
   meta(): MetaRecord {
     const bytes = this.maps.meta.lookup(metaKey)
-    if (bytes === undefined) throw new MerbridgeError('DATAPATH_FOREIGN', 'the map meta is empty', 'merbridge detach, then start again')
+    if (bytes === undefined) throw new MerbridgeError('DATAPATH_FOREIGN', 'the map meta is empty', 'run "merbridge detach", then start again')
     return metaCodec.decode(bytes)
   }
 

@@ -102,7 +102,9 @@ function details(reader: Reader, { kind, count, flag, sizeOrType }: Header): Omi
       reader.at += count * 8
       return { type: sizeOrType }
     case 'datasec':
-      return { size: sizeOrType, members: times(count, () => variable(reader)) }
+      // The places of its variables are known to the linker only: in an object file they are all 0.
+      reader.at += count * 12
+      return { size: sizeOrType }
     case 'var':
     case 'decl_tag':
       reader.at += 4 // linkage; index of the member
@@ -115,13 +117,6 @@ function details(reader: Reader, { kind, count, flag, sizeOrType }: Header): Omi
     default:
       return { type: sizeOrType }
   }
-}
-
-/** A variable of a section: its type, and its place there. */
-function variable(reader: Reader): BtfMember {
-  const [type, offset] = [reader.word(), reader.word()]
-  reader.at += 4 // its size, which the type has too
-  return { name: '', type, offset: offset * 8 }
 }
 
 function parse(bytes: Buffer): BtfType[] {

@@ -13,6 +13,7 @@ class RingHandle implements Handle {
   readonly #ring: Ring
 
   constructor(map: BpfMap, onRecord: (record: Buffer) => void) {
+    if (typeof onRecord !== 'function') throw new TypeError('onRecord must be a function')
     // Records that are on their way when the ring is closed are dropped.
     this.#ring = addon().ringOpen(descriptorOf(map), (record) => {
       if (!this.closed) onRecord(record)

@@ -41,16 +41,15 @@ template <class Result> class PromiseJob : public Job
 
 	void settle(Napi::Env env) override
 	{
-		if (failure) {
-			deferred.Reject(nativeError(env, *failure).Value());
-			return;
-		}
 		try {
-			deferred.Resolve(finish(env, *result));
+			if (failure)
+				deferred.Reject(nativeError(env, *failure).Value());
+			else
+				deferred.Resolve(finish(env, *result));
 		} catch (const Napi::Error &error) {
-			deferred.Reject(error.Value());
+			rejectWith(error);
 		} catch (const Failure &thrown) {
-			deferred.Reject(nativeError(env, thrown).Value());
+			rejectWith(nativeError(env, thrown));
 		}
 	}
 
@@ -60,6 +59,15 @@ template <class Result> class PromiseJob : public Job
 	}
 
       private:
+	void rejectWith(const Napi::Error &error)
+	{
+		try {
+			deferred.Reject(error.Value());
+		} catch (const Napi::Error &) {
+			// The environment is ending, and no JavaScript runs in it any more.
+		}
+	}
+
 	Napi::Promise::Deferred deferred;
 	Work work;
 	Finish finish;

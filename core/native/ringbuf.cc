@@ -20,8 +20,12 @@ static void deliver(Napi::Env env, Napi::Function callback, std::nullptr_t *, Re
 	std::unique_ptr<Records> owned(records);
 	if (napi_env(env) == nullptr) // closing
 		return;
-	for (const auto &record : *records)
-		callback.Call({Napi::Buffer<uint8_t>::Copy(env, record.data(), record.size())});
+	try {
+		for (const auto &record : *records)
+			callback.Call({Napi::Buffer<uint8_t>::Copy(env, record.data(), record.size())});
+	} catch (const Napi::Error &error) {
+		error.ThrowAsJavaScriptException(); // an uncaught exception; not in an environment that is ending
+	}
 }
 
 using Delivery = Napi::TypedThreadSafeFunction<std::nullptr_t, Records, deliver>;
