@@ -252,13 +252,12 @@ enum reason {
 	REASON_NO_ROUTE = 7,	    /* routing would have failed; refused with its errno */
 	REASON_NO_SOURCE = 8,	    /* no source address is known for the route */
 	REASON_BIND = 9,	    /* binding the source address failed */
-	REASON_HANDOVER_FULL = 10,  /* no room in handovers: the SYN is refused before it reaches the proxy */
-	REASON_NO_HANDOVER = 11,    /* a SYN to a proxy without an origin: refused */
-	REASON_NO_LISTENER = 12,    /* nobody listens on the proxy's port */
-	REASON_ASSIGN = 13,	    /* the kernel did not accept the listener for this packet (bpf_sk_assign) */
-	REASON_ACCEPT_STORAGE = 14, /* no memory to remember the origin on the accepted socket: SO_ORIGINAL_DST will fail there */
-	REASON_SLOTS_FULL = 15,	    /* a listener found no free slot: it gets no connections until the agent repairs */
-	REASON_LISTENER = 16,	    /* a listener could not be registered for another cause */
+	REASON_HANDOVER_FULL = 10,  /* no room in handovers: sk_lookup refuses the SYN before it reaches the proxy */
+	REASON_NO_LISTENER = 11,    /* nobody listens on the proxy's port */
+	REASON_ASSIGN = 12,	    /* the kernel did not accept the listener for this packet (bpf_sk_assign) */
+	REASON_ACCEPT_STORAGE = 13, /* no memory to remember the origin on the accepted socket: SO_ORIGINAL_DST will fail there */
+	REASON_SLOTS_FULL = 14,	    /* a listener found no free slot: it gets no connections until the agent repairs */
+	REASON_LISTENER = 15,	    /* a listener could not be registered for another cause */
 };
 
 struct counter_key {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * All maps. Hash and trie elements are allocated as they are used, so the capacities cost nothing until then. "agent" is user space.
+ * All maps. Elements are allocated as they are used, unless it says otherwise, so the capacities cost nothing until then. "agent" is user space.
  * __weak: each hook is compiled alone and bpftool links the objects into one.
  */
 #ifndef MERBRIDGE_MAPS_H
@@ -89,11 +89,13 @@ struct {
 	__type(value, struct origin);
 } origins __weak SEC(".maps");
 
-/* 4-tuple -> origin, while a connection is being made. Written and removed by sock_ops, swept by the agent. Never an LRU: eviction would be a wrong answer. */
+/*
+ * 4-tuple -> origin, while a connection is being made. Written and removed by sock_ops, swept by the agent. Never an LRU: eviction would be a wrong
+ * answer. The one map that is allocated in advance (10 MB), because an allocation that fails would refuse a connection.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 262144);
+	__uint(max_entries, 65536);
 	__type(key, struct tuple);
 	__type(value, struct handover);
 } handovers __weak SEC(".maps");

@@ -61,8 +61,6 @@ export function network({ family, words }: Address, length: number): Cidr {
 
 const sameWords = (a: Words, b: Words): boolean => a.every((word, index) => word === b[index])
 
-export const sameAddress = (a: Address, b: Address): boolean => a.family === b.family && sameWords(a.words, b.words)
-
 export const contains = (outer: Cidr, inner: Address): boolean =>
   outer.family === inner.family && sameWords(network(inner, outer.length).words, outer.words)
 

@@ -69,7 +69,8 @@ export class Agent {
     return this.#inTurn(async () => {
       this.#current = initial
       this.#lastReload = how
-      await this.#reconcile(initial, true)
+      const changed = await this.#reconcile(initial, true)
+      if (!changed && how.outcome === 'applied') this.#lastReload = { ...how, outcome: 'unchanged' }
     })
   }
 

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '55bd61544c55c346f007ab57e9b175dde21c6741416551ea2b59fcd77a8b0325'
+export const contractHash = 'a42c4e40765553394fbea5e0ab780d8d6a6f9cc931be32b6eaabbada68ae4d8a'
 
 export const Limit = {
   RULES: 64,
@@ -102,12 +102,11 @@ export const Reason = {
   NO_SOURCE: 8,
   BIND: 9,
   HANDOVER_FULL: 10,
-  NO_HANDOVER: 11,
-  NO_LISTENER: 12,
-  ASSIGN: 13,
-  ACCEPT_STORAGE: 14,
-  SLOTS_FULL: 15,
-  LISTENER: 16,
+  NO_LISTENER: 11,
+  ASSIGN: 12,
+  ACCEPT_STORAGE: 13,
+  SLOTS_FULL: 14,
+  LISTENER: 15,
 } as const
 export type Reason = (typeof Reason)[keyof typeof Reason]
 

@@ -35,6 +35,9 @@ function prettyPrinter(colour: boolean): (line: string) => string {
 
 const isStack = (text: string) => /^\s+at /m.test(text)
 
+/** "warn", not pino's 40: whoever greps knows no numbers. */
+const named = (level: string) => ({ level })
+
 export function createLog(settings: LogSettings, stream: LogStream): Log {
   const pretty = prettyPrinter(stream.isTTY === true)
   let format = settings.format
@@ -42,7 +45,8 @@ export function createLog(settings: LogSettings, stream: LogStream): Log {
     const asPretty = format === 'pretty' || (format === 'auto' && stream.isTTY === true)
     stream.write(asPretty ? pretty(line) : line)
   }
-  const logger = pino({ level: settings.level, base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: describeError } }, { write })
+  const shape = { base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: describeError }, formatters: { level: named } }
+  const logger = pino({ level: settings.level, ...shape }, { write })
   return Object.assign(logger, {
     configure(next: LogSettings) {
       format = next.format

@@ -1,5 +1,4 @@
 /** `merbridge run`: everything around the pipeline: the first config, the lock, the control socket, the triggers. */
-import { mkdirSync, readFileSync } from 'node:fs'
 import { setInterval as every } from 'node:timers/promises'
 import { type Agent, type AgentConfig, describeError, type Reload } from './agent.ts'
 import { attachCgroup } from './cgroup.ts'
@@ -12,8 +11,8 @@ import { serveControl } from './control/server.ts'
 import type { Log } from './datapath/datapath.ts'
 import { MerbridgeError } from './errors.ts'
 import { probeFeatures, requireKernel } from './features.ts'
+import { lockDatapath } from './lock.ts'
 import type { Log as Logger } from './log.ts'
-import type { Handle, Native } from './native/api.ts'
 import { podViews } from './observe/pods.ts'
 import { type Started, statusView } from './observe/status.ts'
 import { plugins } from './plugins.ts'
@@ -39,7 +38,6 @@ interface FirstConfig {
   readonly refusal?: MerbridgeError
 }
 
-const lockDirectory = '/run/merbridge'
 const tickMs = 1000
 
 export async function runAgent(options: RunOptions): Promise<void> {
@@ -143,20 +141,6 @@ function asAgentConfig(config: Config): AgentConfig {
   const plugin = plugins[config.mesh]
   if (plugin === undefined) throw new TypeError(`the schema let an unknown mesh through: ${config.mesh}`)
   return { config, mesh: { plugin, options: config.options } }
-}
-
-/** One agent per datapath. */
-function lockDatapath(native: Native, bpffs: string): Handle {
-  mkdirSync(lockDirectory, { recursive: true, mode: 0o755 })
-  const path = `${lockDirectory}/${bpffs.slice(1).replaceAll('/', '-')}.lock`
-  const lock = native.lock(path)
-  if (lock !== undefined) return lock
-  const pid = readFileSync(path, 'utf8').trim()
-  throw new MerbridgeError(
-    'AGENT_RUNNING',
-    `another agent (pid ${pid}) owns the datapath ${bpffs}`,
-    'one agent runs on a node: stop that one first (kill it, or systemctl stop merbridge); traffic goes on meanwhile',
-  )
 }
 
 async function reloadConfig(agent: Agent, { configPath, stateDir }: RunOptions, logger: Logger, log: Log): Promise<void> {

@@ -11,7 +11,7 @@ const urgency: readonly PodState[] = ['failed', 'cannot', 'waiting', 'enrolled']
 
 const title = (pod: PodView) => `${pod.namespace}/${pod.name}`
 
-const inOrder = (pods: readonly PodView[]) =>
+export const inOrder = (pods: readonly PodView[]) =>
   [...pods].sort((a, b) => urgency.indexOf(a.state) - urgency.indexOf(b.state) || (title(a) < title(b) ? -1 : 1))
 
 const notes = (pod: PodView): string =>

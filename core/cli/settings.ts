@@ -42,8 +42,8 @@ const placesOf = ({ control, attach }: Config): Places => ({ socket: control.soc
 async function placesInBroken(path: string): Promise<Places> {
   try {
     const value = fieldsOf(readDocument(await readSource(path)).value)
-    const { socket } = fieldsOf(value['control'])
-    const { bpffs } = fieldsOf(value['attach'])
+    const { socket } = fieldsOf(value.control)
+    const { bpffs } = fieldsOf(value.attach)
     const isPath = (text: unknown): text is string => typeof text === 'string' && text.startsWith('/')
     return { ...(isPath(socket) ? { socket } : {}), ...(isPath(bpffs) ? { bpffs } : {}) }
   } catch {

@@ -2,6 +2,7 @@ import { printable } from '../config/printable.ts'
 import { askAgent } from '../control/client.ts'
 import type { PodView, StatusView } from '../views.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
+import { inOrder } from './pods.ts'
 import { age, count, indent, sections, table } from './table.ts'
 
 const since = (time: string) => age(Date.now() - Date.parse(time))
@@ -32,7 +33,7 @@ function podsPart({ pods }: StatusView, views: readonly PodView[]): string {
     ...(pods.failed > 0 ? [`${pods.failed} FAILED`] : []),
     ...(pods.warnings > 0 ? [`${count(pods.warnings, 'warning')} (see: merbridge pods)`] : []),
   ].join(', ')
-  const out = views.filter((pod) => pod.state !== 'enrolled')
+  const out = inOrder(views).filter((pod) => pod.state !== 'enrolled')
   if (out.length === 0) return summary
   const rows = out.map((pod) => [`${pod.namespace}/${pod.name}`, pod.state, pod.reason ?? ''])
   return `${summary}\n\n${indent(table(['NOT ENROLLED', 'STATE', 'WHY'], rows))}`

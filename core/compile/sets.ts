@@ -118,7 +118,7 @@ export class SetTable {
       ...members.map(({ kind, prefix }) => `${kind} ${prefixId(prefix.bits, prefix.length)}`),
       ...marks.map(({ value, mask }) => `mark ${value}/${mask}`),
     ]
-    const canonical = `members of ${use}: ${[...new Set(content)].sort().join(',')}`
+    const canonical = `members: ${[...new Set(content)].sort().join(',')}`
     const bit = this.#bits.get(canonical) ?? this.#allocate(name, members, marks)
     this.#bits.set(canonical, bit)
     this.#bits.set(`${use} ${name}`, bit)

@@ -2,8 +2,8 @@
  * Calls back when a config's content has changed, however it came about: edited in place, renamed over, removed and made again, or by the
  * kubelet, which swaps the `..data` link beside it. A burst of changes is one change, and touching the file is none.
  */
-import { dirname, resolve } from 'node:path'
-import { type ChokidarOptions, watch } from 'chokidar'
+import { resolve } from 'node:path'
+import { watch } from 'chokidar'
 import { digest } from './load.ts'
 import { readSource } from './source.ts'
 
@@ -57,9 +57,10 @@ class Burst {
   }
 }
 
-/** The file, for edits in place, and its directory, for everything else. No file below the directory is opened. */
-function beginWatching(path: string, options: ChokidarOptions, onEvent: () => void, onError: (error: unknown) => void) {
-  const watcher = watch(path, { ignoreInitial: true, atomic: false, ...options })
+/** The file and the directories above it, in case they are not there yet; nothing below, should the path be a directory. */
+function beginWatching(path: string, onEvent: () => void, onError: (error: unknown) => void) {
+  const ignored = (other: string) => other !== path && !path.startsWith(other.endsWith('/') ? other : `${other}/`)
+  const watcher = watch(path, { ignored, ignoreInitial: true, atomic: false })
   watcher.on('all', onEvent).on('raw', onEvent).on('error', onError)
   return { watcher, ready: new Promise<void>((done) => watcher.once('ready', done)) }
 }
@@ -87,7 +88,7 @@ export async function watchConfig(path: string, onChange: () => void, signal: Ab
     options.onDegraded?.(error instanceof Error ? error : new Error(String(error)))
   }
   let polling: NodeJS.Timeout | undefined
-  const { watcher, ready } = beginWatching(absolute, {}, burst.event, degraded)
+  const { watcher, ready } = beginWatching(absolute, burst.event, degraded)
   const end = () => {
     burst.cancel()
     clearInterval(polling)

@@ -4,10 +4,11 @@
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { release } from 'node:os'
 import { mapNames as agentMaps, type Capacities, type MapContents, type MapName } from '../compile/maps.ts'
 import { type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
-import type { BpfLink, BpfMap, BpfObject, Entry, Native } from '../native/api.ts'
+import type { BpfLink, BpfMap, BpfObject, Entry, Native, NativeError, OpenOptions } from '../native/api.ts'
 import { hooks, inbound, listenersIterator } from './hooks.ts'
 import { buildLayout, currentLayout, type Layout, otherLayouts } from './layout.ts'
 
@@ -52,7 +53,7 @@ export class Datapath implements Disposable {
     const programs = createHash('sha256').update(readFileSync(setting.object)).digest()
     if (layout.mapNames().length === 0) return Datapath.#build(native, setting, programs, log)
     const reuse = pinnedMaps(native, layout)
-    const object = await native.load(setting.object, { reuse })
+    const object = await load(native, setting.object, { reuse })
     for (const map of Object.values(reuse)) map.close()
     const datapath = new Datapath(native, layout, object, await readAll(object), true)
     datapath.#replacePrograms(setting, programs, log)
@@ -60,7 +61,7 @@ export class Datapath implements Disposable {
   }
 
   static async #build(native: Native, setting: Setting, programs: Buffer, log: Log): Promise<Datapath> {
-    const object = await native.load(setting.object, { maxEntries: setting.maxEntries ?? {} })
+    const object = await load(native, setting.object, { maxEntries: setting.maxEntries ?? {} })
     const layout = await buildLayout(setting.bpffs, async (temporary) => {
       for (const name of allMaps) using(object.map(name), (map) => map.pin(temporary.map(name)))
       for (const hook of hooks) {
@@ -154,6 +155,24 @@ export class Datapath implements Disposable {
 export function using<H extends Disposable, R>(handle: H, use: (handle: H) => R): R {
   using held = handle
   return use(held)
+}
+
+/** Lines of the verifier's log that an operator sees; the end says what it did not like. */
+const shownLogLines = 12
+
+async function load(native: Native, path: string, options: OpenOptions): Promise<BpfObject> {
+  try {
+    return await native.load(path, options)
+  } catch (cause) {
+    const { message, log } = cause as NativeError
+    const shown = log === undefined ? '' : `\n${log.trimEnd().split('\n').slice(-shownLogLines).join('\n')}`
+    throw new MerbridgeError(
+      'DATAPATH_FAILED',
+      `the kernel (${release()}) did not take the programs: ${message}${shown}`,
+      'report it with this text; nothing was attached, and what was in place before still is',
+      cause,
+    )
+  }
 }
 
 function pinnedMaps(native: Native, layout: Layout): Record<string, BpfMap> {

@@ -21,6 +21,7 @@ template <class Result> class PromiseJob : public Job
 {
       public:
 	using Work = std::function<Result()>;
+	// Throws nothing but JavaScript exceptions.
 	using Finish = std::function<Napi::Value(Napi::Env, Result &)>;
 
 	PromiseJob(Napi::Env env, Work work, Finish finish)
@@ -48,8 +49,6 @@ template <class Result> class PromiseJob : public Job
 				deferred.Resolve(finish(env, *result));
 		} catch (const Napi::Error &error) {
 			rejectWith(error);
-		} catch (const Failure &thrown) {
-			rejectWith(nativeError(env, thrown));
 		}
 	}
 

@@ -16,8 +16,9 @@ constexpr size_t DATAGRAM = 128 * 1024;
 constexpr size_t LONGEST_ANSWER = 64 * 1024 * 1024;
 constexpr int ATTEMPTS = 8;
 
-Netlink::Netlink(int protocol, const std::string &operation) : operation(operation), room(DATAGRAM)
+Netlink::Netlink(int protocol, const std::string &operation, Message &room) : operation(operation), room(room)
 {
+	room.resize(DATAGRAM);
 	fd = checked(operation, socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol));
 	timeval patience = {5, 0};
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));

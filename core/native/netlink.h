@@ -11,7 +11,8 @@ using Message = std::vector<uint8_t>;
 class Netlink
 {
       public:
-	Netlink(int protocol, const std::string &operation);
+	// `room` is for datagrams that arrive; it may be used again by the next socket.
+	Netlink(int protocol, const std::string &operation, Message &room);
 	~Netlink();
 	Netlink(const Netlink &) = delete;
 	Netlink &operator=(const Netlink &) = delete;
@@ -26,5 +27,5 @@ class Netlink
 	int fd;
 	uint32_t sequence = 0;
 	std::string operation;
-	std::vector<uint8_t> room;
+	Message &room;
 };

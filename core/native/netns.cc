@@ -17,7 +17,7 @@ struct Answer {
 	std::vector<Message> replies;
 };
 
-static Answer ask(const std::string &path, int protocol, const std::vector<Message> &requests)
+static Answer ask(const std::string &path, int protocol, const std::vector<Message> &requests, Message &room)
 {
 	std::string operation = "read network namespace " + path;
 	Answer answer;
@@ -26,7 +26,7 @@ static Answer ask(const std::string &path, int protocol, const std::vector<Messa
 			struct stat status;
 			checked(operation, fstat(netns, &status));
 			answer.inode = status.st_ino;
-			Netlink netlink(protocol, operation);
+			Netlink netlink(protocol, operation, room);
 			answer.cookie = netlink.cookie();
 			for (const Message &request : requests)
 				answer.replies.push_back(netlink.dump(request));
@@ -69,8 +69,9 @@ static Napi::Value dump(const Napi::CallbackInfo &info)
 		info.Env(),
 		[paths = std::move(paths), protocol, requests = std::move(requests)] {
 			std::vector<Answer> answers;
+			Message room;
 			for (const std::string &path : paths)
-				answers.push_back(ask(path, protocol, requests));
+				answers.push_back(ask(path, protocol, requests, room));
 			return answers;
 		},
 		[](Napi::Env env, std::vector<Answer> &answers) -> Napi::Value {

@@ -126,9 +126,7 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     const seen = await servers[0]?.accepted()
     assert.equal((await out()).error, 'ECONNREFUSED')
     assert.equal(await servers[0]?.accepted(), seen)
-    const counts = await refusalsOf(agent.datapath)
-    assert.equal(counts.get('handover full'), 1)
-    assert.ok((counts.get('no handover') ?? 0) >= 1)
+    assert.equal((await refusalsOf(agent.datapath)).get('handover full'), 1)
 
     assert.equal(await sweepHandovers(agent.datapath.maps.handovers), 0, 'a fresh one stays')
     agent.datapath.maps.handovers.update(key, entry(process.hrtime.bigint() - 181_000_000_000n))

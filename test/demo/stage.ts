@@ -1,0 +1,202 @@
+/**
+ * The demo's pods and everything else that it makes on the machine. What must be undone is written down in a journal under /run before it is used,
+ * so that one and the same `removeDemo` serves the demo's end, Ctrl-C, a kept demo (`--clean`) and a demo that was killed.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Agent, execute, program, removeLock, until } from '../lab/agent.ts'
+import { mountBpffs, unmountBpffs } from '../lab/bpffs.ts'
+import { type Sidecar, startEnvoy } from '../lab/envoy.ts'
+import { Lab, type LabPod } from '../lab/net.ts'
+import { must } from '../lab/process.ts'
+
+export const DIRECTORY = '/run/merbridge-demo'
+export const PORT = 8080
+export const APP = { uid: 1000, gid: 1000 }
+
+export const BPFFS = '/sys/fs/bpf/merbridge-demo'
+const AGENT = join(DIRECTORY, 'agent')
+const JOURNAL = join(DIRECTORY, 'journal.json')
+
+interface Journal {
+  /** bpffs was not mounted before */
+  readonly mounted: boolean
+  readonly namespaces: readonly string[]
+  readonly labDirectory: string
+  /** `started`: field 22 of /proc/PID/stat, so that a reused pid is not taken for ours */
+  readonly processes: readonly { readonly pid: number; readonly started: string }[]
+}
+
+/** What the client app saw of one request. */
+export interface Seen {
+  readonly status?: number
+  readonly peer?: string
+  readonly local?: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: { readonly source: string }
+  readonly error?: string
+}
+
+/** Makes the demo's directory; throws when a demo is there already. */
+export async function claimDirectory(): Promise<void> {
+  await mkdir(DIRECTORY, { mode: 0o700 }).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'EEXIST') throw cause
+    throw new Error(`${DIRECTORY} exists: a demo is running or was kept; remove it with: npm run demo -- --clean`, { cause })
+  })
+}
+
+export class Stage {
+  readonly client: LabPod
+  readonly server: LabPod
+  readonly sidecars: { readonly client: Sidecar; readonly server: Sidecar }
+  readonly #lab: Lab
+  readonly #mounted: boolean
+
+  private constructor(lab: Lab, pods: { client: LabPod; server: LabPod }, sidecars: { client: Sidecar; server: Sidecar }, mounted: boolean) {
+    this.#lab = lab
+    this.client = pods.client
+    this.server = pods.server
+    this.sidecars = sidecars
+    this.#mounted = mounted
+  }
+
+  /** Two pods, each with an app and an Envoy; no agent yet. */
+  static async set(): Promise<Stage> {
+    const mounted = await mountBpffs()
+    await note({ mounted, namespaces: [], labDirectory: '', processes: [] })
+    const lab = await Lab.create('merbridge-demo')
+    try {
+      const pods = { client: await lab.pod('client'), server: await lab.pod('server') }
+      const [client, server] = await Promise.all([startEnvoy(pods.client, 'client'), startEnvoy(pods.server, 'server')])
+      await startApp(pods.server, 'server.ts', [String(PORT)])
+      const stage = new Stage(lab, pods, { client, server }, mounted)
+      await stage.#note()
+      lab.leave() // from here on the journal knows
+      await until('the server app answers', 15_000, async () => ((await stage.request()).status === 200 ? true : undefined))
+      return stage
+    } catch (error) {
+      await lab.close()
+      throw error
+    }
+  }
+
+  /** An agent for both pods, which `runAgent` starts. */
+  async createAgent(): Promise<Agent> {
+    await mkdir(AGENT)
+    const pods = [this.client, this.server].map(({ name, netns }) => ({ name, netns, containers: [{ name: 'istio-proxy', uid: 1337, gid: 1337 }] }))
+    return Agent.create({ pods }, { directory: AGENT, bpffs: BPFFS })
+  }
+
+  /** Starts the agent, for the first time or again; resolves when both pods are enrolled. */
+  async runAgent(agent: Agent): Promise<void> {
+    const enrolled = agent.run()
+    agent.unref()
+    await Promise.all([enrolled, this.#note(agent)])
+  }
+
+  /** One request of the client's app to the server's app. */
+  async request(): Promise<Seen> {
+    const [seen] = await this.requests(1, 0, 'new')
+    return seen ?? { error: 'the client printed nothing' }
+  }
+
+  async requests(count: number, pauseMs: number, connections: 'keep' | 'new'): Promise<readonly Seen[]> {
+    const argv = [this.server.address, String(PORT), String(count), String(pauseMs), connections]
+    const output = await startApp(this.client, 'client.ts', argv, true)
+    return output
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Seen)
+  }
+
+  /** Requests that each sidecar says it has handled. */
+  async counters(): Promise<{ readonly client: number; readonly server: number }> {
+    const [client, server] = await Promise.all([this.sidecars.client.stats(), this.sidecars.server.stats()])
+    return { client: client['http.outbound.downstream_rq_total'] ?? 0, server: server['http.inbound.downstream_rq_total'] ?? 0 }
+  }
+
+  async #note(agent?: Agent): Promise<void> {
+    const pids = [...this.#lab.pods.flatMap(({ pids }) => pids), ...(agent?.pid === undefined ? [] : [agent.pid])]
+    await note({
+      mounted: this.#mounted,
+      namespaces: [this.#lab.node, ...this.#lab.pods].map(({ netns }) => basename(netns)),
+      labDirectory: this.#lab.directory,
+      processes: pids.map((pid) => ({ pid, started: startTime(pid) ?? '' })),
+    })
+  }
+}
+
+async function note(journal: Journal): Promise<void> {
+  await writeFile(JOURNAL, JSON.stringify(journal))
+}
+
+/**
+ * Runs one of apps/ with this Node as the app's user. Both the program and the text are handed over, not looked up: the checkout may be below a
+ * directory that the user may not search. Answers its output if it is to be waited for.
+ */
+async function startApp(pod: LabPod, file: string, argv: readonly string[], wait = false): Promise<string> {
+  const text = await readFile(join(import.meta.dirname, 'apps', file), 'utf8')
+  const child = pod.spawn([process.execPath, '--input-type=module-typescript', '-', ...argv], {
+    ...APP,
+    byDescriptor: true,
+    stdio: ['pipe', wait ? 'pipe' : 'ignore', wait ? 'inherit' : 'ignore'],
+  })
+  child.stdin?.end(text)
+  let output = ''
+  child.stdout?.setEncoding('utf8').on('data', (part: string) => {
+    output += part
+  })
+  if (wait) await new Promise((resolve) => child.once('close', resolve))
+  return output
+}
+
+function startTime(pid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ')[19]
+  } catch {
+    return undefined // it has ended
+  }
+}
+
+let removal: Promise<void> | undefined
+
+/** Takes away everything that the journal names, and the journal; once, whoever asks. Without a demo it is a no-op. */
+export function removeDemo(): Promise<void> {
+  removal ??= remove()
+  return removal
+}
+
+async function remove(): Promise<void> {
+  if (existsSync(JOURNAL)) await removeNoted(JSON.parse(await readFile(JOURNAL, 'utf8')) as Journal)
+  await rm(DIRECTORY, { recursive: true, force: true })
+}
+
+async function removeNoted({ mounted, namespaces, labDirectory, processes }: Journal): Promise<void> {
+  await Promise.all(processes.map(({ pid, started }) => end(pid, started)))
+  if (existsSync(BPFFS)) {
+    const argv = ['detach', '--bypass', '--config', join(AGENT, 'config.yaml'), '--state-dir', join(AGENT, 'state')]
+    const { code, stderr } = await execute(program, argv)
+    if (code !== 0) throw new Error(`merbridge ${argv.join(' ')}: status ${code}\n${stderr}`)
+  }
+  await removeLock(BPFFS)
+  const existing = new Set(existsSync('/run/netns') ? readdirSync('/run/netns') : [])
+  for (const name of namespaces) if (existing.has(name)) await must(['ip', 'netns', 'delete', name])
+  if (labDirectory !== '') await rm(labDirectory, { recursive: true, force: true })
+  if (mounted) await unmountBpffs()
+}
+
+/** SIGTERM, and SIGKILL after two seconds. */
+async function end(pid: number, started: string): Promise<void> {
+  for (let tries = 0; tries < 50; tries++) {
+    if (startTime(pid) !== started) return
+    try {
+      if (tries === 0) process.kill(pid, 'SIGTERM')
+      if (tries === 40) process.kill(pid, 'SIGKILL')
+    } catch {
+      return // it ended in between
+    }
+    await sleep(50)
+  }
+}
