@@ -78,6 +78,7 @@ export class Agent {
   reload(next: AgentConfig): Promise<boolean> {
     return this.#inTurn(async () => {
       refuseRestartKeys(this.#current.config, next.config)
+      this.#signature = '' // if this fails half-way, the next tick takes back what was written
       const changed = await this.#reconcile(next, true)
       this.#current = next
       this.#lastReload = { at: new Date().toISOString(), outcome: changed ? 'applied' : 'unchanged' }

@@ -84,6 +84,12 @@ describe('compile', () => {
     const one = { sets: { web: { ports: [80] } }, ...rules(pass('a', { when: { port: 'web' } })) }
     const renamed = { sets: { other: { ports: [80] } }, ...rules(pass('b', { when: { port: 'other' } })) }
     const different = { sets: { web: { ports: [81] } }, ...rules(pass('a', { when: { port: 'web' } })) }
+    const two = rules(pass('both', { when: { port: 'z' } }), pass('a', { when: { port: 'x' } }), { name: 'b', when: { port: 'y' }, then: 'drop' })
+    const swapped = [
+      { sets: { z: { ports: [80, 443] }, x: { ports: [80] }, y: { ports: [443] } }, ...two },
+      { sets: { z: { ports: [80, 443] }, x: { ports: [443] }, y: { ports: [80] } }, ...two },
+    ]
+    assert.equal(new Set(swapped.map((interception) => compileOne(interception).pods.get(1n)?.policy)).size, 2)
     const pods = [one, one, renamed, different].map((interception, index) =>
       compilePod(interception, { name: `default/${index}`, netns: BigInt(index + 1) }),
     )

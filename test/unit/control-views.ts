@@ -1,0 +1,60 @@
+/** What an agent might answer. */
+import type { PodView, StatusView } from '../../core/views.ts'
+
+export const statusView: StatusView = {
+  agent: { version: '0.1.0', pid: 42, startedAt: new Date(Date.now() - 3_900_000).toISOString(), ready: false, notReady: ['the config is refused'] },
+  config: {
+    path: '/etc/merbridge/config.yaml',
+    generation: 7,
+    lastReload: { at: new Date(Date.now() - 120_000).toISOString(), outcome: 'refused', reason: 'config.yaml:3:1: unknown key "optoins"' },
+  },
+  kernel: { release: '6.18.0', features: [{ name: 'netns cookie in sock_ops', state: 'yes', detail: 'Linux 5.15' }] },
+  attachments: [
+    {
+      hook: 'connect4',
+      at: '/sys/fs/cgroup',
+      programs: [
+        { id: 3, name: 'theirs', ours: false },
+        { id: 5, name: 'mb_connect4', ours: true },
+      ],
+    },
+  ],
+  pods: { listed: 3, enrolled: 1, waiting: 1, failed: 1, warnings: 1 },
+  maps: [
+    { name: 'pods', entries: 1, capacity: 1024 },
+    { name: 'cidr_sets', entries: 900, capacity: 1000 },
+  ],
+  refusals: [{ reason: 'no_listener', count: 12 }],
+}
+
+export const podView: PodView = {
+  name: 'web',
+  namespace: 'default',
+  mesh: 'istio',
+  netns: '/run/netns/web',
+  state: 'enrolled',
+  addresses: ['10.0.0.2'],
+  policy: '00000000000000ff',
+  warnings: ['annotation x is ignored'],
+  iptables: false,
+  listeners: ['127.0.0.1:15001 (uid 1337)'],
+  rules: [
+    { direction: 'inbound', index: 0, name: 'all', condition: 'proto tcp', then: 'inbound (15006)', hits: 4 },
+    { direction: 'outbound', index: 1, name: 'everything else', condition: '', then: 'outbound (127.0.0.1:15001)', hits: 9 },
+    { direction: 'outbound', index: 0, name: 'skipped port', condition: 'port skipped', then: 'pass', hits: 2 },
+  ],
+  refusals: [{ reason: 'no_listener', count: 12 }],
+}
+
+export const podViews: readonly PodView[] = [
+  podView,
+  {
+    ...podView,
+    name: 'api',
+    namespace: 'shop',
+    state: 'waiting',
+    reason: 'its network namespace /run/netns/api does not exist (yet)',
+    addresses: [],
+  },
+  { ...podView, name: 'old', namespace: 'shop', state: 'failed', reason: 'too many \u001b[31mports', warnings: [] },
+]
