@@ -85,7 +85,13 @@ test('validate: ok, relative paths, standard input', async () => {
   mkdirSync(join(root, 'sub'))
   assert.equal((await merbridge(['validate', '../good.yaml'], { cwd: join(root, 'sub') })).code, 0)
   assert.equal((await merbridge(['validate', '-'], { input: readFileSync(good, 'utf8') })).code, 0)
-  assert.deepEqual(JSON.parse((await merbridge(['validate', good, '--output', 'json'])).stdout), { ok: true, file: good, mesh: 'istio', pods: 0 })
+  assert.deepEqual(JSON.parse((await merbridge(['validate', good, '--output', 'json'])).stdout), {
+    ok: true,
+    file: good,
+    mesh: 'istio',
+    pods: 0,
+    warnings: [],
+  })
   assert.equal(parse((await merbridge(['validate', good, '--output', 'yaml'])).stdout).mesh, 'istio')
 })
 
@@ -93,7 +99,9 @@ test('validate: every mistake with its place, exit 2, never a stack trace', asyn
   const { code, stdout, stderr } = await merbridge(['validate', bad])
   assert.deepEqual([code, stdout], [2, ''])
   assert.match(stderr, /bad\.yaml:2:7: mesh: must be istio, but is "istoi"\n {2}2 \| mesh: istoi\n {4}\| {7}\^{5}\n {2}Did you mean "istio"\?/)
-  const json = JSON.parse((await merbridge(['validate', bad, '--output', 'json'])).stderr)
+  const asJson = await merbridge(['validate', bad, '--output', 'json'])
+  const json = JSON.parse(asJson.stdout)
+  assert.deepEqual([asJson.code, asJson.stderr, json.ok], [2, '', false])
   assert.equal(json.error.code, 'CONFIG_INVALID')
   assert.deepEqual(Object.keys(json.error.issues[0]).sort(), ['column', 'hint', 'line', 'message', 'path'])
   assert.deepEqual([json.error.issues[0].line, json.error.issues[0].column, json.error.issues[0].path], [2, 7, 'mesh'])
