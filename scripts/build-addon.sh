@@ -21,7 +21,7 @@ mkdir -p "$out" "$objects"
 exec 9>"$objects/lock"
 flock 9
 
-flags="-std=c++17 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -D_GNU_SOURCE -DNAPI_VERSION=8 -DNAPI_CPP_EXCEPTIONS
+flags="-std=c++17 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -D_GNU_SOURCE -DNAPI_VERSION=8 -DNAPI_CPP_EXCEPTIONS -DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
 -DNODE_ADDON_API_DISABLE_DEPRECATED -D_FORTIFY_SOURCE=2 -D_GLIBCXX_ASSERTIONS -fstack-protector-strong -fstack-clash-protection $protection
 -isystem node_modules/node-api-headers/include -isystem node_modules/node-addon-api"
 # nodelete: libbpf keeps a pointer to our print callback, so a worker that ends must not unload it.
@@ -49,7 +49,7 @@ fi
 # shellcheck disable=SC2086,SC2016 # the lists are meant to be split; $1 and $2 are those of the inner shell
 [ -z "$todo" ] || printf '%s %s\n' $todo | xargs -P 2 -L 1 sh -c "$CXX $(echo $flags) -c \"\$1\" -o \"\$2.tmp\" && mv \"\$2.tmp\" \"\$2\"" compile
 # shellcheck disable=SC2086
-$CXX $link $all -lbpf -lelf -o "$out/merbridge.node.tmp"
+$CXX $link $all -lbpf -o "$out/merbridge.node.tmp"
 mv "$out/merbridge.node.tmp" "$out/merbridge.node"
 for object in "$objects"/*.o; do
 	case " $all " in

@@ -113,16 +113,16 @@ function foreign(pid: number): boolean {
   return parent > 1 && foreign(parent)
 }
 
+/** Other users of the machine put files there too; scripts/rings.ts gives each run a directory of its own. */
+const temporary = () => entries(tmpdir()).map(({ name }) => plain(`temporary ${join(tmpdir(), name)}`))
+
 function files(): Thing[] {
-  const temporary = entries(tmpdir()).filter(({ name }) => name.startsWith('merbridge'))
+  const strange = mounts().filter(([, path, type]) => (type === 'bpf' && path !== '/sys/fs/bpf') || (type === 'nsfs' && !path?.includes('/netns/')))
   return [
-    ...temporary.map(({ name }) => plain(`temporary ${join(tmpdir(), name)}`)),
     ...below('/run/merbridge').map((path) => plain(`file ${path}`)),
     ...below('/var/lib/merbridge').map((path) => plain(`file ${path}`)),
     ...below('/sys/fs/bpf').map((path) => plain(`pin ${path}`)),
-    ...mounts().flatMap(([, path, type]) =>
-      (type === 'bpf' && path !== '/sys/fs/bpf') || (type === 'nsfs' && !path?.includes('/netns/')) ? [plain(`mount ${path}`)] : [],
-    ),
+    ...strange.map(([, path]) => plain(`mount ${path}`)),
   ]
 }
 
@@ -131,13 +131,14 @@ async function kernelThings(): Promise<Thing[]> {
   const bpf = await Promise.all([bpfThings('prog'), bpfThings('link'), bpfThings('map')])
   return [
     ...bpf.flat(),
+    ...files(),
     ...cgroups(),
     ...entries('/run/netns').map(({ name }) => plain(`network namespace ${name}`)),
     ...entries('/sys/class/net').map(({ name }) => plain(`network interface ${name}`)),
   ]
 }
 
-const things = async (kernel: boolean): Promise<Thing[]> => [...(kernel ? await kernelThings() : []), ...files(), ...processes()]
+const things = async (kernel: boolean): Promise<Thing[]> => [...(kernel ? await kernelThings() : []), ...temporary(), ...processes()]
 
 export interface Snapshot {
   readonly kernel: boolean

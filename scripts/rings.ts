@@ -3,8 +3,9 @@
  * Exit code 1 when a test failed, a ring was empty or something was left behind.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, globSync, readFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { chmodSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { leftovers, RUN_VARIABLE, snapshot } from './leftovers.ts'
@@ -20,7 +21,10 @@ interface Outcome {
 }
 
 /** Milliseconds that one file of tests may take. */
-const FILE_DEADLINE = 10 * 60_000
+const FILE_DEADLINE = 5 * 60_000
+
+/** Ends the tests, so that they can clean up, when the run is interrupted. */
+const interrupt = new AbortController()
 
 /** Why this machine cannot run what needs root and a kernel with BPF; undefined: it can. */
 function kernelMissing(): string | undefined {
@@ -43,7 +47,7 @@ function runCommands(commands: readonly (readonly string[])[], outcome: Outcome)
 }
 
 async function runTests(files: readonly string[], parallel: boolean, outcome: Outcome): Promise<void> {
-  const stream = run({ files: [...files], concurrency: parallel ? availableParallelism() : 1, timeout: FILE_DEADLINE })
+  const stream = run({ files: [...files], concurrency: parallel ? availableParallelism() : 1, timeout: FILE_DEADLINE, signal: interrupt.signal })
   const skips = new Map<string, number>()
   stream.on('test:pass', ({ skip }) => {
     if (skip !== undefined) skips.set(String(skip), (skips.get(String(skip)) ?? 0) + 1)
@@ -102,10 +106,20 @@ function print(outcomes: readonly Outcome[], left: readonly string[]): void {
 }
 
 process.env[RUN_VARIABLE] ??= String(process.pid)
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupt.abort())
+
+// A directory for temporary files of this run alone: what is in it at the end was left by a test. Other users look into it, proxies for example.
+const scratch = mkdtempSync(join(tmpdir(), 'merbridge-run-'))
+chmodSync(scratch, 0o755)
+process.env.TMPDIR = scratch
+process.env.NODE_DISABLE_COMPILE_CACHE = '1' // npm and tsc would put theirs there
+
 const names = process.argv.slice(2)
 const before = await snapshot(kernelMissing() === undefined && names.some((name) => rings[name]?.needsKernel))
 const outcomes: Outcome[] = []
-for (const name of names) outcomes.push(await runRing(name))
+for (const name of names) if (!interrupt.signal.aborted) outcomes.push(await runRing(name))
 const left = await leftovers(before)
 print(outcomes, left)
-process.exitCode = left.length > 0 || outcomes.length === 0 || outcomes.some(({ result }) => result === 'FAILED') ? 1 : 0
+rmSync(scratch, { recursive: true, force: true })
+const well = names.length > 0 && outcomes.length === names.length && outcomes.every(({ result }) => result !== 'FAILED') && left.length === 0
+process.exitCode = well && !interrupt.signal.aborted ? 0 : 1

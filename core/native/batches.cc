@@ -130,15 +130,15 @@ static Napi::Value entries(const Napi::CallbackInfo &info)
 	Descriptor &map = descriptorArgument(info, 0, Kind::Map);
 	SharedFile file = fileOf(map, "read map");
 	return inPool<Entries>(
-		info.Env(), [file, shape = map.shape] { return readAll(file->number, shape); },
-		[shape = map.shape](Napi::Env env, Entries &entries) -> Napi::Value {
-			Napi::Object result = Napi::Object::New(env);
-			result.Set("keys", bufferOf(env, entries.keys));
-			result.Set("values", bufferOf(env, entries.values));
-			result.Set("readable", bufferOf(env, entries.readable));
-			result.Set("valueSize", shape.valueSize);
-			return result;
-		});
+	    info.Env(), [file, shape = map.shape] { return readAll(file->number, shape); },
+	    [shape = map.shape](Napi::Env env, Entries &entries) -> Napi::Value {
+		    Napi::Object result = Napi::Object::New(env);
+		    result.Set("keys", bufferOf(env, entries.keys));
+		    result.Set("values", bufferOf(env, entries.values));
+		    result.Set("readable", bufferOf(env, entries.readable));
+		    result.Set("valueSize", shape.valueSize);
+		    return result;
+	    });
 }
 
 // Goes through all items with `batch(first, &count)`, and where that stops, on to the next with `single(index)`, which decides whether it
@@ -182,13 +182,12 @@ static Nothing writeAll(const Writes &writes)
 	auto key = [&](uint32_t index) { return keys.data() + size_t(index) * shape.keySize; };
 	auto value = [&](uint32_t index) { return values.data() + size_t(index) * shape.valueSize; };
 	forAll(
-		items,
-		[&](uint32_t first, uint32_t *count) { return bpf_map_update_batch(fd, key(first), value(first), count, nullptr); },
-		[&](uint32_t index) {
-			int result = bpf_map_update_elem(fd, key(index), value(index), BPF_ANY);
-			if (result < 0)
-				throw Failure("update map", -result, "", "", index);
-		});
+	    items, [&](uint32_t first, uint32_t *count) { return bpf_map_update_batch(fd, key(first), value(first), count, nullptr); },
+	    [&](uint32_t index) {
+		    int result = bpf_map_update_elem(fd, key(index), value(index), BPF_ANY);
+		    if (result < 0)
+			    throw Failure("update map", -result, "", "", index);
+	    });
 	return {};
 }
 
@@ -211,14 +210,14 @@ static uint32_t removeAll(const Writes &writes)
 	uint32_t missing = 0;
 	auto key = [&](uint32_t index) { return keys.data() + size_t(index) * shape.keySize; };
 	forAll(
-		items, [&](uint32_t first, uint32_t *count) { return bpf_map_delete_batch(fd, key(first), count, nullptr); },
-		[&](uint32_t index) {
-			int result = bpf_map_delete_elem(fd, key(index));
-			if (result == -ENOENT)
-				missing++;
-			else if (result < 0)
-				throw Failure("delete from map", -result, "", "", index);
-		});
+	    items, [&](uint32_t first, uint32_t *count) { return bpf_map_delete_batch(fd, key(first), count, nullptr); },
+	    [&](uint32_t index) {
+		    int result = bpf_map_delete_elem(fd, key(index));
+		    if (result == -ENOENT)
+			    missing++;
+		    else if (result < 0)
+			    throw Failure("delete from map", -result, "", "", index);
+	    });
 	return items - missing;
 }
 
@@ -226,12 +225,11 @@ static uint32_t removeAll(const Writes &writes)
 static Napi::Value deleteBatch(const Napi::CallbackInfo &info)
 {
 	Descriptor &map = descriptorArgument(info, 0, Kind::Map);
-	Writes writes = {
-		fileOf(map, "delete from map"), map.shape, itemsArgument(info, 1, map.shape.keySize, "delete from map"), {}, 0};
+	Writes writes = {fileOf(map, "delete from map"), map.shape, itemsArgument(info, 1, map.shape.keySize, "delete from map"), {}, 0};
 	writes.items = writes.keys.size() / map.shape.keySize;
 	return inPool<uint32_t>(
-		info.Env(), [writes = std::move(writes)] { return removeAll(writes); },
-		[](Napi::Env env, uint32_t &deleted) -> Napi::Value { return Napi::Number::New(env, deleted); });
+	    info.Env(), [writes = std::move(writes)] { return removeAll(writes); },
+	    [](Napi::Env env, uint32_t &deleted) -> Napi::Value { return Napi::Number::New(env, deleted); });
 }
 
 void exportBatches(Napi::Env env, Napi::Object exports)

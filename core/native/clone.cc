@@ -36,6 +36,9 @@ static std::vector<bpf_insn> patched(const bpf_program *program, int from, int t
 			instruction.imm = to;
 			found = true;
 		}
+		// A callback (of bpf_loop and the like) must have BTF, which libbpf 1.1 does not give out for a loaded program.
+		if (instruction.src_reg == BPF_PSEUDO_FUNC)
+			throw Failure(operation, EINVAL, "a program with callbacks cannot be cloned");
 		i++; // the second half of a 64-bit load has no opcode
 	}
 	if (!found)

@@ -31,7 +31,7 @@ Descriptor &descriptorValue(Napi::Value value, Kind kind, const std::string &wha
 	Descriptor &descriptor = descriptorValue(value, what);
 	if (descriptor.kind != kind)
 		throw Napi::TypeError::New(value.Env(), what + " must be a " + NAMES[static_cast<int>(kind)] + ", not a " +
-								NAMES[static_cast<int>(descriptor.kind)]);
+							    NAMES[static_cast<int>(descriptor.kind)]);
 	return descriptor;
 }
 

@@ -13,7 +13,7 @@ class Job
 {
       public:
 	virtual ~Job() = default;
-	virtual void run() noexcept = 0;	  // on a native thread; must not touch JavaScript
+	virtual void run() noexcept = 0;	// on a native thread; must not touch JavaScript
 	virtual void settle(Napi::Env env) = 0; // on the event loop
 };
 
@@ -94,8 +94,7 @@ class PoolWorker : public Napi::AsyncWorker
 };
 
 // On a thread of libuv's pool: for work that is short and does not change the thread.
-template <class Result>
-Napi::Value inPool(Napi::Env env, typename PromiseJob<Result>::Work work, typename PromiseJob<Result>::Finish finish)
+template <class Result> Napi::Value inPool(Napi::Env env, typename PromiseJob<Result>::Work work, typename PromiseJob<Result>::Finish finish)
 {
 	auto job = std::make_unique<PromiseJob<Result>>(env, std::move(work), std::move(finish));
 	Napi::Value promise = job->promise();

@@ -18,7 +18,8 @@ std::string mapName(const bpf_map *map)
 bpf_map *findMap(bpf_object *object, const std::string &name, const std::string &operation)
 {
 	bpf_map *map;
-	bpf_object__for_each_map (map, object) {
+	bpf_object__for_each_map(map, object)
+	{
 		if (mapName(map) == name)
 			return map;
 	}
@@ -43,17 +44,17 @@ static void reuse(bpf_map *map, int fd, const std::string &operation)
 		const char *field;
 		uint32_t have, want;
 	} fields[] = {
-		{"type", info.type, bpf_map__type(map)},
-		{"key_size", info.key_size, bpf_map__key_size(map)},
-		{"value_size", info.value_size, bpf_map__value_size(map)},
-		{"max_entries", info.max_entries, bpf_map__max_entries(map)},
-		{"map_flags", info.map_flags, bpf_map__map_flags(map)},
+	    {"type", info.type, bpf_map__type(map)},
+	    {"key_size", info.key_size, bpf_map__key_size(map)},
+	    {"value_size", info.value_size, bpf_map__value_size(map)},
+	    {"max_entries", info.max_entries, bpf_map__max_entries(map)},
+	    {"map_flags", info.map_flags, bpf_map__map_flags(map)},
 	};
 	for (const auto &[field, have, want] : fields) {
 		if (have != want)
 			throw Failure(operation, EINVAL,
 				      "map " + mapName(map) + " has " + field + " " + std::to_string(have) + ", the object wants " +
-					      std::to_string(want));
+					  std::to_string(want));
 	}
 	checked(operation, bpf_map__reuse_fd(map, fd));
 }
@@ -68,8 +69,7 @@ static void apply(const OpenPlan &plan, bpf_object *object, const std::string &o
 		bpf_map *map = findMap(object, name, operation);
 		if (!bpf_map__is_internal(map) || bytes.size() != bpf_map__value_size(map))
 			throw Failure(operation, EINVAL,
-				      name + " gets " + std::to_string(bytes.size()) + " bytes, it has " +
-					      std::to_string(bpf_map__value_size(map)));
+				      name + " gets " + std::to_string(bytes.size()) + " bytes, it has " + std::to_string(bpf_map__value_size(map)));
 		checked(operation, bpf_map__set_initial_value(map, bytes.data(), bytes.size()));
 	}
 	for (const auto &[name, file] : plan.reuse)
@@ -110,8 +110,7 @@ OwnedObject loadObject(const OpenPlan &plan)
 	if (!object)
 		throw libbpfFailure(operation, errno, log.text());
 	bpf_map *map;
-	bpf_object__for_each_map (map, object.get())
-		bpf_map__set_pin_path(map, nullptr); // names and places of pins are the caller's business
+	bpf_object__for_each_map(map, object.get()) bpf_map__set_pin_path(map, nullptr); // names and places of pins are the caller's business
 	apply(plan, object.get(), operation);
 	int result = bpf_object__load(object.get());
 	if (result < 0)

@@ -40,8 +40,8 @@ static Napi::Value create(const Napi::CallbackInfo &info)
 		throw Failure(operation, ENAMETOOLONG, "a map's name has at most 15 characters");
 	LIBBPF_OPTS(bpf_map_create_opts, options);
 	options.map_flags = uintArgument(info, 5);
-	int fd = bpf_map_create(static_cast<bpf_map_type>(uintArgument(info, 1)), name.c_str(), uintArgument(info, 2),
-				uintArgument(info, 3), uintArgument(info, 4), &options);
+	int fd = bpf_map_create(static_cast<bpf_map_type>(uintArgument(info, 1)), name.c_str(), uintArgument(info, 2), uintArgument(info, 3),
+				uintArgument(info, 4), &options);
 	return wrapMap(info.Env(), checked(operation, fd), operation);
 }
 

@@ -66,20 +66,20 @@ static Napi::Value dump(const Napi::CallbackInfo &info)
 		requests.emplace_back(bytes.data, bytes.data + bytes.size);
 	}
 	return onNamespaceThread<std::vector<Answer>>(
-		info.Env(),
-		[paths = std::move(paths), protocol, requests = std::move(requests)] {
-			std::vector<Answer> answers;
-			Message room;
-			for (const std::string &path : paths)
-				answers.push_back(ask(path, protocol, requests, room));
-			return answers;
-		},
-		[](Napi::Env env, std::vector<Answer> &answers) -> Napi::Value {
-			Napi::Array results = Napi::Array::New(env, answers.size());
-			for (size_t i = 0; i < answers.size(); i++)
-				results.Set(i, valueOf(env, answers[i]));
-			return results;
-		});
+	    info.Env(),
+	    [paths = std::move(paths), protocol, requests = std::move(requests)] {
+		    std::vector<Answer> answers;
+		    Message room;
+		    for (const std::string &path : paths)
+			    answers.push_back(ask(path, protocol, requests, room));
+		    return answers;
+	    },
+	    [](Napi::Env env, std::vector<Answer> &answers) -> Napi::Value {
+		    Napi::Array results = Napi::Array::New(env, answers.size());
+		    for (size_t i = 0; i < answers.size(); i++)
+			    results.Set(i, valueOf(env, answers[i]));
+		    return results;
+	    });
 }
 
 // (path) -> number of entries in the nat tables of legacy iptables beyond their empty chains
@@ -87,14 +87,14 @@ static Napi::Value legacyRules(const Napi::CallbackInfo &info)
 {
 	std::string path = pathArgument(info, 0);
 	return onNamespaceThread<uint32_t>(
-		info.Env(),
-		[path] {
-			std::string operation = "read nat tables of network namespace " + path;
-			uint32_t rules = 0;
-			inside(path, operation, [&](int) { rules = legacyNatRules(operation); });
-			return rules;
-		},
-		[](Napi::Env env, uint32_t &rules) -> Napi::Value { return Napi::Number::New(env, rules); });
+	    info.Env(),
+	    [path] {
+		    std::string operation = "read nat tables of network namespace " + path;
+		    uint32_t rules = 0;
+		    inside(path, operation, [&](int) { rules = legacyNatRules(operation); });
+		    return rules;
+	    },
+	    [](Napi::Env env, uint32_t &rules) -> Napi::Value { return Napi::Number::New(env, rules); });
 }
 
 static std::string readIterator(int link, const std::string &operation)
@@ -125,13 +125,13 @@ static Napi::Value iterate(const Napi::CallbackInfo &info)
 	std::string operation = "iterate in network namespace " + path;
 	SharedFile link = fileArgument(info, 1, Kind::Link, operation);
 	return onNamespaceThread<std::string>(
-		info.Env(),
-		[path, operation, link] {
-			std::string text;
-			inside(path, operation, [&](int) { text = readIterator(link->number, operation); });
-			return text;
-		},
-		[](Napi::Env env, std::string &text) -> Napi::Value { return Napi::String::New(env, text); });
+	    info.Env(),
+	    [path, operation, link] {
+		    std::string text;
+		    inside(path, operation, [&](int) { text = readIterator(link->number, operation); });
+		    return text;
+	    },
+	    [](Napi::Env env, std::string &text) -> Napi::Value { return Napi::String::New(env, text); });
 }
 
 void exportNamespaces(Napi::Env env, Napi::Object exports)

@@ -59,21 +59,22 @@ static Napi::Value load(const Napi::CallbackInfo &info)
 		plan.rodata[name].assign(bytes.data, bytes.data + bytes.size);
 	});
 	return inPool<OwnedObject>(
-		info.Env(), [plan = std::move(plan)] { return loadObject(plan); },
-		[](Napi::Env env, OwnedObject &object) -> Napi::Value {
-			auto owned = std::make_unique<Loaded>(Loaded{std::move(object)});
-			auto value = Napi::External<Loaded>::New(env, owned.get(), [](Napi::Env, Loaded *loaded) { delete loaded; });
-			owned.release();
-			value.TypeTag(&TAG);
-			return value;
-		});
+	    info.Env(), [plan = std::move(plan)] { return loadObject(plan); },
+	    [](Napi::Env env, OwnedObject &object) -> Napi::Value {
+		    auto owned = std::make_unique<Loaded>(Loaded{std::move(object)});
+		    auto value = Napi::External<Loaded>::New(env, owned.get(), [](Napi::Env, Loaded *loaded) { delete loaded; });
+		    owned.release();
+		    value.TypeTag(&TAG);
+		    return value;
+	    });
 }
 
 static Napi::Value programs(const Napi::CallbackInfo &info)
 {
 	Napi::Array names = Napi::Array::New(info.Env());
 	bpf_program *program;
-	bpf_object__for_each_program (program, objectArgument(info, "list programs")) {
+	bpf_object__for_each_program(program, objectArgument(info, "list programs"))
+	{
 		if (bpf_program__fd(program) >= 0)
 			names.Set(names.Length(), bpf_program__name(program));
 	}
@@ -84,7 +85,8 @@ static Napi::Value maps(const Napi::CallbackInfo &info)
 {
 	Napi::Array names = Napi::Array::New(info.Env());
 	bpf_map *map;
-	bpf_object__for_each_map (map, objectArgument(info, "list maps")) {
+	bpf_object__for_each_map(map, objectArgument(info, "list maps"))
+	{
 		if (bpf_map__fd(map) >= 0)
 			names.Set(names.Length(), mapName(map));
 	}

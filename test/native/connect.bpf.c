@@ -90,7 +90,7 @@ int slow(struct bpf_sock_addr *ctx)
 	if (!running)
 		return REFUSE;
 	__atomic_exchange_n(running, 1, __ATOMIC_SEQ_CST);
-	bpf_loop(128, spin_long, 0, 0);
+	bpf_loop(48, spin_long, 0, 0);
 	__atomic_exchange_n(running, 0, __ATOMIC_SEQ_CST);
 	return ALLOW;
 }

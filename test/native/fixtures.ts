@@ -78,13 +78,13 @@ export function cgroup(): string {
   const root = cgroupRoot()
   const path = join(root, PREFIX)
   const home = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1] ?? '/'
-  const join_ = (directory: string) => writeFileSync(join(directory, 'cgroup.procs'), String(process.pid))
+  const enter = (directory: string) => writeFileSync(join(directory, 'cgroup.procs'), String(process.pid))
   before(() => {
     mkdirSync(path)
-    join_(path)
+    enter(path)
   })
   after(() => {
-    join_(join(root, home))
+    enter(join(root, home))
     rmdirSync(path)
   })
   return path

@@ -31,3 +31,15 @@ int plain(struct bpf_sk_lookup *ctx)
 {
 	return SK_PASS;
 }
+
+static long nothing(__u32 index, void *context)
+{
+	return 0;
+}
+
+SEC("sk_lookup")
+int callback(struct bpf_sk_lookup *ctx)
+{
+	bpf_loop(1, nothing, 0, 0);
+	return verdict;
+}
