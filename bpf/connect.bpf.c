@@ -9,11 +9,11 @@
 struct attempt {
 	__u64 netns;
 	__u64 policy_id;
-	__be32 dest;   /* what the kernel would connect to: 0.0.0.0 is resolved */
+	__be32 dest; /* what the kernel would connect to: 0.0.0.0 is resolved, see own_address */
 	__be16 port;
 	__be32 source; /* bound by the app; 0: not bound */
 	const struct route *route;
-	int local; /* the destination is the pod's own, what iptables calls `-o lo` */
+	int local;		 /* the destination is the pod's own, what iptables calls `-o lo` */
 	struct origin *previous; /* of an earlier connect of this socket */
 };
 
@@ -26,10 +26,13 @@ static __noinline int refuse(__u64 netns, enum reason reason, int error)
 	return REFUSE;
 }
 
-/* Our bind() of an earlier connect sticks to the socket (SOCK_BINDADDR_LOCK): it is not the app's. */
+/*
+ * Our bind() of an earlier connect sticks to the socket for good (SOCK_BINDADDR_LOCK): even when it was undone, disconnect leaves the source of
+ * the last connection behind. An address without a port is therefore not the app's: its bind() would have taken a port too.
+ */
 static __always_inline int bound_by_us(const struct origin *previous, struct bpf_sock *sk)
 {
-	return previous && previous->bound[0] && previous->bound[0] == sk->src_ip4 && sk->src_port == 0;
+	return previous && previous->bound[0] && sk->src_port == 0;
 }
 
 static __always_inline int bind_source(struct bpf_sock_addr *ctx, __be32 source)
@@ -52,13 +55,8 @@ static __always_inline int pass(struct bpf_sock_addr *ctx, const struct attempt 
 	if (!previous)
 		return PROCEED;
 	previous->role = ROLE_NONE;
-	if (previous->bound[0]) {
-		int ours = bound_by_us(previous, ctx->sk);
-
-		previous->bound[0] = 0;
-		if (ours && bind_source(ctx, 0))
-			return refuse(attempt->netns, REASON_BIND, ECONNREFUSED);
-	}
+	if (bound_by_us(previous, ctx->sk) && ctx->sk->src_ip4 && bind_source(ctx, 0))
+		return refuse(attempt->netns, REASON_BIND, ECONNREFUSED);
 	return PROCEED;
 }
 
@@ -105,14 +103,14 @@ static __always_inline __u64 facts_of(struct bpf_sock_addr *ctx, const struct at
 /* What routing would have said to the destination that was asked for: a rewrite comes before routing and would hide it. 0: fine. */
 static __always_inline int routing_error(const struct attempt *attempt)
 {
-	if (is_loopback4(attempt->source) && !attempt->local)
-		return EINVAL; /* a loopback source cannot leave the pod */
 	if (attempt->local)
 		return 0;
 	if (!attempt->route)
 		return ENETUNREACH;
 	if (attempt->route->kind == ROUTE_UNREACHABLE)
 		return attempt->route->error;
+	if (is_loopback4(attempt->source))
+		return EINVAL; /* a loopback source cannot leave the pod */
 	return 0;
 }
 
@@ -155,12 +153,14 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct atte
 		if (bind_source(ctx, source))
 			return refuse(attempt->netns, REASON_BIND, ECONNREFUSED);
 	}
-	origin->bound[0] = source;
+	if (source)
+		origin->bound[0] = source;
 	origin->addr[0] = attempt->dest;
 	origin->addr[1] = origin->addr[2] = origin->addr[3] = 0;
 	origin->port = attempt->port;
 	origin->family = FAMILY_IPV4;
 	origin->role = ROLE_CLIENT;
+	opaque(ctx); /* or the compiler keeps &ctx->user_ip4, and the verifier wants an unmodified context */
 	ctx->user_ip4 = to;
 	if (target->port)
 		ctx->user_port = target->port;
@@ -194,6 +194,17 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, const struct attemp
 	return refuse(attempt->netns, REASON_BAD_RULE, ECONNREFUSED);
 }
 
+/*
+ * What ip_route_output makes of 0.0.0.0: the bound address, else an address of the device that the socket is bound to, else 127.0.0.1. That of a
+ * device is not known here and stays 0: local, not loopback, and refused if it had to be redirected. The loopback device is number 1 everywhere.
+ */
+static __always_inline __be32 own_address(struct bpf_sock *sk, __be32 source)
+{
+	if (source)
+		return source;
+	return sk->bound_dev_if > 1 ? 0 : bpf_htonl(0x7f000001);
+}
+
 SEC("cgroup/connect4")
 int mb_connect4(struct bpf_sock_addr *ctx)
 {
@@ -215,10 +226,10 @@ int mb_connect4(struct bpf_sock_addr *ctx)
 	attempt.source = bound_by_us(attempt.previous, sk) ? 0 : sk->src_ip4;
 	attempt.port = (__be16)ctx->user_port;
 	attempt.dest = ctx->user_ip4;
-	if (!attempt.dest) /* ip_route_output: 0.0.0.0 is the bound address, else 127.0.0.1 */
-		attempt.dest = attempt.source ? attempt.source : bpf_htonl(0x7f000001);
+	if (!attempt.dest)
+		attempt.dest = own_address(sk, attempt.source);
 	attempt.route = route4(attempt.netns, attempt.dest);
-	attempt.local = is_local4(attempt.dest, attempt.route);
+	attempt.local = !attempt.dest || is_local4(attempt.dest, attempt.route);
 	return decide(ctx, &attempt);
 }
 

@@ -32,12 +32,12 @@ enum family {
 enum fact {
 	FACT_TCP = 0,
 	FACT_UDP = 1,
-	FACT_IPV6 = 2,		    /* off: IPv4, or IPv4 in a mapped IPv6 address */
-	FACT_TO_POD = 3,	    /* destination is local to the pod, what iptables calls `-o lo`: 127/8, ::1, 0.0.0.0, ::, every own address */
-	FACT_TO_LOOPBACK = 4,	    /* destination is exactly 127.0.0.1 or ::1 */
-	FACT_FROM_PASSTHROUGH = 5,  /* source is bound to 127.0.0.6 or ::6, the address a sidecar uses for calls it has already handled */
-	FACT_FROM_LOOPBACK = 6,	    /* source is bound to any other address of 127/8, or to ::1 */
-	FACT_SET = 16,		    /* first bit of the named sets */
+	FACT_IPV6 = 2,		   /* off: IPv4, or IPv4 in a mapped IPv6 address */
+	FACT_TO_POD = 3,	   /* destination is local to the pod, what iptables calls `-o lo`: 127/8, ::1, 0.0.0.0, ::, every own address */
+	FACT_TO_LOOPBACK = 4,	   /* destination is exactly 127.0.0.1 or ::1 */
+	FACT_FROM_PASSTHROUGH = 5, /* source is bound to 127.0.0.6 or ::6, the address a sidecar uses for calls it has already handled */
+	FACT_FROM_LOOPBACK = 6,	   /* source is bound to any other address of 127/8, or to ::1 */
+	FACT_SET = 16,		   /* first bit of the named sets */
 	FACT_BITS = 64,
 };
 
@@ -58,10 +58,10 @@ _Static_assert(sizeof(struct rule) == 24, "rule");
 
 /* Where a connection is sent. addr4 and addr6 are used according to the family of the connection; a family without its bit refuses. */
 struct target {
-	__be32 addr4;	  /* 127.0.0.1 for a proxy in the pod */
-	__be16 port;	  /* 15001; 0 keeps the port that was asked for */
-	__u16 families;	  /* bit 0: addr4 is valid, bit 1: addr6 is valid */
-	__be32 addr6[4];  /* ::1 */
+	__be32 addr4;	 /* 127.0.0.1 for a proxy in the pod */
+	__be16 port;	 /* 15001; 0 keeps the port that was asked for */
+	__u16 families;	 /* bit 0: addr4 is valid, bit 1: addr6 is valid */
+	__be32 addr6[4]; /* ::1 */
 };
 _Static_assert(sizeof(struct target) == 24, "target");
 
@@ -197,7 +197,7 @@ struct origin {
 	enum family family; /* of addr */
 	enum role role;
 	__u32 _pad2;
-	__be32 bound[4]; /* the source address that we bound, which sticks to the socket: undone when it is used again; zero: none */
+	__be32 bound[4]; /* the source address that we bound last, undone when the socket is used again; zero: we never bound it */
 };
 _Static_assert(sizeof(struct origin) == 48, "origin");
 
@@ -270,9 +270,9 @@ _Static_assert(sizeof(struct counter_key) == 24, "counter_key");
 
 /* meta: array of one. */
 struct meta {
-	__u64 generation;   /* grows by one whenever pods join, leave or get other policies */
-	__u8 programs[32];  /* SHA-256 of the object whose programs are attached */
-	__u8 config[32];    /* SHA-256 of the configuration text that is in force */
+	__u64 generation;  /* grows by one whenever pods join, leave or get other policies */
+	__u8 programs[32]; /* SHA-256 of the object whose programs are attached */
+	__u8 config[32];   /* SHA-256 of the configuration text that is in force */
 };
 _Static_assert(sizeof(struct meta) == 72, "meta");
 

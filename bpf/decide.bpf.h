@@ -31,8 +31,7 @@ static __always_inline __u64 owner_members(__u64 policy, enum owner_kind kind, _
 
 static __always_inline __u64 cgroup_members(__u64 policy, __u64 id)
 {
-	struct owner_key key = {
-		.prefixlen = CGROUP_BITS, .kind = OWNER_CGROUP, .policy = policy, .id = {bpf_htonl(id >> 32), bpf_htonl((__u32)id)}};
+	struct owner_key key = {.prefixlen = CGROUP_BITS, .kind = OWNER_CGROUP, .policy = policy, .id = {bpf_htonl(id >> 32), bpf_htonl((__u32)id)}};
 	struct members *found = bpf_map_lookup_elem(&owner_sets, &key);
 
 	return found ? found->sets : 0;

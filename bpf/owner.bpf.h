@@ -84,8 +84,7 @@ static __always_inline int read_file_owner(void *sk, struct owner *owner)
 		return 0;
 	if (bpf_core_read(&cred, sizeof(cred), &file->f_cred) || !cred)
 		return -1;
-	if (bpf_core_read(&owner->uid, sizeof(owner->uid), &cred->fsuid.val) ||
-	    bpf_core_read(&owner->gid, sizeof(owner->gid), &cred->fsgid.val))
+	if (bpf_core_read(&owner->uid, sizeof(owner->uid), &cred->fsuid.val) || bpf_core_read(&owner->gid, sizeof(owner->gid), &cred->fsgid.val))
 		return -1;
 	owner->known = 1;
 	return 0;

@@ -8,12 +8,12 @@ import { readdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { blockPods } from './datapath/block.ts'
-import { allMaps, using } from './datapath/datapath.ts'
 import { hooks } from './datapath/hooks.ts'
 import { currentLayout, type Layout, otherLayouts, removeTree, version } from './datapath/layout.ts'
 import { MerbridgeError } from './errors.ts'
 import type { BpfMap, Native } from './native/api.ts'
 import { findNamespaces } from './pods/find.ts'
+import { using, usingAsync } from './scope.ts'
 import type { DetachView } from './views.ts'
 
 export interface DetachSetting {
@@ -133,12 +133,13 @@ function programIds(native: Native, layout: Layout): number[] {
 
 /** Waits until no hand-over is left, two seconds at most. */
 async function drain(native: Native, layout: Layout): Promise<void> {
-  if (!layout.mapNames().includes('handovers') || !allMaps.includes('handovers')) return
-  using handovers = native.pinnedMap(layout.map('handovers'))
-  for (let waited = 0; waited < 2000; waited += sleepMs) {
-    if ((await handovers.entries()).length === 0) return
-    await sleep(sleepMs)
-  }
+  if (!layout.mapNames().includes('handovers')) return
+  await usingAsync(native.pinnedMap(layout.map('handovers')), async (handovers) => {
+    for (let waited = 0; waited < 2000; waited += sleepMs) {
+      if ((await handovers.entries()).length === 0) return
+      await sleep(sleepMs)
+    }
+  })
 }
 
 /** The kernel frees programs after a grace period. */

@@ -7,6 +7,7 @@ import { type Loaded, loadConfig, parseConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
 import { watchConfig } from './config/watch.ts'
 import { createAgent } from './container.ts'
+import type { Handlers } from './control/api.ts'
 import { serveControl } from './control/server.ts'
 import type { Log } from './datapath/datapath.ts'
 import { MerbridgeError } from './errors.ts'
@@ -17,6 +18,7 @@ import { podViews } from './observe/pods.ts'
 import { type Started, statusView } from './observe/status.ts'
 import { plugins } from './plugins.ts'
 import { objectPath } from './root.ts'
+import { usingAsync } from './scope.ts'
 
 export interface RunOptions {
   /** Absolute. */
@@ -46,43 +48,49 @@ export async function runAgent(options: RunOptions): Promise<void> {
   const log: Log = (level, message, fields) => logger[level](fields ?? {}, message)
   if (first.refusal !== undefined) sayLastGood(log, options.configPath, first.refusal)
   const { native } = await import('./native/index.ts')
-  const { attach, control } = first.config
+  const { attach } = first.config
   const cgroup = attachCgroup(attach.cgroup)
   requireKernel(native, cgroup, attach.bpffs)
-  using _lock = lockDatapath(native, attach.bpffs)
-
   const setting = { bpffs: attach.bpffs, cgroup, object: objectPath('merbridge.bpf.o') }
-  const agent = await createAgent({ native, log, setting, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
-  using datapath = agent.datapath
-  await startWithAny(agent, first, options, log)
-  datapath.removeOthers(attach.bpffs, log)
+  await usingAsync(lockDatapath(native, attach.bpffs), async () => {
+    const agent = await createAgent({ native, log, setting, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
+    await usingAsync(agent.datapath, async (datapath) => {
+      await startWithAny(agent, first, options, log)
+      datapath.removeOthers(attach.bpffs, log)
+      await serve(agent, first, options, logger, log, cgroup)
+    })
+  })
+  log('info', 'stopped; the datapath stays in place')
+}
 
+/** Answers, watches and ticks until somebody ends it. */
+async function serve(agent: Agent, first: FirstConfig, options: RunOptions, logger: Logger, log: Log, cgroup: string): Promise<void> {
+  const { datapath } = agent
+  const { socket } = first.config.control
   const ended = new AbortController()
   options.stop.addEventListener('abort', () => ended.abort(), { once: true })
   if (options.stop.aborted) ended.abort()
-  const reload = async (): Promise<void> => reloadConfig(agent, options, logger, log)
-  const started: Started = { at: new Date().toISOString(), configPath: options.configPath, cgroup, features: probeFeatures(native, cgroup) }
-  await serveControl(
-    control.socket,
-    {
-      status: () => statusView(agent, started),
-      pods: () => podViews(agent),
-      reload: async () => {
-        await reload()
-        return { ...agent.lastReload, generation: Number(datapath.meta().generation) }
-      },
-      stop: async () => ended.abort(),
+  const generation = () => Number(datapath.meta().generation)
+  const reload = () => reloadConfig(agent, options, logger, log)
+  const features = probeFeatures(datapath.native, cgroup)
+  const started: Started = { at: new Date().toISOString(), configPath: options.configPath, cgroup, features }
+  const handlers: Handlers = {
+    status: () => statusView(agent, started),
+    pods: () => podViews(agent),
+    reload: async () => {
+      await reload()
+      return { ...agent.lastReload, generation: generation() }
     },
-    ended.signal,
-  )
+    stop: async () => ended.abort(),
+  }
+  await serveControl(socket, handlers, ended.signal)
   options.onReload(() => void reload())
   await watchConfig(options.configPath, () => void reload(), ended.signal, {
     ...(first.loaded === undefined ? {} : { known: first.loaded.sha256 }),
     onDegraded: (error) => log('warn', 'the config is polled, because the kernel has no more file watches to give', describeError(error)),
   })
-  log('info', 'ready', { generation: Number(datapath.meta().generation), socket: control.socket })
+  log('info', 'ready', { generation: generation(), socket })
   await tickUntil(agent, ended.signal)
-  log('info', 'stopped; the datapath stays in place')
 }
 
 /** The file's config; where it is refused, the last good one; where there is none, the file's error. */
@@ -121,10 +129,15 @@ async function startWithAny(agent: Agent, first: FirstConfig, { configPath, stat
     await agent.start(asAgentConfig(first.config), firstReload(first.refusal))
     if (first.loaded !== undefined) await keep(first.loaded, stateDir, log)
   } catch (error) {
-    if (first.loaded === undefined || !(error instanceof MerbridgeError)) throw error
-    const config = await lastGood(configPath, stateDir, error)
-    sayLastGood(log, configPath, error)
-    await agent.start(asAgentConfig(config), firstReload(error))
+    try {
+      if (first.loaded === undefined || !(error instanceof MerbridgeError)) throw error
+      const config = await lastGood(configPath, stateDir, error)
+      sayLastGood(log, configPath, error)
+      await agent.start(asAgentConfig(config), firstReload(error))
+    } catch (last) {
+      if (!agent.datapath.adopted) agent.datapath.layout.remove() // built for nothing
+      throw last
+    }
   }
 }
 

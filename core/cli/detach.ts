@@ -4,6 +4,7 @@ import { askAgent } from '../control/client.ts'
 import type { DetachSetting } from '../detach.ts'
 import { MerbridgeError } from '../errors.ts'
 import { lockDatapath, removeLock } from '../lock.ts'
+import { usingAsync } from '../scope.ts'
 import type { DetachView } from '../views.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
 import type { Settings } from './settings.ts'
@@ -69,8 +70,10 @@ export async function detachCommand(settings: Settings, choice: DetachChoice, ou
   const setting: DetachSetting = { bpffs, mode: choice.bypass ? 'bypass' : choice.block ? 'block' : 'refuse', podNames }
   const plan = await planDetach(native, setting)
   const stopped = await stopAgent(settings.socket)
-  using _lock = lockDatapath(native, bpffs)
-  const view = await detach(native, plan)
-  if (view.blocked.length === 0) removeLock(bpffs)
+  const view = await usingAsync(lockDatapath(native, bpffs), async () => {
+    const done = await detach(native, plan)
+    if (done.blocked.length === 0) removeLock(bpffs)
+    return done
+  })
   return { code: 0, stdout: render(view, output, () => detachText(view, stopped)), ...(output === 'text' ? note(settings, bpffs) : {}) }
 }

@@ -6,6 +6,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, open, rename, unlink } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { MerbridgeError } from '../errors.ts'
+import { usingAsync } from '../scope.ts'
 import { readSource } from './source.ts'
 
 export const defaultStateDir = '/var/lib/merbridge'
@@ -19,8 +20,7 @@ export function lastGoodPath(stateDir: string, configPath: string): string {
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)
 
 async function syncDirectory(path: string): Promise<void> {
-  await using directory = await open(path, 'r')
-  await directory.sync()
+  await usingAsync(await open(path, 'r'), (directory) => directory.sync())
 }
 
 /** Atomic, also against a loss of power: there is the old text or the new one. Throws the system's error (no space, read-only). */
@@ -29,9 +29,10 @@ export async function saveLastGood(stateDir: string, configPath: string, text: s
   await mkdir(stateDir, { recursive: true, mode: 0o700 })
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`
   try {
-    await using file = await open(temporary, 'wx', 0o600)
-    await file.writeFile(text)
-    await file.sync()
+    await usingAsync(await open(temporary, 'wx', 0o600), async (file) => {
+      await file.writeFile(text)
+      await file.sync()
+    })
     await rename(temporary, path)
   } catch (error) {
     await unlink(temporary).catch(() => {})

@@ -7,6 +7,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, lstat, open } from 'node:fs/promises'
 import { cosmiconfig } from 'cosmiconfig'
 import { MerbridgeError } from '../errors.ts'
+import { usingAsync } from '../scope.ts'
 
 /** Bytes. A config with a thousand pods has about a tenth of this. */
 export const maxConfigBytes = 1024 * 1024
@@ -83,7 +84,10 @@ const tooLarge = (path: string, bytes: number) =>
 
 /** The text of a regular file. Throws CONFIG_UNREADABLE; never waits for anybody. A byte order mark is removed. */
 export async function readSource(path: string): Promise<string> {
-  await using file = await openFile(path)
+  return usingAsync(await openFile(path), (file) => readOpen(path, file))
+}
+
+async function readOpen(path: string, file: FileHandle): Promise<string> {
   const stat = await file.stat()
   if (stat.isDirectory()) throw unreadable(path, 'is a directory', 'Name the file in it: --config DIRECTORY/config.yaml.')
   if (!stat.isFile()) throw unreadable(path, 'is not a regular file', 'Name a regular file with --config FILE.')

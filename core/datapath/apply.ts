@@ -16,6 +16,7 @@ import { type MapName, mapNames } from '../compile/maps.ts'
 import { counterKeyCodec, listenerKeyCodec, proxyPortCodec } from '../contract.ts'
 import { diffMaps, isEmpty, type MapDiffs } from '../diff.ts'
 import type { Entry } from '../native/api.ts'
+import { using, usingAsync } from '../scope.ts'
 import type { Datapath } from './datapath.ts'
 import { attachTypes } from './hooks.ts'
 
@@ -93,25 +94,28 @@ async function prepare(
   const withNewPorts = new Set(changes.proxy_ports.put.map(({ key }) => proxyPortCodec.decode(key).netns))
   const join = new Set(joining)
   if (withNewPorts.size === 0 && join.size === 0) return failed
-  using iterator = datapath.iterator()
-  for (const netns of new Set([...withNewPorts, ...join])) {
-    const place = places.get(netns)
-    try {
-      if (place === undefined) throw new Error('its network namespace is not known any more')
-      if (withNewPorts.has(netns)) await datapath.native.namespaces.iterate(place.path, iterator)
-      if (join.has(netns)) attachInbound(datapath, netns, place)
-    } catch (error) {
-      failed.set(netns, error instanceof Error ? error : new Error(String(error)))
+  await usingAsync(datapath.iterator(), async (iterator) => {
+    for (const netns of new Set([...withNewPorts, ...join])) {
+      const place = places.get(netns)
+      try {
+        if (place === undefined) throw new Error('its network namespace is not known any more')
+        if (withNewPorts.has(netns)) await datapath.native.namespaces.iterate(place.path, iterator)
+        if (join.has(netns)) attachInbound(datapath, netns, place)
+      } catch (error) {
+        failed.set(netns, error instanceof Error ? error : new Error(String(error)))
+      }
     }
-  }
+  })
   return failed
 }
 
 function attachInbound(datapath: Datapath, netns: bigint, place: Place): void {
-  using program = datapath.inboundCopy(netns)
-  using link = datapath.native.attachNetns(program, place.path, attachTypes.skLookup)
-  if (link.info.netnsInode !== place.inode) throw new Error(`${place.path} is another network namespace now`)
-  link.pin(datapath.layout.pod(netns))
+  using(datapath.inboundCopy(netns), (program) =>
+    using(datapath.native.attachNetns(program, place.path, attachTypes.skLookup), (link) => {
+      if (link.info.netnsInode !== place.inode) throw new Error(`${place.path} is another network namespace now`)
+      link.pin(datapath.layout.pod(netns))
+    }),
+  )
 }
 
 /** A pod that failed keeps what it had: the policy that it was switched to before may still be in use. */

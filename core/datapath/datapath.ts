@@ -9,6 +9,7 @@ import { mapNames as agentMaps, type Capacities, type MapContents, type MapName 
 import { type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
 import type { BpfLink, BpfMap, BpfObject, Entry, Native, NativeError, OpenOptions } from '../native/api.ts'
+import { using, usingAsync } from '../scope.ts'
 import { hooks, inbound, listenersIterator } from './hooks.ts'
 import { buildLayout, currentLayout, type Layout, otherLayouts } from './layout.ts'
 
@@ -151,12 +152,6 @@ export class Datapath implements Disposable {
   }
 }
 
-/** Calls and closes: a handle that is needed for one step only. */
-export function using<H extends Disposable, R>(handle: H, use: (handle: H) => R): R {
-  using held = handle
-  return use(held)
-}
-
 /** Lines of the verifier's log that an operator sees; the end says what it did not like. */
 const shownLogLines = 12
 
@@ -164,14 +159,11 @@ async function load(native: Native, path: string, options: OpenOptions): Promise
   try {
     return await native.load(path, options)
   } catch (cause) {
-    const { message, log } = cause as NativeError
-    const shown = log === undefined ? '' : `\n${log.trimEnd().split('\n').slice(-shownLogLines).join('\n')}`
-    throw new MerbridgeError(
-      'DATAPATH_FAILED',
-      `the kernel (${release()}) did not take the programs: ${message}${shown}`,
-      'report it with this text; nothing was attached, and what was in place before still is',
-      cause,
-    )
+    const { message, log = '' } = cause as NativeError
+    const what = `the kernel (${release()}) did not take the programs: ${message}`
+    const hint = 'Report it with this text; nothing was attached, and what was in place before still is.'
+    const shown = log.trimEnd().split('\n').slice(-shownLogLines)
+    throw new MerbridgeError('DATAPATH_FAILED', what, hint, cause, { issues: [], detail: [`merbridge: ${what}`, ...shown, hint].join('\n  ') })
   }
 }
 
@@ -182,8 +174,7 @@ function pinnedMaps(native: Native, layout: Layout): Record<string, BpfMap> {
 async function readAll(object: BpfObject): Promise<MapContents> {
   const contents = await Promise.all(
     agentMaps.map(async (name) => {
-      using map = object.map(name)
-      const entries = await map.entries()
+      const entries = await usingAsync(object.map(name), (map) => map.entries())
       return [name, new Map(entries.map((entry: Entry) => [entry.key.toString('hex'), entry]))] as const
     }),
   )

@@ -4,10 +4,11 @@ import { release } from 'node:os'
 import { join } from 'node:path'
 import type { Agent } from '../agent.ts'
 import { readCounts, refusals } from '../datapath/counters.ts'
-import { allMaps, type Datapath, using } from '../datapath/datapath.ts'
+import { allMaps, type Datapath } from '../datapath/datapath.ts'
 import { hooks } from '../datapath/hooks.ts'
 import type { Feature } from '../features.ts'
 import { packageRoot } from '../root.ts'
+import { using } from '../scope.ts'
 import type { StatusView } from '../views.ts'
 
 export interface Started {

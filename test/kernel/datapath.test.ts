@@ -13,7 +13,7 @@ import { pinnedObjects, remaining } from '../lab/kernel.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { type Listening, startApp, startProxy } from '../mesh/sidecar.ts'
 import { connectOnce, type Step, traffic } from '../parity/probe.ts'
-import { app } from '../parity/shape.ts'
+import { app, proxy } from '../parity/shape.ts'
 import { DatapathUnderTest, native } from './fixture.ts'
 
 const reached = (step: Step) => (typeof step.seen === 'object' ? step.seen.listener : (step.seen ?? step.error))
@@ -24,6 +24,7 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
   let lab: Lab
   let client: LabPod
   let server: LabPod
+  let third: LabPod
   let servers: Listening[]
   const out = (port = 8080) => connectOnce(client, app, [server.address, port])
 
@@ -31,7 +32,8 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     lab = await Lab.create('datapath')
     client = await lab.pod('client')
     server = await lab.pod('server')
-    servers = [await startProxy(client), await startProxy(server), await startApp(server), await startApp(client)]
+    third = await lab.pod('third')
+    servers = [await startProxy(third), await startProxy(client), await startProxy(server), await startApp(server), await startApp(client)]
   })
 
   after(async () => {
@@ -80,6 +82,10 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
       false,
     )
     assert.deepEqual((await remaining({ ...built, links: [], maps: [] })).programs, [], 'the old programs are gone')
+
+    const later = await datapath.start(config, { object: other })
+    await later.reload(datapath.config([client, server, third]))
+    assert.equal(reached(await connectOnce(client, proxy, [third.address, 8080])), 'third:15006', 'a pod that joins after that, too')
   })
 
   test('no descriptor is left open: not after a start, a reload, a pod that joins and one that leaves', async () => {
@@ -123,9 +129,9 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     const entry = (created: bigint) => handoverCodec.encode({ origin, created })
     const key = tupleCodec.encode({ netns: 1n, source: [1, 0, 0, 0], dest: [2, 0, 0, 0], sport: 1, dport: 1, family: 4 })
     agent.datapath.maps.handovers.update(key, entry(process.hrtime.bigint()))
-    const seen = await servers[0]?.accepted()
+    const seen = await servers[1]?.accepted()
     assert.equal((await out()).error, 'ECONNREFUSED')
-    assert.equal(await servers[0]?.accepted(), seen)
+    assert.equal(await servers[1]?.accepted(), seen)
     assert.equal((await refusalsOf(agent.datapath)).get('handover full'), 1)
 
     assert.equal(await sweepHandovers(agent.datapath.maps.handovers), 0, 'a fresh one stays')

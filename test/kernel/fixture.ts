@@ -40,7 +40,7 @@ export class DatapathUnderTest implements AsyncDisposable {
       attach: { bpffs: this.bpffs },
     })
     const config = parseConfig(text, 'test', plugins)
-    const plugin = plugins['istio']
+    const plugin = plugins.istio
     if (plugin === undefined) throw new Error('no istio plugin')
     return { config, mesh: { plugin, options: config.options } }
   }

@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { describe, it } from 'node:test'
+import { before, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { BpfLink, BpfMap, BpfProgram } from '../../core/native/api.ts'
 import { native } from '../../core/native/index.ts'
-import { cgroup, compiled, leavesNoDescriptors, u32, u64 } from './fixtures.ts'
+import { cgroup, compiled, leavesNoDescriptors, temporaryDirectory, u32, u64 } from './fixtures.ts'
 
 const lookup = compiled('lookup')
 const group = cgroup()
+const directory = temporaryDirectory()
+// Some of the random calls make files.
+before(() => process.chdir(directory))
 
 /** A deterministic sequence, so that a failure can be repeated. */
 function sequence(seed: number): () => number {

@@ -102,3 +102,12 @@ test('every file that package.json, README.md and docs/ point to exists', () => 
     }
   }
 })
+
+test('Node 22 can run the sources: no `using` declaration, which its engine does not know', () => {
+  const sources = repositoryFiles().filter((path) => /^(core|plugins)\/.*\.ts$/.test(path))
+  assert.ok(sources.length > 50)
+  assert.deepEqual(
+    sources.filter((path) => /^\s*(await\s+)?using\s+\w+\s*=/m.test(textOf(path))),
+    [],
+  )
+})

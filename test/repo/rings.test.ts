@@ -63,7 +63,7 @@ describe('npm test cannot be green by accident', () => {
 
 describe('the search for leftovers', () => {
   test('names a temporary directory of ours, and nothing after it is gone', async () => {
-    const before = await snapshot()
+    const before = await snapshot(false)
     const directory = await mkdtemp(join(tmpdir(), 'merbridge-left-'))
     const found = await leftovers(before)
     await rm(directory, { recursive: true })
@@ -71,7 +71,7 @@ describe('the search for leftovers', () => {
   })
 
   test('ignores a process that carries the mark of another run', async () => {
-    const before = await snapshot()
+    const before = await snapshot(false)
     const child = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 30_000)'], { env: { [RUN_VARIABLE]: 'another' }, stdio: 'ignore' })
     const found = await leftovers(before)
     child.kill('SIGKILL')

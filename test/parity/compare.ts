@@ -1,0 +1,129 @@
+/** Makes the results of two pods comparable, and compares them with the differences that docs/parity.md names. */
+import type { Case, CaseResult, Originals, Step } from './probe.ts'
+import { address, type Mode } from './shape.ts'
+
+/** One observation: "any: app -> VIP:80" saw "proxy:15001" as "accepted by". */
+export type Column = ReadonlyMap<string, ReadonlyMap<string, string>>
+
+export interface Difference {
+  readonly case: string
+  readonly field: string
+  readonly iptables: string
+  readonly merbridge: string
+}
+
+/** A row of docs/parity.md; `*` stands for any text. */
+export interface Named extends Difference {
+  readonly name: string
+}
+
+const symbols = new Map<string, string>(Object.entries(address).map(([symbol, text]) => [text, symbol]))
+
+/** Addresses become symbols, the address that was asked for "asked", the client's own port "eph". */
+function normaliser(asked: string, own: string | undefined): (text: string) => string {
+  const port = own?.replace(/^.*:/, '')
+  return (text) =>
+    text.replace(/(::ffff:)?(\d+\.\d+\.\d+\.\d+)(?::(\d+))?/g, (_, mapped: string | undefined, host: string, number: string | undefined) => {
+      const rest = number === undefined ? '' : `:${number === port ? 'eph' : number}`
+      return `${mapped ?? ''}${`${host}:${number}` === asked ? 'asked' : `${symbols.get(host) ?? host}${rest}`}`
+    })
+}
+
+function fields(step: Step, asked: string): Map<string, string> {
+  const normalise = normaliser(asked, step.local)
+  const found = new Map<string, string>([
+    ['outcome', step.error ?? 'connected'],
+    ['reported by', step.when],
+  ])
+  const put = (field: string, value: string | undefined) => {
+    if (value !== undefined) found.set(field, normalise(value))
+  }
+  const origins = (whose: string, origin: Originals | undefined) => {
+    for (const [how, value] of Object.entries(origin ?? {})) put(`${whose} SO_ORIGINAL_DST ${how}`, value)
+  }
+  put('getsockname', step.local)
+  put('getpeername', step.peer)
+  put('data in the SYN', step.synData?.toString())
+  const direct = typeof step.seen === 'object' && step.seen.listener.endsWith(asked.replace(/^.*:/, ':'))
+  origins(direct ? 'direct client' : 'client', step.origin)
+  if (typeof step.seen === 'string') put('accepted by', step.seen)
+  else if (step.seen !== undefined) {
+    found.set('accepted by', step.seen.listener)
+    put('source seen', step.seen.peer)
+    put('address seen', step.seen.local)
+    origins('accepted', step.seen.origin)
+  }
+  return found
+}
+
+export function column(mode: Mode, cases: readonly Case[], results: readonly CaseResult[]): Column {
+  const byId = new Map(results.map((result) => [result.id, result]))
+  const found = new Map<string, ReadonlyMap<string, string>>()
+  for (const each of cases) {
+    const result = byId.get(each.id)
+    if (result === undefined || byId.size !== cases.length) throw new Error(`not exactly one result for each case: ${each.id}`)
+    result.steps.forEach((step, index) => {
+      const number = each.to.length > 1 ? ` (${index + 1})` : ''
+      found.set(`${mode}: ${each.id}${number}`, fields(step, (each.to[index] ?? ['', 0]).join(':')))
+    })
+  }
+  return found
+}
+
+export function differences(iptables: Column, merbridge: Column): readonly Difference[] {
+  const found: Difference[] = []
+  for (const name of new Set([...iptables.keys(), ...merbridge.keys()])) {
+    const [left, right] = [iptables.get(name) ?? new Map<string, string>(), merbridge.get(name) ?? new Map<string, string>()]
+    const compared = left.get('outcome') === right.get('outcome') ? new Set([...left.keys(), ...right.keys()]) : ['outcome']
+    for (const field of compared) {
+      const pair = { iptables: left.get(field) ?? 'nothing', merbridge: right.get(field) ?? 'nothing' }
+      if (pair.iptables !== pair.merbridge) found.push({ case: name, field, ...pair })
+    }
+  }
+  return found
+}
+
+/** The rows of every table in the text whose header starts with "| Difference |". */
+export function namedDifferences(markdown: string): readonly Named[] {
+  const rows: Named[] = []
+  let inside = false
+  for (const line of markdown.split('\n')) {
+    const cells = line.split('|').map((cell) => cell.trim().replace(/^`(.*)`$/, '$1'))
+    if (!line.startsWith('|')) inside = false
+    else if (cells[1] === 'Difference') inside = true
+    else if (inside && !/^-+$/.test(cells[1] ?? '')) {
+      const [, name = '', cases = '', field = '', iptables = '', merbridge = ''] = cells
+      rows.push({ name, case: cases, field, iptables, merbridge })
+    }
+  }
+  return rows
+}
+
+function matches(pattern: string, text: string): boolean {
+  const expression = pattern
+    .split('*')
+    .map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'))
+    .join('.*')
+  return new RegExp(`^${expression}$`).test(text)
+}
+
+export interface Judgement {
+  /** Differences that no row names. */
+  readonly unnamed: readonly Difference[]
+  /** Rows that name nothing that occurs. */
+  readonly idle: readonly Named[]
+}
+
+export function judge(found: readonly Difference[], named: readonly Named[]): Judgement {
+  const used = new Set<Named>()
+  const unnamed = found.filter((difference) => {
+    const row = named.find((each) => (['case', 'field', 'iptables', 'merbridge'] as const).every((key) => matches(each[key], difference[key])))
+    if (row !== undefined) used.add(row)
+    return row === undefined
+  })
+  return { unnamed, idle: named.filter((row) => !used.has(row)) }
+}
+
+export function show(found: readonly Difference[]): string {
+  return found.map((each) => `${each.case} | ${each.field} | iptables: ${each.iptables} | merbridge: ${each.merbridge}`).join('\n')
+}
