@@ -27,7 +27,7 @@ export interface Reload {
   readonly reason?: string
 }
 
-const sweepEvery = 30 // ticks
+const tidyEvery = 10 // ticks
 
 export class Agent {
   readonly datapath: Datapath
@@ -95,8 +95,8 @@ export class Agent {
   tick(): Promise<void> {
     return this.#inTurn(async () => {
       try {
+        if (++this.#ticks % tidyEvery === 0) await this.#tidy()
         await this.#reconcile(this.#current, false)
-        if (++this.#ticks % sweepEvery === 0) await this.#sweep()
       } catch (error) {
         this.#signature = ''
         this.#log('error', 'the pods could not be brought up to date; trying again', describeError(error))
@@ -124,7 +124,8 @@ export class Agent {
     return applied.changed
   }
 
-  async #sweep(): Promise<void> {
+  async #tidy(): Promise<void> {
+    if (this.datapath.repair(this.#log)) this.#signature = ''
     const swept = await sweepHandovers(this.datapath.maps.handovers)
     if (swept > 0) this.#log('warn', 'hand-overs were swept that no connection had fetched', { count: swept })
   }

@@ -3,15 +3,16 @@
  * the agent's end changes nothing.
  */
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { mapNames as agentMaps, type Capacities, type MapContents, type MapName } from '../compile/maps.ts'
 import { type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
 import type { BpfLink, BpfMap, BpfObject, Entry, Native, NativeError, OpenOptions } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
+import { type Attaching, attachHook, dropDeadPods, repairHooks } from './attach.ts'
 import { hooks, inbound, listenersIterator } from './hooks.ts'
-import { buildLayout, currentLayout, type Layout, otherLayouts } from './layout.ts'
+import { buildLayout, currentLayout, type Layout, otherLayouts, setDamagedAside } from './layout.ts'
 
 export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void
 
@@ -39,25 +40,44 @@ export class Datapath implements Disposable {
   have: MapContents
   readonly adopted: boolean
 
-  private constructor(native: Native, layout: Layout, object: BpfObject, have: MapContents, adopted: boolean) {
+  readonly #attaching: Attaching
+
+  private constructor(attaching: Attaching, have: MapContents, adopted: boolean) {
+    const { native, layout, object } = attaching
     this.native = native
     this.layout = layout
     this.object = object
     this.maps = Object.fromEntries(allMaps.map((name) => [name, object.map(name)])) as Record<AnyMap, BpfMap>
     this.have = have
     this.adopted = adopted
+    this.#attaching = attaching
   }
 
-  /** Adopts what is pinned if it is of this contract, else builds it. `existing` maps are reused, so adopting writes nothing. */
+  /** Adopts what is pinned if it is of this contract and complete, else builds it. Adopting what fits writes nothing. */
   static async open(native: Native, setting: Setting, log: Log): Promise<Datapath> {
     const layout = currentLayout(setting.bpffs)
     const programs = createHash('sha256').update(readFileSync(setting.object)).digest()
-    if (layout.mapNames().length === 0) return Datapath.#build(native, setting, programs, log)
+    const pinned = layout.mapNames()
+    if (allMaps.every((name) => pinned.includes(name))) return Datapath.#adopt(native, layout, setting, programs, log)
+    if (existsSync(layout.directory)) {
+      log('warn', 'the datapath in place lacks parts; it is replaced', { bpffs: setDamagedAside(setting.bpffs) })
+    }
+    return Datapath.#build(native, setting, programs, log)
+  }
+
+  static async #adopt(native: Native, layout: Layout, setting: Setting, programs: Buffer, log: Log): Promise<Datapath> {
     const reuse = pinnedMaps(native, layout)
     const object = await load(native, setting.object, { reuse })
     for (const map of Object.values(reuse)) map.close()
-    const datapath = new Datapath(native, layout, object, await readAll(object), true)
-    datapath.#replacePrograms(setting, programs, log)
+    const datapath = new Datapath({ native, layout, object, cgroup: setting.cgroup }, await readAll(object), true)
+    datapath.repair(log)
+    if (datapath.meta().programs.equals(programs)) {
+      log('info', 'datapath adopted', { bpffs: layout.directory, generation: Number(datapath.meta().generation) })
+    } else {
+      datapath.#replacePrograms()
+      datapath.writeMeta({ ...datapath.meta(), programs })
+      log('info', 'programs replaced', { bpffs: layout.directory })
+    }
     return datapath
   }
 
@@ -65,47 +85,29 @@ export class Datapath implements Disposable {
     const object = await load(native, setting.object, { maxEntries: setting.maxEntries ?? {} })
     const layout = await buildLayout(setting.bpffs, async (temporary) => {
       for (const name of allMaps) using(object.map(name), (map) => map.pin(temporary.map(name)))
-      for (const hook of hooks) {
-        using(object.program(hook.program), (program) =>
-          using(native.attachCgroup(program, setting.cgroup, hook.attachType), (link) => link.pin(temporary.link(hook.name))),
-        )
-      }
+      for (const hook of hooks) attachHook({ native, layout: temporary, object, cgroup: setting.cgroup }, hook)
     })
-    const datapath = new Datapath(native, layout, object, await readAll(object), false)
+    const datapath = new Datapath({ native, layout, object, cgroup: setting.cgroup }, await readAll(object), false)
     datapath.writeMeta({ ...datapath.meta(), programs })
     log('info', 'datapath built', { bpffs: layout.directory, cgroup: setting.cgroup })
     return datapath
   }
 
-  /** Another build of the programs for the same maps: each link gets its new program without a gap. The same build: nothing is written. */
-  #replacePrograms(setting: Setting, programs: Buffer, log: Log): void {
+  /** Another build of the programs for the same maps: each link gets its new program without a gap. */
+  #replacePrograms(): void {
     const { native, layout, object } = this
-    for (const hook of hooks) {
-      if (layout.linkNames().includes(hook.name) && !this.#isDead(layout.link(hook.name))) continue
-      using(object.program(hook.program), (program) =>
-        using(native.attachCgroup(program, setting.cgroup, hook.attachType), (link) => link.pin(layout.link(hook.name))),
-      )
-      log('warn', 'a hook was not attached any more and is attached again', { hook: hook.name })
-    }
-    if (this.meta().programs.equals(programs)) {
-      log('info', 'datapath adopted', { bpffs: layout.directory, generation: Number(this.meta().generation) })
-      return
-    }
     for (const hook of hooks) {
       using(object.program(hook.program), (program) => using(native.pinnedLink(layout.link(hook.name)), (link) => link.update(program)))
     }
     for (const netns of layout.pods()) {
-      using(native.pinnedLink(layout.pod(netns)), (link) => {
-        if (link.info.netnsInode !== 0) using(this.inboundCopy(netns), (program) => link.update(program))
-      })
+      using(this.inboundCopy(netns), (program) => using(native.pinnedLink(layout.pod(netns)), (link) => link.update(program)))
     }
-    this.writeMeta({ ...this.meta(), programs })
-    log('info', 'programs replaced', { bpffs: layout.directory })
   }
 
-  /** A pinned link whose cgroup is gone has no program at work; its pin is removed so that it can be made again. */
-  #isDead(path: string): boolean {
-    return using(this.native.pinnedLink(path), (link) => link.info.cgroupId === 0n)
+  /** Mends what others did to our links. true: pods have lost theirs, and must be applied again. */
+  repair(log: Log): boolean {
+    repairHooks(this.#attaching, log)
+    return dropDeadPods(this.#attaching) || this.layout.pods().length !== this.have.pods.size
   }
 
   get capacities(): Capacities {

@@ -79,6 +79,13 @@ export function otherLayouts(bpffs: string): Layout[] {
     .map((name) => new Layout(join(bpffs, name)))
 }
 
+/** Makes room for a new one of this version: what is there lacks parts. It is removed with the other versions, when the new one works. */
+export function setDamagedAside(bpffs: string): string {
+  const aside = join(bpffs, `v-damaged-${Date.now()}`)
+  renameSync(currentLayout(bpffs).directory, aside)
+  return aside
+}
+
 /** Builds a version beside what is there. `build` gets the temporary layout; if it fails, nothing of it stays. */
 export async function buildLayout(bpffs: string, build: (layout: Layout) => Promise<void>): Promise<Layout> {
   mkdirSync(bpffs, { recursive: true, mode: 0o700 })

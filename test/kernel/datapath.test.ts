@@ -1,6 +1,6 @@
 /** The datapath's life in the kernel: built, adopted, replaced, damaged, blocked, taken away. */
 import assert from 'node:assert/strict'
-import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
+import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { handoverCodec, tupleCodec } from '../../core/contract.ts'
@@ -10,11 +10,11 @@ import { detach, planDetach } from '../../core/detach.ts'
 import { MerbridgeError } from '../../core/errors.ts'
 import { objectPath } from '../../core/root.ts'
 import { pinnedObjects, remaining } from '../lab/kernel.ts'
-import { Lab, type LabPod } from '../lab/net.ts'
+import { Lab, type LabPod, must } from '../lab/net.ts'
 import { type Listening, startApp, startProxy } from '../mesh/sidecar.ts'
 import { connectOnce, type Step, traffic } from '../parity/probe.ts'
 import { app, proxy } from '../parity/shape.ts'
-import { DatapathUnderTest, native } from './fixture.ts'
+import { cgroup, DatapathUnderTest, native } from './fixture.ts'
 
 const reached = (step: Step) => (typeof step.seen === 'object' ? step.seen.listener : (step.seen ?? step.error))
 const refusalsOf = async (datapath: Datapath) =>
@@ -120,6 +120,50 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     assert.equal(reached(await out()), 'client:15001')
     assert.ok(existsSync(join(datapath.pins, 'links', 'connect4')))
     repaired.datapath[Symbol.dispose]()
+  })
+
+  test('what others detach or unpin is attached again while the agent runs', async () => {
+    await using datapath = new DatapathUnderTest('repair')
+    const agent = await datapath.start(datapath.config([client, server]))
+    const tidy = async () => {
+      for (let i = 0; i < 10; i++) await agent.tick()
+    }
+    const [first = '', second = ''] = readdirSync(join(datapath.pins, 'pods'))
+    for (const link of ['links/connect4', `pods/${first}`]) await must(['bpftool', 'link', 'detach', 'pinned', join(datapath.pins, link)])
+    unlinkSync(join(datapath.pins, 'links', 'getsockopt'))
+    unlinkSync(join(datapath.pins, 'pods', second))
+    assert.equal(reached(await out()), 'server:app', 'nothing is intercepted now')
+    await tidy()
+    assert.equal(reached(await out()), 'client:15001')
+    assert.equal((await out()).origin?.['16'], `${server.address}:8080 (16 bytes)`)
+    for (const pod of [client, server]) assert.equal(reached(await connectOnce(lab.node, app, [pod.address, 8080])), `${pod.name}:15006`)
+  })
+
+  test('an incomplete datapath is replaced, and the programs follow the cgroup that the config names', async () => {
+    await using datapath = new DatapathUnderTest('incomplete')
+    const config = datapath.config([client])
+    const first = await datapath.start(config)
+    first.datapath[Symbol.dispose]()
+    const objects = await pinnedObjects(datapath.pins)
+    unlinkSync(join(datapath.pins, 'maps', 'routes'))
+    const second = await datapath.start(config)
+    second.datapath.removeOthers(datapath.bpffs, () => {})
+    second.datapath[Symbol.dispose]()
+    assert.deepEqual(await remaining(objects), { programs: [], links: [], maps: [] })
+    assert.equal(reached(await out()), 'client:15001')
+
+    const elsewhere = join(cgroup, `merbridge-test-${process.pid}`)
+    mkdirSync(elsewhere)
+    try {
+      const moved = await datapath.start(config, { cgroup: elsewhere })
+      assert.equal(reached(await out()), 'server:app', 'the app is not in that cgroup')
+      moved.datapath[Symbol.dispose]()
+      const back = await datapath.start(config)
+      assert.equal(reached(await out()), 'client:15001')
+      back.datapath[Symbol.dispose]()
+    } finally {
+      rmdirSync(elsewhere)
+    }
   })
 
   test('no room for a hand-over: the connection is refused and never reaches the proxy without its origin', async () => {

@@ -1,0 +1,47 @@
+/** Keeps the shared programs attached: at the first start, after damage done by others, and when the config names another cgroup. */
+import { statSync, unlinkSync } from 'node:fs'
+import type { BpfObject, Native } from '../native/api.ts'
+import { using } from '../scope.ts'
+import type { Log } from './datapath.ts'
+import { type Hook, hooks } from './hooks.ts'
+import type { Layout } from './layout.ts'
+
+export interface Attaching {
+  readonly native: Native
+  readonly layout: Layout
+  readonly object: BpfObject
+  readonly cgroup: string
+}
+
+/** The link is pinned, somebody has not detached it, and it is at the cgroup that the config names. */
+function isAttached({ native, layout, cgroup }: Attaching, hook: Hook): boolean {
+  if (!layout.linkNames().includes(hook.name)) return false
+  const wanted = statSync(cgroup, { bigint: true }).ino // a cgroup's id is the inode number of its directory
+  return using(native.pinnedLink(layout.link(hook.name)), (link) => link.info.cgroupId === wanted)
+}
+
+/** The new link works before the old one goes, so there is no gap. */
+export function attachHook({ native, layout, object, cgroup }: Attaching, hook: Hook): void {
+  using(object.program(hook.program), (program) =>
+    using(native.attachCgroup(program, cgroup, hook.attachType), (link) => {
+      if (layout.linkNames().includes(hook.name)) unlinkSync(layout.link(hook.name))
+      link.pin(layout.link(hook.name))
+    }),
+  )
+}
+
+/** Attaches what is not attached any more. */
+export function repairHooks(attaching: Attaching, log: Log): void {
+  for (const hook of hooks) {
+    if (isAttached(attaching, hook)) continue
+    attachHook(attaching, hook)
+    log('warn', 'a hook was not attached where it should be, and is again', { hook: hook.name, cgroup: attaching.cgroup })
+  }
+}
+
+/** Unpins the links of pods that somebody detached, so that the next apply attaches them again. Those of namespaces that are gone go too. */
+export function dropDeadPods({ native, layout }: Attaching): boolean {
+  const dead = layout.pods().filter((netns) => using(native.pinnedLink(layout.pod(netns)), (link) => link.info.netnsInode === 0))
+  for (const netns of dead) unlinkSync(layout.pod(netns))
+  return dead.length > 0
+}
