@@ -13,7 +13,9 @@ const platform = `linux-${process.arch}`
 
 /** What is shipped, from where in the checkout to where in the package. */
 const shipped: readonly (readonly [from: string, to: string])[] = [
-  ...['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'bin', 'config', 'deploy', 'bpf/LICENSE', 'bpf/LICENSES'].map((path) => [path, path] as const),
+  ...['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'bin', 'config', 'deploy', 'bpf/LICENSE', 'bpf/LICENSES'].map(
+    (path) => [path, path] as const,
+  ),
   ['build/bpf/merbridge.bpf.o', 'dist/bpf/merbridge.bpf.o'],
   [`build/native/${platform}/merbridge.node`, `prebuilds/${platform}/merbridge.node`],
 ]
@@ -28,7 +30,7 @@ function copy(from: string, to: string): void {
 
 const { values } = parseArgs({ options: { 'build-only': { type: 'boolean', default: false } } })
 rmSync(stage, { recursive: true, force: true })
-execFileSync('tsc', ['-p', 'tsconfig.build.json', '--outDir', join(stage, 'dist')], { cwd: root, stdio: 'inherit' })
+execFileSync(join(root, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.build.json', '--outDir', join(stage, 'dist')], { cwd: root, stdio: 'inherit' })
 for (const [from, to] of shipped) copy(from, to)
 if (values['build-only']) {
   process.stdout.write(`${stage}\n`)
