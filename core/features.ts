@@ -80,8 +80,9 @@ export function requireKernel(native: Native, cgroup: string, bpffs: string): vo
   requireBpffs(native, bpffs)
 }
 
-function hasHelper(native: Native, name: string): boolean {
-  return native.btf(BTF).some((type) => type.kind === 'enum' && type.name === 'bpf_func_id' && type.values?.some((value) => value.name === name))
+/** The name of each helper is in the strings of BTF; to parse all its types would hold up the event loop for half a second. */
+function hasHelper(name: string): boolean {
+  return readFileSync(BTF).includes(`\0${name}\0`)
 }
 
 /** Kernel memory may be read unless lockdown forbids it ("[confidentiality]") or the capability is missing. */
@@ -91,7 +92,7 @@ function mayReadKernel(): boolean {
 }
 
 export function probeFeatures(native: Native, cgroup: string): Feature[] {
-  const errno = hasHelper(native, 'BPF_FUNC_set_retval')
+  const errno = hasHelper('BPF_FUNC_set_retval')
   const owner = mayReadKernel()
   return [
     { name: 'BTF', state: 'yes', detail: BTF },

@@ -175,7 +175,7 @@ const text = generate()
 if (values.check) {
   const committed = readFileSync(output, 'utf8')
   if (committed !== text) {
-    process.stderr.write(`core/contract.ts is stale; run node scripts/contract.ts\n${firstDifference(committed, text)}\n`)
+    process.stderr.write(`core/contract.ts is stale; run: npm run contract\n${firstDifference(committed, text)}\n`)
     process.exitCode = 1
   }
 } else {

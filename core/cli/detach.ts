@@ -4,6 +4,7 @@ import { askAgent } from '../control/client.ts'
 import type { DetachSetting } from '../detach.ts'
 import { MerbridgeError } from '../errors.ts'
 import { lockDatapath, removeLock } from '../lock.ts'
+import type { Handle, Native } from '../native/api.ts'
 import { usingAsync } from '../scope.ts'
 import type { DetachView } from '../views.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
@@ -42,6 +43,19 @@ async function stopAgent(socket: string): Promise<boolean> {
   throw new MerbridgeError('AGENT_FAILED', `the agent at ${socket} does not end`, 'End it (systemctl stop merbridge), then detach again.')
 }
 
+/** An agent that was told to stop closes its socket at once and frees its lock when the turn that it is in has ended. */
+async function lockAfterAgent(native: Native, bpffs: string, stopped: boolean): Promise<Handle> {
+  for (let waited = 0; ; waited += pause) {
+    try {
+      return lockDatapath(native, bpffs)
+    } catch (error) {
+      const held = error instanceof MerbridgeError && error.code === 'AGENT_RUNNING'
+      if (!held || !stopped || waited >= patience) throw error
+      await sleep(pause)
+    }
+  }
+}
+
 const list = (title: string, names: readonly string[]) => (names.length === 0 ? [] : [title, indent(names.map(printable).join('\n'))])
 
 function detachText(view: DetachView, stopped: boolean): string {
@@ -68,10 +82,10 @@ export async function detachCommand(settings: Settings, choice: DetachChoice, ou
   const bpffs = choice.bpffs ?? settings.bpffs
   const podNames = new Map(settings.pods.map((pod) => [pod.netns, `${pod.namespace.name}/${pod.name}`]))
   const setting: DetachSetting = { bpffs, mode: choice.bypass ? 'bypass' : choice.block ? 'block' : 'refuse', podNames }
-  const plan = await planDetach(native, setting)
+  await planDetach(native, setting) // refuses while the agent still runs
   const stopped = await stopAgent(settings.socket)
-  const view = await usingAsync(lockDatapath(native, bpffs), async () => {
-    const done = await detach(native, plan)
+  const view = await usingAsync(await lockAfterAgent(native, bpffs, stopped), async () => {
+    const done = await detach(native, await planDetach(native, setting)) // again: until it ended, the agent may have enrolled more pods
     if (done.blocked.length === 0) removeLock(bpffs)
     return done
   })

@@ -100,9 +100,9 @@ class CommandLine {
     const signals =
       '\nSignals: SIGHUP reads the config again; SIGTERM ends the agent and leaves the datapath in place, so that no connection notices.'
     this.command('run', 'run the agent in the foreground', `${signals}\n${example('merbridge run --config /etc/merbridge/config.yaml')}`).action(
-      async ({ config, stateDir }: Common) => {
+      async ({ config, stateDir, output }: Common) => {
         const { logStream, stopSignal, onReloadSignal } = this.around
-        this.outcome = await run({ configPath: config, stateDir, stop: stopSignal(), onReload: onReloadSignal }, logStream)
+        this.outcome = await run({ configPath: config, stateDir, stop: stopSignal(), onReload: onReloadSignal }, logStream, output)
       },
     )
   }

@@ -113,7 +113,7 @@ function open(): Addon {
     throw new MerbridgeError(
       'KERNEL_UNSUPPORTED',
       `there is no native addon for ${platform}`,
-      'in a checkout run scripts/build-addon.sh; the package has it for linux-x64 and linux-arm64',
+      'in a checkout run scripts/build-addon.sh; a package has the addon of the platform that it was made for',
     )
   }
   try {

@@ -11,7 +11,7 @@ function withHits(rules: readonly RuleText[], counts: PodCounts): PodView['rules
   return rules.map((rule) => ({ ...rule, hits: counts[rule.direction].get(rule.index) ?? 0 }))
 }
 
-/** Listeners of the proxy's ports, as "127.0.0.1:15001 (uid 1337)"; and whether the namespace has NAT rules of its own. */
+/** All TCP listeners, as "127.0.0.1:15001 (uid 1337)"; and whether the namespace has NAT rules of its own. */
 async function lookInside(agent: Agent, outcome: Outcome): Promise<{ listeners: string[]; iptables: boolean }> {
   const { namespaces } = agent.datapath.native
   if (outcome.netns === undefined) return { listeners: [], iptables: false }

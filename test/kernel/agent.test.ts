@@ -1,9 +1,11 @@
 /** The agent as an operator starts it: what it refuses, what it survives, what it says. */
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { cgroupMounts } from '../../core/cgroup.ts'
 import { Agent, execute, program, until } from '../lab/agent.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
@@ -87,6 +89,17 @@ describe('the agent as a process', { timeout: 240_000 }, () => {
     assert.equal(outcome.code, 1)
     assert.match(outcome.stderr, new RegExp(`another agent \\(pid ${agent.pid}\\)`))
     assert.equal((await agent.status()).agent.ready, true)
+  })
+
+  test('detach stops a running agent, whatever it does at that moment', async () => {
+    for (const phase of [0, 300, 600, 900]) {
+      await using agent = await Agent.start({ pods: [{ name: 'pod', netns: pod.netns }] })
+      await sleep(phase) // of the second after which the agent looks at its pods again
+      const { code, stderr } = await agent.detach('--bypass')
+      assert.equal(code, 0, stderr)
+      await until('the agent has ended', 5000, () => (agent.pid === undefined ? true : undefined))
+      assert.equal(existsSync(agent.bpffs), false)
+    }
   })
 
   test('a bad reload changes nothing; a restart beside it runs with the last good config and is not ready', async () => {

@@ -162,6 +162,11 @@ describe('links at a network namespace', () => {
       { id: 0, type: 5, programId: inbound.info.id, netnsInode: statSync(space.path).ino, attachType: SK_LOOKUP },
     )
     link.pin(`${pins}/inbound`)
+    using plain = object.program('plain')
+    link.update(plain)
+    assert.deepEqual([space.connect(), link.info.programId], [0, plain.info.id])
+    link.update(inbound)
+    assert.equal(space.connect(), 111)
     link.detach()
     assert.equal(space.connect(), 0)
     using again = native.pinnedLink(`${pins}/inbound`)

@@ -165,6 +165,11 @@ sys.stdin.read()`
     assert.equal(iterator.info.programId, program.info.id)
     assert.deepEqual((await iterate(pod.path, iterator)).trim().split('\n').sort(), ['15001', '15006', '15090'])
     assert.equal(await iterate(empty.path, iterator), '')
+    using other = await native.load(sockets)
+    using replacement = other.program(program.info.name)
+    iterator.update(replacement)
+    assert.equal(iterator.info.programId, replacement.info.id)
+    assert.equal((await iterate(pod.path, iterator)).trim().split('\n').length, 3)
 
     const ended = new Promise((resolve) => child.on('close', resolve))
     child.stdin.end()
