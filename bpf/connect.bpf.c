@@ -47,17 +47,44 @@ static __always_inline int bind_source(struct bpf_sock_addr *ctx, __be32 source)
 	return bpf_bind(ctx, (struct sockaddr *)&address, sizeof(address));
 }
 
-/* A later connect of the same socket that is not redirected must not keep the source that an earlier one was given. */
+static __always_inline void remember(struct origin *origin, const struct attempt *attempt, enum role role)
+{
+	origin->addr[0] = attempt->dest;
+	origin->addr[1] = origin->addr[2] = origin->addr[3] = 0;
+	origin->port = attempt->port;
+	origin->family = FAMILY_IPV4;
+	origin->role = role;
+}
+
+/*
+ * A connection to the pod's own address that is not loopback is marked, so that sk_lookup knows that it comes from inside: by its addresses
+ * alone it could be another pod's that got an address which this one had.
+ */
 static __always_inline int pass(struct bpf_sock_addr *ctx, const struct attempt *attempt)
 {
-	struct origin *previous = attempt->previous;
+	int inside = attempt->local && !is_loopback4(attempt->dest) && !is_loopback4(attempt->source);
+	struct origin *origin = attempt->previous;
 
-	if (!previous)
-		return PROCEED;
-	previous->role = ROLE_NONE;
-	if (bound_by_us(previous, ctx->sk) && ctx->sk->src_ip4 && bind_source(ctx, 0))
+	/* A later connect of the same socket must not keep the source that an earlier one was given. */
+	if (origin && bound_by_us(origin, ctx->sk) && ctx->sk->src_ip4 && bind_source(ctx, 0))
 		return refuse(attempt->netns, REASON_BIND, ECONNREFUSED);
+	if (inside) {
+		origin = bpf_sk_storage_get(&origins, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!origin)
+			return refuse(attempt->netns, REASON_NO_STORAGE, ECONNREFUSED);
+		remember(origin, attempt, ROLE_INSIDE);
+	} else if (origin) {
+		origin->role = ROLE_NONE;
+	}
 	return PROCEED;
+}
+
+/* Only a proxy that does not answer lets these pile up: its pod must not take the room of the others. */
+static __always_inline int too_many_pending(__u64 netns)
+{
+	__s64 *count = bpf_map_lookup_elem(&pending, &netns);
+
+	return count && *count >= MAX_PENDING;
 }
 
 static __always_inline __u64 facts_of(struct bpf_sock_addr *ctx, const struct attempt *attempt, const struct policy *policy)
@@ -131,6 +158,8 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct atte
 
 	if (error)
 		return refuse(attempt->netns, REASON_NO_ROUTE, error);
+	if (too_many_pending(attempt->netns))
+		return refuse(attempt->netns, REASON_PENDING, ECONNREFUSED);
 	if (!(target->families & TARGET_IPV4))
 		return refuse(attempt->netns, REASON_NO_FAMILY, ECONNREFUSED);
 	if (!attempt->source && is_loopback4(to)) {
@@ -155,11 +184,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct atte
 	}
 	if (source)
 		origin->bound[0] = source;
-	origin->addr[0] = attempt->dest;
-	origin->addr[1] = origin->addr[2] = origin->addr[3] = 0;
-	origin->port = attempt->port;
-	origin->family = FAMILY_IPV4;
-	origin->role = ROLE_CLIENT;
+	remember(origin, attempt, ROLE_CLIENT);
 	opaque(ctx); /* or the compiler keeps &ctx->user_ip4, and the verifier wants an unmodified context */
 	ctx->user_ip4 = to;
 	if (target->port)
@@ -211,7 +236,8 @@ int mb_connect4(struct bpf_sock_addr *ctx)
 	struct attempt attempt = {};
 	struct bpf_sock *sk = ctx->sk;
 
-	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP || !sk)
+	/* A sockaddr of another family is refused by the kernel after this hook (EAFNOSUPPORT). */
+	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP || ctx->user_family != AF_INET || !sk)
 		return PROCEED;
 	attempt.netns = bpf_get_netns_cookie(ctx);
 	switch (pod_policy(attempt.netns, &attempt.policy_id)) {

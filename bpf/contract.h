@@ -13,10 +13,11 @@
 
 /* Sizes that user space must not exceed. Capacities of maps are in maps.bpf.h and are read from the maps themselves. */
 enum limit {
-	MAX_RULES = 64,	  /* rules of one direction of one policy */
-	MAX_TARGETS = 16, /* rows of a policy's table of targets */
-	MAX_MARKS = 8,	  /* socket-mark matchers of one policy */
-	MAX_SLOTS = 256,  /* listeners of one SO_REUSEPORT group that are remembered */
+	MAX_RULES = 64,	     /* rules of one direction of one policy */
+	MAX_TARGETS = 16,    /* rows of a policy's table of targets */
+	MAX_MARKS = 8,	     /* socket-mark matchers of one policy */
+	MAX_SLOTS = 256,     /* listeners of one SO_REUSEPORT group that are remembered */
+	MAX_PENDING = 16384, /* connections of one pod that are being made: an eighth of handovers, so that no pod takes the others' share */
 };
 
 /* Address family as the datapath means it: an IPv4-mapped IPv6 address counts as FAMILY_IPV4. */
@@ -187,6 +188,7 @@ enum role {
 	ROLE_CLIENT = 1,   /* its connect was redirected; origin is where it wanted to go */
 	ROLE_ACCEPTED = 2, /* accepted from such a client; origin is what that client asked for */
 	ROLE_DIRECT = 3,   /* accepted in an enrolled pod without a redirect of the destination; origin is its own address */
+	ROLE_INSIDE = 4,   /* passes to an address of its own pod that is not loopback; origin is that address */
 };
 
 /* origins: socket storage. The destination that was asked for, before any rewrite. */
@@ -201,7 +203,10 @@ struct origin {
 };
 _Static_assert(sizeof(struct origin) == 48, "origin");
 
-/* handovers: the 4-tuple on the wire -> origin, from the client's SYN until its peer is established or the client closes. */
+/*
+ * handovers: the 4-tuple on the wire -> origin, from the client's SYN until its peer is established or the client closes. origin.role is that of
+ * the accepted socket: ROLE_ACCEPTED, or ROLE_DIRECT for a connection inside the pod that nobody redirected.
+ */
 struct tuple {
 	__u64 netns;
 	__be32 source[4];
@@ -256,8 +261,9 @@ enum reason {
 	REASON_NO_LISTENER = 11,    /* nobody listens on the proxy's port */
 	REASON_ASSIGN = 12,	    /* the kernel did not accept the listener for this packet (bpf_sk_assign) */
 	REASON_ACCEPT_STORAGE = 13, /* no memory to remember the origin on the accepted socket: SO_ORIGINAL_DST will fail there */
-	REASON_SLOTS_FULL = 14,	    /* a listener found no free slot: it gets no connections until the agent repairs */
-	REASON_LISTENER = 15,	    /* a listener could not be registered for another cause */
+	REASON_SLOTS_FULL = 14,	    /* a listener found no free slot: the others of its group serve, and it is not remembered */
+	REASON_LISTENER = 15,	    /* a listener could not be registered for another cause (an MPTCP socket: sockhashes refuse it) */
+	REASON_PENDING = 16,	    /* the pod has MAX_PENDING connections in the making */
 };
 
 struct counter_key {

@@ -28,7 +28,7 @@ int mb_getsockopt(struct bpf_sockopt *ctx)
 	if (!origin || origin->role == ROLE_NONE || origin->family != FAMILY_IPV4)
 		return PROCEED;
 	/* Not redirected by us: where the kernel has an answer (a pod with iptables rules of its own), that is the right one. */
-	if (origin->role == ROLE_DIRECT && ctx->retval == 0)
+	if (origin->role != ROLE_CLIENT && origin->role != ROLE_ACCEPTED && ctx->retval == 0)
 		return PROCEED;
 	answer = ctx->optval;
 	if ((void *)(answer + 1) > ctx->optval_end || ctx->optlen < (int)sizeof(*answer)) {

@@ -50,8 +50,7 @@ static __always_inline int is_target(const struct policy *policy, __be16 port)
 	return 0;
 }
 
-/* From the pod itself: the connect hook has decided already. */
-static __always_inline int from_inside(struct bpf_sk_lookup *ctx, __u64 policy_id)
+static __always_inline struct handover *find_handover(struct bpf_sk_lookup *ctx)
 {
 	struct tuple tuple = {.netns = pod_netns,
 			      .source = {ctx->remote_ip4},
@@ -59,20 +58,23 @@ static __always_inline int from_inside(struct bpf_sk_lookup *ctx, __u64 policy_i
 			      .sport = ctx->remote_port,
 			      .dport = bpf_htons(ctx->local_port),
 			      .family = FAMILY_IPV4};
+
+	return bpf_map_lookup_elem(&handovers, &tuple);
+}
+
+/* To a loopback address: only the pod itself can be the client, and the connect hook has decided already. */
+static __always_inline int to_loopback(struct bpf_sk_lookup *ctx, __u64 policy_id)
+{
 	const struct policy *policy;
 
-	if (bpf_map_lookup_elem(&handovers, &tuple)) {
-		/* A redirected socket that was bound to 0.0.0.0:PORT goes to the pod's address, where the proxy need not listen. */
-		return is_loopback4(ctx->local_ip4) ? SK_PASS : assign(ctx, tuple.dport);
-	}
-	if (!is_loopback4(ctx->local_ip4) || is_loopback4(ctx->remote_ip4))
+	if (is_loopback4(ctx->remote_ip4) || find_handover(ctx))
 		return SK_PASS;
 	/*
 	 * Only our bind of the source makes a SYN from the pod's address to a proxy on loopback: its hand-over found no room, and was counted
 	 * then. Not counted here, because late segments of a closed connection look the same (and get the same reset from the kernel).
 	 */
 	policy = bpf_map_lookup_elem(&policies, &policy_id);
-	return policy && is_target(policy, tuple.dport) ? SK_DROP : SK_PASS;
+	return policy && is_target(policy, bpf_htons(ctx->local_port)) ? SK_DROP : SK_PASS;
 }
 
 static __always_inline __u64 facts_of(struct bpf_sk_lookup *ctx, const struct policy *policy, __u64 id)
@@ -117,8 +119,8 @@ static __always_inline int decide(struct bpf_sk_lookup *ctx, __u64 id)
 SEC("sk_lookup")
 int mb_inbound(struct bpf_sk_lookup *ctx)
 {
+	struct handover *handover;
 	__u64 policy;
-	struct route *route;
 
 	if (ctx->protocol != IPPROTO_TCP || ctx->family != AF_INET)
 		return SK_PASS;
@@ -130,11 +132,16 @@ int mb_inbound(struct bpf_sk_lookup *ctx)
 	case ENROLLED:
 		break;
 	}
-	/* A packet from outside cannot have a source address of ours: routing drops it as martian before it gets here. */
-	route = route4(pod_netns, ctx->remote_ip4);
-	if (is_local4(ctx->remote_ip4, route))
-		return from_inside(ctx, policy);
-	return decide(ctx, policy);
+	/* Routing drops packets from outside with a loopback address at either end (martians), unless somebody sets route_localnet. */
+	if (is_loopback4(ctx->local_ip4))
+		return to_loopback(ctx, policy);
+	if (is_loopback4(ctx->remote_ip4))
+		return SK_PASS;
+	handover = find_handover(ctx);
+	if (!handover)
+		return decide(ctx, policy);
+	/* From inside. A redirected socket that was bound to 0.0.0.0:PORT goes to the pod's address, where the proxy need not listen. */
+	return handover->origin.role == ROLE_ACCEPTED ? assign(ctx, bpf_htons(ctx->local_port)) : SK_PASS;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -91,14 +91,24 @@ struct {
 
 /*
  * 4-tuple -> origin, while a connection is being made. Written and removed by sock_ops, swept by the agent. Never an LRU: eviction would be a wrong
- * answer. The one map that is allocated in advance (10 MB), because an allocation that fails would refuse a connection.
+ * answer. The one map that is allocated in advance (20 MB), because an allocation that fails would refuse a connection.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 131072);
 	__type(key, struct tuple);
 	__type(value, struct handover);
 } handovers __weak SEC(".maps");
+
+/* netns cookie -> how many hand-overs the pod has. Counted by sock_ops, read by connect, put right by the agent when a foreign program made it drift.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __s64);
+} pending __weak SEC(".maps");
 
 /* pod, policy, rule or reason -> how often. Written by every hook; read and tidied by the agent. */
 struct {

@@ -34,12 +34,31 @@ static __always_inline struct tuple client_tuple(struct bpf_sock_ops *ctx, __u64
 	return tuple;
 }
 
+/* Of a socket whose connection is handed over: redirected, or inside the pod. */
 static __always_inline struct origin *client_origin(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, 0) : 0;
 
-	return origin && origin->role == ROLE_CLIENT ? origin : 0;
+	return origin && (origin->role == ROLE_CLIENT || origin->role == ROLE_INSIDE) ? origin : 0;
+}
+
+static __always_inline void count_pending(__u64 netns, __s64 change)
+{
+	__s64 *count = bpf_map_lookup_elem(&pending, &netns), none = 0;
+
+	if (!count) {
+		bpf_map_update_elem(&pending, &netns, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&pending, &netns);
+	}
+	if (count)
+		__sync_fetch_and_add(count, change);
+}
+
+static __always_inline void remove_handover(const struct tuple *tuple)
+{
+	if (!bpf_map_delete_elem(&handovers, tuple))
+		count_pending(tuple->netns, -1);
 }
 
 static __always_inline void hand_over(struct bpf_sock_ops *ctx)
@@ -53,12 +72,17 @@ static __always_inline void hand_over(struct bpf_sock_ops *ctx)
 		return;
 	netns = bpf_get_netns_cookie(ctx);
 	tuple = client_tuple(ctx, netns);
+	if (origin->role == ROLE_INSIDE)
+		origin->addr[0] = ctx->remote_ip4; /* 0.0.0.0 on a socket bound to a device: routing has found the address now */
 	handover.origin = *origin;
-	handover.origin.role = ROLE_ACCEPTED;
+	handover.origin.role = origin->role == ROLE_CLIENT ? ROLE_ACCEPTED : ROLE_DIRECT;
 	handover.created = bpf_ktime_get_ns();
-	/* A connect cannot be refused here: sk_lookup refuses a SYN to a proxy that has no entry. */
-	if (bpf_map_update_elem(&handovers, &tuple, &handover, BPF_ANY))
+	/* A connect cannot be refused here: sk_lookup refuses a SYN to a proxy that has no entry, and takes one to the pod for one from outside. */
+	remove_handover(&tuple);
+	if (bpf_map_update_elem(&handovers, &tuple, &handover, BPF_NOEXIST))
 		count_reason(netns, REASON_HANDOVER_FULL);
+	else
+		count_pending(netns, 1);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -66,7 +90,7 @@ static __always_inline void take_over(struct bpf_sock_ops *ctx)
 {
 	struct tuple tuple = {};
 	struct handover *handover;
-	struct origin *origin;
+	struct origin *origin, copy = {};
 	struct bpf_sock *sk = ctx->sk;
 	__u64 policy, netns;
 
@@ -82,11 +106,18 @@ static __always_inline void take_over(struct bpf_sock_ops *ctx)
 	tuple.dport = local_port(ctx);
 	tuple.family = FAMILY_IPV4;
 	handover = bpf_map_lookup_elem(&handovers, &tuple);
+	if (handover) {
+		copy = handover->origin;
+		compiler_barrier();
+		/* The client may have closed meanwhile, and the element been given to another connection while it was copied. */
+		if (bpf_map_lookup_elem(&handovers, &tuple) != handover)
+			handover = 0;
+	}
 	origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!origin) {
 		count_reason(netns, REASON_ACCEPT_STORAGE); /* SO_ORIGINAL_DST fails: the proxy has nowhere to send it */
 	} else if (handover) {
-		*origin = handover->origin;
+		*origin = copy;
 	} else {
 		origin->addr[0] = ctx->local_ip4;
 		origin->port = local_port(ctx);
@@ -94,7 +125,7 @@ static __always_inline void take_over(struct bpf_sock_ops *ctx)
 		origin->role = ROLE_DIRECT;
 	}
 	if (handover)
-		bpf_map_delete_elem(&handovers, &tuple);
+		remove_handover(&tuple);
 }
 
 static __always_inline void forget(struct bpf_sock_ops *ctx)
@@ -104,7 +135,7 @@ static __always_inline void forget(struct bpf_sock_ops *ctx)
 	if (ctx->args[1] != BPF_TCP_CLOSE || !client_origin(ctx) || !is_ipv4(ctx))
 		return;
 	tuple = client_tuple(ctx, bpf_get_netns_cookie(ctx));
-	bpf_map_delete_elem(&handovers, &tuple);
+	remove_handover(&tuple);
 }
 
 /* A proxy starts to listen. Each member of an SO_REUSEPORT group takes a slot, so that any of them may close. */

@@ -126,7 +126,7 @@ export class Agent {
 
   async #tidy(): Promise<void> {
     if (this.datapath.repair(this.#log)) this.#signature = ''
-    const swept = await sweepHandovers(this.datapath.maps.handovers)
+    const swept = await sweepHandovers(this.datapath.maps.handovers, this.datapath.maps.pending)
     if (swept > 0) this.#log('warn', 'hand-overs were swept that no connection had fetched', { count: swept })
   }
 

@@ -2,13 +2,14 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = 'a42c4e40765553394fbea5e0ab780d8d6a6f9cc931be32b6eaabbada68ae4d8a'
+export const contractHash = 'd71416e452e971e49ed161e90f65aad14b561ef2d274c7472d8c5fe34cc42f00'
 
 export const Limit = {
   RULES: 64,
   TARGETS: 16,
   MARKS: 8,
   SLOTS: 256,
+  PENDING: 16384,
 } as const
 export type Limit = (typeof Limit)[keyof typeof Limit]
 
@@ -81,6 +82,7 @@ export const Role = {
   CLIENT: 1,
   ACCEPTED: 2,
   DIRECT: 3,
+  INSIDE: 4,
 } as const
 export type Role = (typeof Role)[keyof typeof Role]
 
@@ -107,6 +109,7 @@ export const Reason = {
   ACCEPT_STORAGE: 13,
   SLOTS_FULL: 14,
   LISTENER: 15,
+  PENDING: 16,
 } as const
 export type Reason = (typeof Reason)[keyof typeof Reason]
 

@@ -132,6 +132,7 @@ async function removeUnused(datapath: Datapath, want: Desired, changes: MapDiffs
       }),
     )
   }
+  await maps.pending.deleteBatch(changes.pods.remove)
   if (changes.pods.put.length + changes.pods.remove.length === 0) return
   const counters = (await maps.counters.entries()).map(({ key }) => key)
   await maps.counters.deleteBatch(

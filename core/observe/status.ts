@@ -48,7 +48,7 @@ function attachments(datapath: Datapath, cgroup: string): StatusView['attachment
   }))
 }
 
-const countable = allMaps.filter((name) => name !== 'origins' && name !== 'pointers' && name !== 'meta')
+const countable = allMaps.filter((name) => !['origins', 'pointers', 'pending', 'meta'].includes(name))
 
 export async function statusView(agent: Agent, started: Started): Promise<StatusView> {
   const { datapath } = agent

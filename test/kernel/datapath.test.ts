@@ -1,9 +1,9 @@
 /** The datapath's life in the kernel: built, adopted, replaced, damaged, blocked, taken away. */
 import assert from 'node:assert/strict'
 import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { handoverCodec, tupleCodec } from '../../core/contract.ts'
+import { handoverCodec, Limit, tupleCodec } from '../../core/contract.ts'
 import { podCounts, readCounts, refusals, sweepHandovers } from '../../core/datapath/counters.ts'
 import type { Datapath } from '../../core/datapath/datapath.ts'
 import { detach, planDetach } from '../../core/detach.ts'
@@ -178,11 +178,38 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     assert.equal(await servers[1]?.accepted(), seen)
     assert.equal((await refusalsOf(agent.datapath)).get('handover full'), 1)
 
-    assert.equal(await sweepHandovers(agent.datapath.maps.handovers), 0, 'a fresh one stays')
+    assert.equal(await sweepHandovers(agent.datapath.maps.handovers, agent.datapath.maps.pending), 0, 'a fresh one stays')
     agent.datapath.maps.handovers.update(key, entry(process.hrtime.bigint() - 181_000_000_000n))
-    assert.equal(await sweepHandovers(agent.datapath.maps.handovers), 1)
+    assert.equal(await sweepHandovers(agent.datapath.maps.handovers, agent.datapath.maps.pending), 1)
     assert.equal(reached(await out()), 'client:15001')
     agent.datapath[Symbol.dispose]()
+  })
+
+  test('a pod whose proxy does not answer cannot take the room of the others', async () => {
+    await using datapath = new DatapathUnderTest('pending')
+    const agent = await datapath.start(datapath.config([client, server]))
+    const { pending } = agent.datapath.maps
+    assert.equal(reached(await out()), 'client:15001')
+    const [{ key, value } = { key: Buffer.alloc(8), value: Buffer.alloc(8) }] = await pending.entries()
+    assert.equal(value.readBigInt64LE(), 0n, 'a connection that was made is not counted any more')
+    value.writeBigInt64LE(BigInt(Limit.PENDING))
+    pending.update(key, value)
+    assert.equal((await out()).error, 'ECONNREFUSED')
+    assert.equal((await refusalsOf(agent.datapath)).get('pending'), 1)
+    assert.equal(reached(await connectOnce(client, app, ['127.0.0.1', 8080])), 'client:app')
+    assert.equal(reached(await connectOnce(server, app, [client.address, 8080])), 'server:15001', 'another pod')
+  })
+
+  test('an address that a pod had and another one has now is outside, also while no agent looks', async () => {
+    await using datapath = new DatapathUnderTest('moved')
+    const moved = '10.77.0.200'
+    await must(['ip', '-n', basename(server.netns), 'address', 'add', `${moved}/24`, 'dev', 'eth0'])
+    await datapath.start(datapath.config([server]))
+    assert.equal(reached(await connectOnce(server, app, [moved, 8080])), 'server:app')
+    await must(['ip', '-n', basename(server.netns), 'address', 'del', `${moved}/24`, 'dev', 'eth0'])
+    await must(['ip', '-n', basename(third.netns), 'address', 'add', `${moved}/24`, 'dev', 'eth0'])
+    assert.equal(reached(await connectOnce(third, app, [server.address, 8080], { bind: [moved, 0] })), 'server:15006')
+    await must(['ip', '-n', basename(third.netns), 'address', 'del', `${moved}/24`, 'dev', 'eth0'])
   })
 
   test('each rule counts its own decisions', async () => {
