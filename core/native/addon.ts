@@ -14,6 +14,7 @@ type Opaque<Name> = { readonly [tag]: Name }
 export type Descriptor = Opaque<'descriptor'>
 export type LoadedObject = Opaque<'object'>
 export type Ring = Opaque<'ring'>
+export type Watch = Opaque<'watch'>
 
 /** Entries one after the other. `readable` has a byte per entry; 0: the kernel does not tell the value. */
 export interface RawEntries {
@@ -85,9 +86,17 @@ export interface Addon {
   /** -1: closed */
   ringNumber(ring: Ring): number
 
+  /** 0: there is none */
+  namespaceInodes(paths: readonly string[]): Promise<number[]>
   namespaceDump(paths: readonly string[], protocol: number, requests: readonly Uint8Array[]): Promise<(NamespaceDump | Error)[]>
   namespaceLegacyRules(path: string): Promise<number>
   namespaceIterate(path: string, link: Descriptor): Promise<string>
+  namespaceSocket(path: string): Promise<Descriptor>
+  /** Takes the socket over. */
+  watchOpen(socket: Descriptor, onChange: () => void): Watch
+  watchClose(watch: Watch): void
+  /** -1: closed */
+  watchNumber(watch: Watch): number
 
   libbpfVersion(): string
   possibleCpus(): number

@@ -153,6 +153,11 @@ export interface Listener {
 }
 
 export interface Namespaces {
+  /**
+   * The inode of the namespace behind each path, in order; undefined: there is none. Much cheaper than inspect(). The number tells namespaces
+   * apart while they exist; the kernel uses it again for a later one.
+   */
+  inodes(paths: readonly string[]): Promise<(number | undefined)[]>
   /** One result per path, in order; a path that cannot be read gives its error and does not disturb the others. */
   inspect(paths: readonly string[]): Promise<(NamespaceState | NativeError)[]>
   /** TCP listeners of a namespace (sock_diag). */
@@ -161,6 +166,12 @@ export interface Namespaces {
   hasNatRules(path: string): Promise<boolean>
   /** Reads an iterator to its end inside a namespace; returns what it printed. */
   iterate(path: string, iterator: BpfLink): Promise<string>
+  /**
+   * Calls back on the event loop after links, addresses or routes of a namespace have changed, once for a burst; what has changed is for inspect()
+   * to tell. Nothing that happens after the promise is settled is missed; nothing is called after close(). The watch does not keep the process
+   * alive, but its socket keeps the namespace alive, which the kernel does not free before close(). Keep the handle: a forgotten one is closed.
+   */
+  watch(path: string, onChange: () => void): Promise<Handle>
 }
 
 export interface BtfMember {

@@ -7,7 +7,7 @@
 #include <bpf/bpf.h>
 
 static constexpr napi_type_tag TAG = {0x6d65726272696467ull, 0x6465736372697074ull};
-static constexpr const char *NAMES[] = {"map", "program", "link", "lock"};
+static constexpr const char *NAMES[] = {"map", "program", "link", "lock", "socket"};
 
 Napi::Value wrap(Napi::Env env, Kind kind, int fd, MapShape shape)
 {

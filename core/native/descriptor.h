@@ -34,7 +34,7 @@ class File
 
 using SharedFile = std::shared_ptr<File>;
 
-enum class Kind { Map, Program, Link, Lock };
+enum class Kind { Map, Program, Link, Lock, Socket };
 
 // What every access to a map is checked against.
 struct MapShape {

@@ -12,4 +12,5 @@ void exportLinks(Napi::Env env, Napi::Object exports);
 void exportObjects(Napi::Env env, Napi::Object exports);
 void exportRingBuffers(Napi::Env env, Napi::Object exports);
 void exportNamespaces(Napi::Env env, Napi::Object exports);
+void exportWatches(Napi::Env env, Napi::Object exports);
 void exportSystem(Napi::Env env, Napi::Object exports);

@@ -1,21 +1,22 @@
 /** What other network namespaces have. The addon's own thread enters them; nothing is changed there and no program is run. */
 
-import { addon, type NamespaceDump } from './addon.ts'
-import type { Listener, NamespaceState, Namespaces, NativeError } from './api.ts'
-import { descriptorOf } from './handles.ts'
+import { addon, type Descriptor, type NamespaceDump, type Watch } from './addon.ts'
+import type { Handle, Listener, NamespaceState, Namespaces, NativeError } from './api.ts'
+import { descriptorOf, nativeError } from './handles.ts'
 import { LISTENER_REQUESTS, listeners, NETLINK_SOCK_DIAG } from './listeners.ts'
 import { hasNatRule, NAT_REQUESTS, NETLINK_NETFILTER } from './nftables.ts'
 import { addresses, linkNames, NETLINK_ROUTE, routes, STATE_REQUESTS } from './rtnetlink.ts'
 
 /** What a kernel without nf_tables answers: no such netlink protocol, no such subsystem. */
 const NO_NFTABLES = ['EPROTONOSUPPORT', 'EOPNOTSUPP', 'EINVAL']
+const EBADF = 9
 
 function reply(dump: NamespaceDump, index: number): Buffer {
   return dump.replies[index] ?? Buffer.alloc(0)
 }
 
 /**
- * What was read last, by cookie. Namespaces are read every second and hardly ever change: an answer with the same bytes is not decoded again, and
+ * What was read last, by cookie. Namespaces are read again and again and hardly ever change: an answer with the same bytes is not decoded again, and
  * the same object is returned.
  */
 const known = new Map<bigint, { readonly dump: NamespaceDump; readonly state: NamespaceState }>()
@@ -47,7 +48,37 @@ async function hasNftRules(path: string): Promise<boolean> {
   }
 }
 
+class WatchHandle implements Handle {
+  readonly #watch: Watch
+
+  constructor(socket: Descriptor, onChange: () => void) {
+    this.#watch = addon().watchOpen(socket, onChange)
+  }
+
+  get fd(): number {
+    const fd = addon().watchNumber(this.#watch)
+    if (fd < 0) throw nativeError('use watch', EBADF, 'the handle is closed')
+    return fd
+  }
+
+  get closed(): boolean {
+    return addon().watchNumber(this.#watch) < 0
+  }
+
+  close(): void {
+    addon().watchClose(this.#watch)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
+
 export const namespaces: Namespaces = {
+  async inodes(paths) {
+    return (await addon().namespaceInodes(paths)).map((inode) => inode || undefined)
+  },
+
   async inspect(paths: readonly string[]): Promise<(NamespaceState | NativeError)[]> {
     const answers = await addon().namespaceDump(paths, NETLINK_ROUTE, STATE_REQUESTS)
     return answers.map((answer) => (answer instanceof Error ? (answer as NativeError) : stateOf(answer)))
@@ -64,5 +95,15 @@ export const namespaces: Namespaces = {
 
   async iterate(path, iterator) {
     return addon().namespaceIterate(path, descriptorOf(iterator))
+  },
+
+  async watch(path, onChange) {
+    if (typeof onChange !== 'function') throw new TypeError('onChange must be a function')
+    const socket = await addon().namespaceSocket(path)
+    try {
+      return new WatchHandle(socket, onChange)
+    } finally {
+      addon().descriptorClose(socket) // the watch has taken it, or could not
+    }
   },
 }

@@ -51,13 +51,41 @@ static Napi::Value valueOf(Napi::Env env, const Answer &answer)
 	return result;
 }
 
+static std::vector<std::string> pathsArgument(const Napi::CallbackInfo &info, size_t index)
+{
+	std::vector<std::string> paths;
+	Napi::Array names = arrayArgument(info, index);
+	for (uint32_t i = 0; i < names.Length(); i++)
+		paths.push_back(textValue(names.Get(i), "a path"));
+	return paths;
+}
+
+// (paths) -> the inode of the namespace behind each, of whatever type; 0: there is none
+static Napi::Value inodes(const Napi::CallbackInfo &info)
+{
+	return onNamespaceThread<std::vector<uint64_t>>(
+	    info.Env(),
+	    [paths = pathsArgument(info, 0)] {
+		    struct stat own;
+		    struct stat status;
+		    checked("read own network namespace", stat("/proc/self/ns/net", &own));
+		    std::vector<uint64_t> found;
+		    for (const std::string &path : paths)
+			    found.push_back(stat(path.c_str(), &status) == 0 && status.st_dev == own.st_dev ? status.st_ino : 0);
+		    return found;
+	    },
+	    [](Napi::Env env, std::vector<uint64_t> &found) -> Napi::Value {
+		    Napi::Array results = Napi::Array::New(env, found.size());
+		    for (size_t i = 0; i < found.size(); i++)
+			    results.Set(i, static_cast<double>(found[i]));
+		    return results;
+	    });
+}
+
 // (paths, protocol, requests) -> per path {cookie, inode, replies} or an error
 static Napi::Value dump(const Napi::CallbackInfo &info)
 {
-	std::vector<std::string> paths;
-	Napi::Array names = arrayArgument(info, 0);
-	for (uint32_t i = 0; i < names.Length(); i++)
-		paths.push_back(textValue(names.Get(i), "a path"));
+	std::vector<std::string> paths = pathsArgument(info, 0);
 	int protocol = uintArgument(info, 1);
 	std::vector<Message> requests;
 	Napi::Array messages = arrayArgument(info, 2);
@@ -136,6 +164,7 @@ static Napi::Value iterate(const Napi::CallbackInfo &info)
 
 void exportNamespaces(Napi::Env env, Napi::Object exports)
 {
+	exports.Set("namespaceInodes", Napi::Function::New<guarded<inodes>>(env));
 	exports.Set("namespaceDump", Napi::Function::New<guarded<dump>>(env));
 	exports.Set("namespaceLegacyRules", Napi::Function::New<guarded<legacyRules>>(env));
 	exports.Set("namespaceIterate", Napi::Function::New<guarded<iterate>>(env));
