@@ -3,8 +3,8 @@
  *
  *     config -> pods (what is in their namespaces now) -> plugin.describe -> compile -> diff -> apply
  *
- * It runs when the config changes and, for the pods, once a second; when nothing changed it ends after the second step. A config is accepted as a
- * whole or not at all. A pod that cannot be enrolled does not disturb the others.
+ * It runs when the config changes, when something changes in a pod's namespace, and once a second; when nothing changed it ends after the second
+ * step. A config is accepted as a whole or not at all. A pod that cannot be enrolled does not disturb the others.
  */
 import type { Config } from './config/schema.ts'
 import { apply, type Place } from './datapath/apply.ts'
@@ -12,7 +12,8 @@ import { sweepHandovers } from './datapath/counters.ts'
 import type { Datapath, Log } from './datapath/datapath.ts'
 import { type Enrolment, enrol, type Mesh, type Outcome } from './enrol.ts'
 import { MerbridgeError } from './errors.ts'
-import { podTitle, type Snapshot, takeSnapshot } from './pods/static.ts'
+import { podTitle, type Snapshot } from './pods/static.ts'
+import { PodWatch } from './pods/watch.ts'
 import type { ReloadOutcome } from './views.ts'
 
 /** A configuration with the plugin that it names. */
@@ -29,8 +30,10 @@ export interface Reload {
 
 const tidyEvery = 10 // ticks
 
-export class Agent {
+/** Owns the datapath and the watches of the pods. */
+export class Agent implements AsyncDisposable {
   readonly datapath: Datapath
+  readonly #pods: PodWatch
   readonly #log: Log
   #current: AgentConfig
   #signature = ''
@@ -42,6 +45,7 @@ export class Agent {
 
   constructor(datapath: Datapath, initial: AgentConfig, lastReload: Reload, log: Log) {
     this.datapath = datapath
+    this.#pods = new PodWatch(datapath.native.namespaces, () => this.#podsChanged(), log)
     this.#current = initial
     this.#lastReload = lastReload
     this.#log = log
@@ -92,16 +96,27 @@ export class Agent {
   }
 
   /** Looks at the pods; an error is logged, and the next tick tries again. */
-  tick(): Promise<void> {
+  tick(tidy = ++this.#ticks % tidyEvery === 0): Promise<void> {
     return this.#inTurn(async () => {
       try {
-        if (++this.#ticks % tidyEvery === 0) await this.#tidy()
+        if (tidy) await this.#tidy()
         await this.#reconcile(this.#current, false)
       } catch (error) {
         this.#signature = ''
         this.#log('error', 'the pods could not be brought up to date; trying again', describeError(error))
       }
     })
+  }
+
+  /** Ends after what has begun; nothing may be asked of it then. What is in the kernel stays. Twice is a no-op. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#pods[Symbol.dispose]()
+    await this.#turn
+    this.datapath[Symbol.dispose]()
+  }
+
+  async #podsChanged(): Promise<void> {
+    if (this.#enrolment !== undefined) await this.tick(false) // before the first config is in force there is nothing to bring up to date
   }
 
   /** One after the other: a tick never sees half a reload. */
@@ -112,7 +127,7 @@ export class Agent {
   }
 
   async #reconcile(wanted: AgentConfig, strict: boolean): Promise<boolean> {
-    const snapshot = await takeSnapshot(this.datapath.native.namespaces, wanted.config.pods)
+    const snapshot = await this.#pods.look(wanted.config.pods)
     if (wanted === this.#current && snapshot.signature === this.#signature) return false
     const enrolment = enrol(wanted.mesh, snapshot.placements, this.datapath.capacities, strict)
     const applied = await apply(this.datapath, enrolment.desired, places(snapshot))

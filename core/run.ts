@@ -54,9 +54,9 @@ export async function runAgent(options: RunOptions): Promise<void> {
   const setting = { bpffs: attach.bpffs, cgroup, object: objectPath('merbridge.bpf.o') }
   await usingAsync(lockDatapath(native, attach.bpffs), async () => {
     const agent = await createAgent({ native, log, setting, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
-    await usingAsync(agent.datapath, async (datapath) => {
+    await usingAsync(agent, async () => {
       await startWithAny(agent, first, options, log)
-      datapath.removeOthers(attach.bpffs, log)
+      agent.datapath.removeOthers(attach.bpffs, log)
       await serve(agent, first, options, logger, log, cgroup)
     })
   })

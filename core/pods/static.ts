@@ -1,11 +1,10 @@
 /**
- * Pods that the config lists by name: where their namespaces are, and what is in them now. Namespaces come and go while the agent runs, so all
- * of them are looked at again and again (once a second, some 20 us for each); a pod whose namespace is not there is waiting, not an error.
+ * Pods that the config lists by name: which of them can be enrolled, with what is in their namespaces now (watch.ts looks). Namespaces come and
+ * go while the agent runs; a pod whose namespace is not there is waiting, not an error.
  */
 import { createHash } from 'node:crypto'
-import { statSync } from 'node:fs'
 import type { StaticPod } from '../config/schema.ts'
-import type { NamespaceState, Namespaces, NativeError } from '../native/api.ts'
+import type { NamespaceState, NativeError } from '../native/api.ts'
 
 export type Placement = { readonly pod: StaticPod; readonly state: NamespaceState } | { readonly pod: StaticPod; readonly waiting: string }
 
@@ -33,14 +32,20 @@ function whyNot({ netns }: StaticPod, state: NamespaceState | NativeError, node:
   return owner && `its network namespace is that of pod ${podTitle(owner)}, which is listed first`
 }
 
-function describeState(state: NamespaceState): string {
-  return JSON.stringify([String(state.cookie), state.addresses, state.routes])
+const digests = new WeakMap<NamespaceState, string>()
+
+/** Computed once for each state: those of most pods are the same objects at every look. */
+function digestOf(state: NamespaceState): string {
+  const known = digests.get(state)
+  if (known !== undefined) return known
+  const text = JSON.stringify([String(state.cookie), state.addresses, state.routes])
+  const digest = createHash('sha256').update(text).digest('hex')
+  digests.set(state, digest)
+  return digest
 }
 
-/** Looks at every pod's namespace. Two pods in one namespace: the later one waits, with the reason. */
-export async function takeSnapshot(namespaces: Namespaces, pods: readonly StaticPod[]): Promise<Snapshot> {
-  const results = await namespaces.inspect(pods.map((pod) => pod.netns))
-  const node = statSync('/proc/self/ns/net').ino
+/** One result for each pod; `node` is the inode of the agent's own namespace. Two pods in one namespace: the later one waits, with the reason. */
+export function takeSnapshot(pods: readonly StaticPod[], results: readonly (NamespaceState | NativeError)[], node: number): Snapshot {
   const owners = new Map<bigint, StaticPod>()
   const hash = createHash('sha256')
   const placements = pods.map((pod, index): Placement => {
@@ -51,7 +56,7 @@ export async function takeSnapshot(namespaces: Namespaces, pods: readonly Static
       return { pod, waiting: waiting ?? 'it cannot be read' }
     }
     owners.set(result.cookie, pod)
-    hash.update(`${describeState(result)}\n`)
+    hash.update(`${digestOf(result)}\n`)
     return { pod, state: result }
   })
   return { placements, signature: hash.digest('hex') }

@@ -45,7 +45,7 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     await using datapath = new DatapathUnderTest('build')
     mkdirSync(join(datapath.bpffs, 'tmp-999999', 'maps'), { recursive: true })
     const agent = await datapath.start(datapath.config([client]))
-    agent.datapath[Symbol.dispose]()
+    await agent[Symbol.asyncDispose]()
     assert.deepEqual(readdirSync(datapath.bpffs), [datapath.pins.split('/').at(-1)])
     assert.deepEqual(readdirSync(join(datapath.pins, 'links')).sort(), ['connect4', 'getpeername4', 'getsockopt', 'sockops'])
     assert.equal(readdirSync(join(datapath.pins, 'pods')).length, 1)
@@ -57,11 +57,11 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     const config = datapath.config([client, server])
     const first = await datapath.start(config)
     const generation = first.datapath.meta().generation
-    first.datapath[Symbol.dispose]()
+    await first[Symbol.asyncDispose]()
     const built = await pinnedObjects(datapath.pins)
 
     const adopted = await datapath.start(config)
-    adopted.datapath[Symbol.dispose]()
+    await adopted[Symbol.asyncDispose]()
     assert.equal(adopted.datapath.adopted, true)
     assert.deepEqual(await pinnedObjects(datapath.pins), built)
 
@@ -74,7 +74,7 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     assert.deepEqual(report.problems, {})
     assert.deepEqual(Object.keys(report.reached), ['client:15001'])
     assert.equal(replaced.datapath.meta().generation, generation)
-    replaced.datapath[Symbol.dispose]()
+    await replaced[Symbol.asyncDispose]()
     const now = await pinnedObjects(datapath.pins)
     assert.deepEqual([now.links, now.maps], [built.links, built.maps])
     assert.equal(
@@ -92,7 +92,8 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     const open = () => readdirSync('/proc/self/fd').length
     await using datapath = new DatapathUnderTest('descriptors')
     const config = datapath.config([client])
-    await native.namespaces.inspect([client.netns]) // the thread of the namespaces keeps descriptors of its own
+    const warm = await native.namespaces.watch(client.netns, () => {}) // the threads of the addon keep descriptors of their own
+    warm.close()
     const before = open()
     const agent = await datapath.start(config)
     const running = open()
@@ -100,7 +101,16 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     await agent.reload(datapath.config([client], { proxyPort: 15101 }))
     await agent.tick()
     assert.equal(open(), running)
-    agent.datapath[Symbol.dispose]()
+    await agent.reload(datapath.config([client, server]))
+    assert.equal(open(), running + 1, 'one for each pod: its watch')
+    await agent.reload(datapath.config([client]))
+    const vanishing = await lab.pod('vanishing')
+    await agent.reload(datapath.config([client, vanishing]))
+    assert.equal(open(), running + 1)
+    await vanishing.remove()
+    await agent.tick()
+    assert.equal(open(), running, 'none for a path that is gone')
+    await agent[Symbol.asyncDispose]()
     assert.equal(open(), before)
   })
 
@@ -113,13 +123,13 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     assert.equal((await out()).error, 'ECONNREFUSED')
     assert.equal((await connectOnce(lab.node, app, [server.address, 8080])).error, 'ECONNREFUSED')
     assert.equal((await refusalsOf(agent.datapath)).get('no policy'), 2)
-    agent.datapath[Symbol.dispose]()
+    await agent[Symbol.asyncDispose]()
 
     unlinkSync(join(datapath.pins, 'links', 'connect4'))
     const repaired = await datapath.start(config)
     assert.equal(reached(await out()), 'client:15001')
     assert.ok(existsSync(join(datapath.pins, 'links', 'connect4')))
-    repaired.datapath[Symbol.dispose]()
+    await repaired[Symbol.asyncDispose]()
   })
 
   test('what others detach or unpin is attached again while the agent runs', async () => {
@@ -143,12 +153,12 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     await using datapath = new DatapathUnderTest('incomplete')
     const config = datapath.config([client])
     const first = await datapath.start(config)
-    first.datapath[Symbol.dispose]()
+    await first[Symbol.asyncDispose]()
     const objects = await pinnedObjects(datapath.pins)
     unlinkSync(join(datapath.pins, 'maps', 'routes'))
     const second = await datapath.start(config)
     second.datapath.removeOthers(datapath.bpffs, () => {})
-    second.datapath[Symbol.dispose]()
+    await second[Symbol.asyncDispose]()
     assert.deepEqual(await remaining(objects), { programs: [], links: [], maps: [] })
     assert.equal(reached(await out()), 'client:15001')
 
@@ -157,10 +167,10 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     try {
       const moved = await datapath.start(config, { cgroup: elsewhere })
       assert.equal(reached(await out()), 'server:app', 'the app is not in that cgroup')
-      moved.datapath[Symbol.dispose]()
+      await moved[Symbol.asyncDispose]()
       const back = await datapath.start(config)
       assert.equal(reached(await out()), 'client:15001')
-      back.datapath[Symbol.dispose]()
+      await back[Symbol.asyncDispose]()
     } finally {
       rmdirSync(elsewhere)
     }
@@ -182,7 +192,7 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     agent.datapath.maps.handovers.update(key, entry(process.hrtime.bigint() - 181_000_000_000n))
     assert.equal(await sweepHandovers(agent.datapath.maps.handovers, agent.datapath.maps.pending), 1)
     assert.equal(reached(await out()), 'client:15001')
-    agent.datapath[Symbol.dispose]()
+    await agent[Symbol.asyncDispose]()
   })
 
   test('a pod whose proxy does not answer cannot take the room of the others', async () => {
@@ -228,14 +238,14 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
         ['everything else', 3],
       ],
     )
-    agent.datapath[Symbol.dispose]()
+    await agent[Symbol.asyncDispose]()
   })
 
   test('detach refuses; --block refuses what the proxy would have taken; a new agent lifts it; --bypass leaves nothing', async () => {
     await using datapath = new DatapathUnderTest('leave')
     const config = datapath.config([client])
     const agent = await datapath.start(config)
-    agent.datapath[Symbol.dispose]()
+    await agent[Symbol.asyncDispose]()
     const objects = await pinnedObjects(datapath.pins)
     const setting = { bpffs: datapath.bpffs, podNames: new Map([[client.netns, 'default/client']]) }
     const refused = await planDetach(native, { ...setting, mode: 'refuse' }).catch((error: unknown) => error)
@@ -249,7 +259,7 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     assert.equal(reached(await connectOnce(client, app, ['127.0.0.1', 8080])), 'client:app', 'what the mesh does not take goes on')
 
     const again = await datapath.start(config)
-    again.datapath[Symbol.dispose]()
+    await again[Symbol.asyncDispose]()
     assert.equal(reached(await out()), 'client:15001')
 
     const gone = await detach(native, await planDetach(native, { ...setting, mode: 'bypass' }))
@@ -263,14 +273,14 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     await using datapath = new DatapathUnderTest('version')
     const config = datapath.config([client])
     const first = await datapath.start(config)
-    first.datapath[Symbol.dispose]()
+    await first[Symbol.asyncDispose]()
     const old = join(datapath.bpffs, 'v-0000000000000000')
     renameSync(datapath.pins, old)
     const objects = await pinnedObjects(old)
     const next = await datapath.start(config)
     assert.equal(next.datapath.adopted, false)
     next.datapath.removeOthers(datapath.bpffs, () => {})
-    next.datapath[Symbol.dispose]()
+    await next[Symbol.asyncDispose]()
     assert.deepEqual(await remaining(objects), { programs: [], links: [], maps: [] })
     assert.equal(reached(await out()), 'client:15001')
 

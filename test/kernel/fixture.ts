@@ -45,7 +45,7 @@ export class DatapathUnderTest implements AsyncDisposable {
     return { config, mesh: { plugin, options: config.options } }
   }
 
-  /** A test may close `agent.datapath` at any time, which leaves everything in the kernel. */
+  /** A test may dispose of the agent at any time, which leaves everything in the kernel. */
   async start(config: AgentConfig, setting: Partial<Setting> = {}): Promise<Agent> {
     const log: Log = (level, message, fields = {}) => void this.logged.push({ level, message, fields })
     const full = { bpffs: this.bpffs, cgroup, object: objectPath('merbridge.bpf.o'), ...setting }
@@ -61,7 +61,7 @@ export class DatapathUnderTest implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const agent of this.#agents) agent.datapath[Symbol.dispose]()
+    for (const agent of this.#agents) await agent[Symbol.asyncDispose]()
     await detach(native, await planDetach(native, { bpffs: this.bpffs, mode: 'bypass', podNames: new Map() }))
   }
 }

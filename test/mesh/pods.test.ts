@@ -2,13 +2,15 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Agent, until } from '../lab/agent.ts'
-import { Lab, type LabPod } from '../lab/net.ts'
+import { Lab, type LabPod, must } from '../lab/net.ts'
 import { connectOnce } from '../parity/probe.ts'
 import { app } from '../parity/shape.ts'
 import { startProxy } from './sidecar.ts'
 
 /** Milliseconds from a pod's appearance until it is enrolled. */
 const ENROLMENT_DEADLINE = 3_000
+/** Milliseconds from the removal of a namespace's path until the kernel has freed what was in it. */
+const FREED_DEADLINE = 2_000
 
 describe('pods come and go', { timeout: 120_000 }, () => {
   let lab: Lab
@@ -56,8 +58,13 @@ describe('pods come and go', { timeout: 120_000 }, () => {
     return pod
   }
 
+  /** Both ends of a veth pair go with the namespace of either. */
+  const ports = async () => (await must(lab.node.command(['ip', '-oneline', 'link', 'show', 'type', 'veth']))).trim().split('\n').length
+
   async function vanishes(pod: LabPod): Promise<void> {
+    const before = await ports()
     await pod.remove()
+    await until('its namespace is freed', FREED_DEADLINE, async () => ((await ports()) < before ? true : undefined))
     await agent.waitFor('it is missed', ENROLMENT_DEADLINE, (status) => status.pods.enrolled === 1 && status.pods.waiting === 1)
     assert.equal(await acceptedBy(web), 'web:15006')
   }

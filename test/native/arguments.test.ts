@@ -13,6 +13,10 @@ const group = cgroup()
 const directory = temporaryDirectory()
 // Some of the random calls make files.
 before(() => process.chdir(directory))
+before(async () => {
+  const watch = await native.namespaces.watch('/proc/self/ns/net', () => {})
+  watch.close() // the thread of the watches keeps two descriptors
+})
 
 /** A deterministic sequence, so that a failure can be repeated. */
 function sequence(seed: number): () => number {
@@ -62,6 +66,9 @@ describe('wrong arguments', () => {
       'a text as a size': () => native.load(lookup, { maxEntries: { seen: wrong('many') } }),
       'no paths': () => native.namespaces.inspect(wrong('/proc/self/ns/net')),
       'numbers as paths': () => native.namespaces.inspect(wrong([1, 2])),
+      'a text as a callback': () => native.namespaces.watch('/proc/self/ns/net', wrong('call me')),
+      'no path to watch': () => native.namespaces.watch(wrong(undefined), () => {}),
+      'a list of numbers': () => native.namespaces.inodes(wrong([1])),
       'a program as an iterator': () => native.namespaces.iterate('/proc/self/ns/net', wrong<BpfLink>(program)),
     }
     for (const [name, call] of Object.entries(promises)) await assert.rejects(call, TypeError, name)
@@ -72,6 +79,8 @@ describe('wrong arguments', () => {
     using object = await native.load(lookup)
     using map = object.map('seen')
     const loaded = await binary.objectLoad(lookup, [], [], [], [])
+    const socket = await binary.namespaceSocket('/proc/self/ns/net')
+    const watches = [binary.watchOpen(await binary.namespaceSocket('/proc/self/ns/net'), () => {})]
     const values: unknown[] = [
       ...[undefined, null, true, false, 0, 1, -1, 7, 2 ** 32, Number.NaN, 1.5, 3n, '', 'seen', '/proc/self/ns/net', '/nowhere', Symbol('a')],
       ...[
@@ -87,6 +96,7 @@ describe('wrong arguments', () => {
         map,
         Object.create(null),
       ],
+      ...[socket, watches[0]],
       ...[binary.mapCreate('random', 2, 4, 8, 8, 0), binary.objectProgram(loaded, 'inbound'), loaded],
     ]
     const random = sequence(20)
@@ -99,7 +109,8 @@ describe('wrong arguments', () => {
       const parameters = Array.from({ length: random() % 6 }, () => values[random() % values.length])
       try {
         const result = binary[name](...parameters)
-        if (result instanceof Promise) pending.push(result)
+        if (name === 'watchOpen') watches.push(result)
+        if (result instanceof Promise) pending.push(name === 'namespaceSocket' ? result.then(binary.descriptorClose) : result)
         returned++
       } catch (error) {
         assert(error instanceof Error, name)
@@ -109,7 +120,8 @@ describe('wrong arguments', () => {
     }
     await Promise.allSettled(pending)
     assert(thrown > 1000 && returned > 1000, `${thrown} ${returned}`)
-    for (const value of values.slice(-3, -1)) binary.descriptorClose(value)
+    for (const value of [socket, ...values.slice(-3, -1)]) binary.descriptorClose(value)
+    for (const watch of watches) binary.watchClose(watch)
     binary.objectClose(loaded)
   })
 })
@@ -157,6 +169,7 @@ describe('worker threads', () => {
     const script = `
       const ring = native.createMap({ name: 'ring', type: 27, keySize: 0, valueSize: 0, maxEntries: 4096 })
       native.ringBuffer(ring, () => {})
+      for (let watch = 0; watch < 20; watch++) native.namespaces.watch('/proc/self/ns/net', () => {})
       const object = await native.load('${lookup}')
       const maps = Array.from({ length: 20 }, () => object.map('seen'))
       for (let job = 0; job < 50; job++) native.namespaces.inspect(Array(20).fill('/proc/self/ns/net'))
