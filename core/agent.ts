@@ -28,7 +28,7 @@ export interface Reload {
   readonly reason?: string
 }
 
-const tidyEvery = 10 // ticks
+const tidyEvery = 5 // ticks
 
 /** Owns the datapath and the watches of the pods. */
 export class Agent implements AsyncDisposable {

@@ -4,7 +4,7 @@
  * Promise 5: while a pod is enrolled that has no iptables rules of its own, leaving would let its traffic bypass the mesh unseen. Then nothing
  * is done unless the operator says what shall become of those pods.
  */
-import { readdirSync, rmdirSync, unlinkSync } from 'node:fs'
+import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { blockPods } from './datapath/block.ts'
@@ -44,7 +44,7 @@ const sleepMs = 20
 
 /** Throws DETACH_REFUSED where promise 5 forbids it. */
 export async function planDetach(native: Native, setting: DetachSetting): Promise<DetachPlan> {
-  const layouts = [currentLayout(setting.bpffs), ...otherLayouts(setting.bpffs)].filter((layout) => layout.mapNames().length > 0)
+  const layouts = [currentLayout(setting.bpffs), ...otherLayouts(setting.bpffs)].filter((layout) => existsSync(layout.directory))
   const pods = (await Promise.all(layouts.map((layout) => enrolledPods(native, layout, setting)))).flat()
   const exposed = pods.filter((pod) => !pod.protected).map((pod) => pod.name)
   if (exposed.length > 0 && setting.mode === 'refuse') {

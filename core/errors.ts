@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'DATAPATH_FAILED' // the kernel refused a map or link operation
   | 'AGENT_RUNNING' // a second agent
   | 'AGENT_NOT_RUNNING'
+  | 'AGENT_STARTING' // it answers, but has no datapath yet
   | 'DETACH_REFUSED' // promise 5: pods would bypass the mesh
   | 'POD_UNKNOWN'
   | 'AGENT_FAILED' // the agent runs, but its control socket gives no usable answer

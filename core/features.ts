@@ -1,7 +1,8 @@
 /** What this node offers, found by trying. A missing necessity is an error with the way out; the rest is shown by `merbridge status`. */
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname } from 'node:path'
+import { makeDirectory } from './directories.ts'
 import { MerbridgeError } from './errors.ts'
 import type { Native } from './native/api.ts'
 
@@ -59,8 +60,7 @@ export function requireBpffs(native: Native, directory: string): void {
   if (isBpffs()) return
   try {
     if (parent === '/sys/fs/bpf' && existsSync(parent)) native.mountBpffs(parent)
-    else if (native.filesystemType('/sys/fs/bpf') === BPF_FS_MAGIC && parent.startsWith('/sys/fs/bpf/'))
-      mkdirSync(parent, { recursive: true, mode: 0o700 })
+    else if (native.filesystemType('/sys/fs/bpf') === BPF_FS_MAGIC && parent.startsWith('/sys/fs/bpf/')) makeDirectory(parent, 0o700)
   } catch (cause) {
     throw new MerbridgeError('BPFFS_UNUSABLE', `cannot mount a BPF file system at ${parent}`, 'run "mount -t bpf bpf /sys/fs/bpf" on the node', cause)
   }
@@ -69,6 +69,17 @@ export function requireBpffs(native: Native, directory: string): void {
     'BPFFS_UNUSABLE',
     `${parent} is not on a BPF file system, so nothing can be pinned there`,
     'run "mount -t bpf bpf /sys/fs/bpf", and let attach.bpffs be a directory below it',
+  )
+}
+
+/** What is on another file system is not ours to remove, whatever its name. */
+export function requirePins(native: Native, directory: string): void {
+  requireCapabilities()
+  if (!existsSync(directory) || native.filesystemType(directory) === BPF_FS_MAGIC) return
+  throw new MerbridgeError(
+    'BPFFS_UNUSABLE',
+    `${directory} is not on a BPF file system, so no datapath is pinned there; nothing was removed`,
+    'correct attach.bpffs, or name the directory with --bpffs',
   )
 }
 
@@ -91,13 +102,13 @@ function mayReadKernel(): boolean {
   return !lockdown.includes('[confidentiality]')
 }
 
-export function probeFeatures(native: Native, cgroup: string): Feature[] {
+export function probeFeatures(cgroup: string, libbpf: string): Feature[] {
   const errno = hasHelper('BPF_FUNC_set_retval')
   const owner = mayReadKernel()
   return [
     { name: 'BTF', state: 'yes', detail: BTF },
     { name: 'cgroup v2', state: 'yes', detail: cgroup },
-    { name: 'libbpf', state: 'yes', detail: native.libbpf },
+    { name: 'libbpf', state: 'yes', detail: libbpf },
     { name: 'identity', state: 'yes', detail: 'netns cookie' },
     owner
       ? { name: 'socket owner', state: 'yes', detail: "credentials of the socket's file, as iptables' owner match" }

@@ -1,13 +1,14 @@
 /** One agent per datapath: an flock that ends with its process, however that ends. */
-import { fstatSync, mkdirSync, readFileSync, statSync, unlinkSync } from 'node:fs'
+import { fstatSync, readFileSync, statSync, unlinkSync } from 'node:fs'
+import { makeDirectory } from './directories.ts'
 import { MerbridgeError } from './errors.ts'
 import type { Handle, Native } from './native/api.ts'
 
 const directory = '/run/merbridge'
 const attempts = 5
 
-/** /sys/fs/bpf/merbridge -> /run/merbridge/sys-fs-bpf-merbridge.lock */
-export const lockPath = (bpffs: string): string => `${directory}/${bpffs.slice(1).replaceAll('/', '-')}.lock`
+/** /sys/fs/bpf/merbridge -> /run/merbridge/sys%2Ffs%2Fbpf%2Fmerbridge.lock: no two directories have one name. */
+export const lockPath = (bpffs: string): string => `${directory}/${encodeURIComponent(bpffs.slice(1))}.lock`
 
 /** detach removes the file: a lock on a file that is not there any more is none. */
 function isCurrent(lock: Handle, path: string): boolean {
@@ -16,7 +17,7 @@ function isCurrent(lock: Handle, path: string): boolean {
 
 export function lockDatapath(native: Native, bpffs: string): Handle {
   const path = lockPath(bpffs)
-  mkdirSync(directory, { recursive: true, mode: 0o755 })
+  makeDirectory(directory, 0o755)
   for (let attempt = 0; attempt < attempts; attempt++) {
     const lock = native.lock(path)
     if (lock === undefined) break

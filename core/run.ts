@@ -14,6 +14,7 @@ import { MerbridgeError } from './errors.ts'
 import { probeFeatures, requireKernel } from './features.ts'
 import { lockDatapath } from './lock.ts'
 import type { Log as Logger } from './log.ts'
+import type { Native } from './native/api.ts'
 import { podViews } from './observe/pods.ts'
 import { type Started, statusView } from './observe/status.ts'
 import { plugins } from './plugins.ts'
@@ -51,46 +52,69 @@ export async function runAgent(options: RunOptions): Promise<void> {
   const { attach } = first.config
   const cgroup = attachCgroup(attach.cgroup)
   requireKernel(native, cgroup, attach.bpffs)
-  const setting = { bpffs: attach.bpffs, cgroup, object: objectPath('merbridge.bpf.o') }
+  const ended = new AbortController()
+  options.stop.addEventListener('abort', () => ended.abort(), { once: true })
+  if (options.stop.aborted) ended.abort()
   await usingAsync(lockDatapath(native, attach.bpffs), async () => {
-    const agent = await createAgent({ native, log, setting, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
-    await usingAsync(agent, async () => {
-      await startWithAny(agent, first, options, log)
-      agent.datapath.removeOthers(attach.bpffs, log)
-      await serve(agent, first, options, logger, log, cgroup)
-    })
+    try {
+      await operate({ options, first, native, cgroup, logger, log, ended })
+    } finally {
+      ended.abort() // closes the control socket, also when the start fails
+    }
   })
   log('info', 'stopped; the datapath stays in place')
 }
 
-/** Answers, watches and ticks until somebody ends it. */
-async function serve(agent: Agent, first: FirstConfig, options: RunOptions, logger: Logger, log: Log, cgroup: string): Promise<void> {
-  const { datapath } = agent
-  const { socket } = first.config.control
-  const ended = new AbortController()
-  options.stop.addEventListener('abort', () => ended.abort(), { once: true })
-  if (options.stop.aborted) ended.abort()
-  const generation = () => Number(datapath.meta().generation)
-  const reload = () => reloadConfig(agent, options, logger, log)
-  const features = probeFeatures(datapath.native, cgroup)
+interface Operation {
+  readonly options: RunOptions
+  readonly first: FirstConfig
+  readonly native: Native
+  readonly cgroup: string
+  readonly logger: Logger
+  readonly log: Log
+  readonly ended: AbortController
+}
+
+/** The socket comes first: an agent that cannot have it must not have touched the datapath. */
+async function operate({ options, first, native, cgroup, logger, log, ended }: Operation): Promise<void> {
+  const { attach, control } = first.config
+  const features = probeFeatures(cgroup, native.libbpf)
   const started: Started = { at: new Date().toISOString(), configPath: options.configPath, cgroup, features }
-  const handlers: Handlers = {
-    status: () => statusView(agent, started),
-    pods: () => podViews(agent),
+  let running: Agent | undefined
+  const present = (): Agent => {
+    if (running !== undefined) return running
+    throw new MerbridgeError('AGENT_STARTING', 'the agent is starting', 'ask again in a moment')
+  }
+  const reload = () => reloadConfig(present(), options, logger, log)
+  await serveControl(control.socket, handlersFor(present, started, reload, ended), ended.signal)
+
+  const setting = { bpffs: attach.bpffs, cgroup, object: objectPath('merbridge.bpf.o') }
+  const agent = await createAgent({ native, log, setting, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
+  await usingAsync(agent, async () => {
+    await startWithAny(agent, first, options, log)
+    running = agent
+    agent.datapath.removeOthers(attach.bpffs, log)
+    options.onReload(() => void reload())
+    await watchConfig(options.configPath, () => void reload(), ended.signal, {
+      ...(first.loaded === undefined ? {} : { known: first.loaded.sha256 }),
+      onDegraded: (error) => log('warn', 'the config is polled, because the kernel has no more file watches to give', describeError(error)),
+    })
+    log('info', 'ready', { generation: Number(agent.datapath.meta().generation), socket: control.socket })
+    await tickUntil(agent, ended.signal)
+    running = undefined
+  })
+}
+
+function handlersFor(present: () => Agent, started: Started, reload: () => Promise<void>, ended: AbortController): Handlers {
+  return {
+    status: async () => statusView(present(), started),
+    pods: async () => podViews(present()),
     reload: async () => {
       await reload()
-      return { ...agent.lastReload, generation: generation() }
+      return { ...present().lastReload, generation: Number(present().datapath.meta().generation) }
     },
     stop: async () => ended.abort(),
   }
-  await serveControl(socket, handlers, ended.signal)
-  options.onReload(() => void reload())
-  await watchConfig(options.configPath, () => void reload(), ended.signal, {
-    ...(first.loaded === undefined ? {} : { known: first.loaded.sha256 }),
-    onDegraded: (error) => log('warn', 'the config is polled, because the kernel has no more file watches to give', describeError(error)),
-  })
-  log('info', 'ready', { generation: generation(), socket })
-  await tickUntil(agent, ended.signal)
 }
 
 /** The file's config; where it is refused, the last good one; where there is none, the file's error. */

@@ -3,6 +3,7 @@ import { printable } from '../config/printable.ts'
 import { askAgent } from '../control/client.ts'
 import type { DetachSetting } from '../detach.ts'
 import { MerbridgeError } from '../errors.ts'
+import { requirePins } from '../features.ts'
 import { lockDatapath, removeLock } from '../lock.ts'
 import type { Handle, Native } from '../native/api.ts'
 import { usingAsync } from '../scope.ts'
@@ -27,7 +28,9 @@ async function agentAnswers(socket: string): Promise<boolean> {
     await askAgent(socket, '/v1/status')
     return true
   } catch (error) {
-    if (error instanceof MerbridgeError && error.code === 'AGENT_NOT_RUNNING') return false
+    const code = error instanceof MerbridgeError ? error.code : undefined
+    if (code === 'AGENT_NOT_RUNNING') return false
+    if (code === 'AGENT_STARTING') return true
     throw error
   }
 }
@@ -82,8 +85,10 @@ export async function detachCommand(settings: Settings, choice: DetachChoice, ou
   const bpffs = choice.bpffs ?? settings.bpffs
   const podNames = new Map(settings.pods.map((pod) => [pod.netns, `${pod.namespace.name}/${pod.name}`]))
   const setting: DetachSetting = { bpffs, mode: choice.bypass ? 'bypass' : choice.block ? 'block' : 'refuse', podNames }
+  requirePins(native, bpffs)
   await planDetach(native, setting) // refuses while the agent still runs
-  const stopped = await stopAgent(settings.socket)
+  // The agent of the config has nothing to do with another datapath; whose that is, the lock finds out.
+  const stopped = bpffs === settings.bpffs && (await stopAgent(settings.socket))
   const view = await usingAsync(await lockAfterAgent(native, bpffs, stopped), async () => {
     const done = await detach(native, await planDetach(native, setting)) // again: until it ended, the agent may have enrolled more pods
     if (done.blocked.length === 0) removeLock(bpffs)

@@ -3,8 +3,9 @@
  * path, so that two agents of one machine (in tests) do not mix theirs up.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, open, rename, unlink } from 'node:fs/promises'
+import { open, rename, unlink } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { makeDirectory } from '../directories.ts'
 import { MerbridgeError } from '../errors.ts'
 import { usingAsync } from '../scope.ts'
 import { readSource } from './source.ts'
@@ -26,7 +27,7 @@ async function syncDirectory(path: string): Promise<void> {
 /** Atomic, also against a loss of power: there is the old text or the new one. Throws the system's error (no space, read-only). */
 export async function saveLastGood(stateDir: string, configPath: string, text: string): Promise<void> {
   const path = lastGoodPath(stateDir, configPath)
-  await mkdir(stateDir, { recursive: true, mode: 0o700 })
+  makeDirectory(stateDir, 0o700)
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`
   try {
     await usingAsync(await open(temporary, 'wx', 0o600), async (file) => {

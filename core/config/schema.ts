@@ -1,4 +1,5 @@
 /** The config file: one schema for types, defaults, validation, editors and docs/config.md. It accepts what this build does, and nothing else. */
+import { posix } from 'node:path'
 import { z } from 'zod'
 import type { Container, Pod } from '../plugin.ts'
 
@@ -175,5 +176,6 @@ function deepFreeze<T>(value: T): T {
 }
 
 export function asConfig({ version, mesh, options, workloads, attach, control, log }: Parsed): Config {
-  return deepFreeze({ version, mesh, options, pods: workloads.static.map(asPod), attach, control, log })
+  const bpffs = posix.resolve(attach.bpffs) // one directory, one spelling: the lock goes by it
+  return deepFreeze({ version, mesh, options, pods: workloads.static.map(asPod), attach: { ...attach, bpffs }, control, log })
 }

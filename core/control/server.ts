@@ -1,9 +1,10 @@
 /** The agent's control socket: for root only, and gone when the agent is. */
 
-import { lstat, mkdir, unlink } from 'node:fs/promises'
+import { lstat, unlink } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
+import { makeDirectory } from '../directories.ts'
 import { MerbridgeError } from '../errors.ts'
 import { errorView, type Handlers, routes } from './api.ts'
 
@@ -100,7 +101,7 @@ export async function serveControl(path: string, handlers: Handlers, signal: Abo
   })
   server.maxConnections = maxClients
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 })
+    makeDirectory(dirname(path), 0o755)
     await removeStale(path)
     await listenPrivately(server, path)
   } catch (error) {

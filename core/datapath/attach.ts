@@ -1,6 +1,6 @@
 /** Keeps the shared programs attached: at the first start, after damage done by others, and when the config names another cgroup. */
 import { statSync, unlinkSync } from 'node:fs'
-import type { BpfObject, Native } from '../native/api.ts'
+import type { BpfMap, BpfObject, Native } from '../native/api.ts'
 import { using } from '../scope.ts'
 import type { Log } from './datapath.ts'
 import { type Hook, hooks } from './hooks.ts'
@@ -28,6 +28,16 @@ export function attachHook({ native, layout, object, cgroup }: Attaching, hook: 
       link.pin(layout.link(hook.name))
     }),
   )
+}
+
+/** The maps live on in the agent; without their pins the next agent would not find them. */
+export function repairPins({ layout }: Attaching, maps: Readonly<Record<string, BpfMap>>, log: Log): void {
+  const pinned = layout.mapNames()
+  const missing = Object.entries(maps).filter(([name]) => !pinned.includes(name))
+  if (missing.length === 0) return
+  layout.create()
+  for (const [name, map] of missing) map.pin(layout.map(name))
+  log('warn', 'maps were not pinned any more, and are again', { maps: missing.map(([name]) => name) })
 }
 
 /** Attaches what is not attached any more. */

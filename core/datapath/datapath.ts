@@ -10,7 +10,7 @@ import { type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
 import type { BpfLink, BpfMap, BpfObject, Entry, Native, NativeError, OpenOptions } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
-import { type Attaching, attachHook, dropDeadPods, repairHooks } from './attach.ts'
+import { type Attaching, attachHook, dropDeadPods, repairHooks, repairPins } from './attach.ts'
 import { hooks, inbound, listenersIterator } from './hooks.ts'
 import { buildLayout, currentLayout, type Layout, otherLayouts, setDamagedAside } from './layout.ts'
 
@@ -106,6 +106,7 @@ export class Datapath implements Disposable {
 
   /** Mends what others did to our links. true: pods have lost theirs, and must be applied again. */
   repair(log: Log): boolean {
+    repairPins(this.#attaching, this.maps, log)
     repairHooks(this.#attaching, log)
     return dropDeadPods(this.#attaching) || this.layout.pods().length !== this.have.pods.size
   }

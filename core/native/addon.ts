@@ -89,7 +89,7 @@ export interface Addon {
   /** 0: there is none */
   namespaceInodes(paths: readonly string[]): Promise<number[]>
   namespaceDump(paths: readonly string[], protocol: number, requests: readonly Uint8Array[]): Promise<(NamespaceDump | Error)[]>
-  namespaceLegacyRules(path: string): Promise<number>
+  namespaceLegacyRules(path: string): Promise<boolean>
   namespaceIterate(path: string, link: Descriptor): Promise<string>
   namespaceSocket(path: string): Promise<Descriptor>
   /** Takes the socket over. */

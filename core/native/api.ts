@@ -162,7 +162,10 @@ export interface Namespaces {
   inspect(paths: readonly string[]): Promise<(NamespaceState | NativeError)[]>
   /** TCP listeners of a namespace (sock_diag). */
   listeners(path: string): Promise<Listener[]>
-  /** true when the namespace has a nat table of iptables (nft or legacy) with at least one rule or a chain that is hooked. */
+  /**
+   * true when a nat table of the namespace (nftables, iptables-nft or legacy) redirects something: a hooked chain has a rule, and some rule of
+   * the table is a REDIRECT or DNAT. Which traffic it takes is not looked at.
+   */
   hasNatRules(path: string): Promise<boolean>
   /** Reads an iterator to its end inside a namespace; returns what it printed. */
   iterate(path: string, iterator: BpfLink): Promise<string>

@@ -90,7 +90,7 @@ export const namespaces: Namespaces = {
   },
 
   async hasNatRules(path: string): Promise<boolean> {
-    return (await addon().namespaceLegacyRules(path)) > 0 || (await hasNftRules(path))
+    return (await addon().namespaceLegacyRules(path)) || (await hasNftRules(path))
   },
 
   async iterate(path, iterator) {

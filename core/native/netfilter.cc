@@ -21,25 +21,27 @@ static bool hasTable(const char *names, const char *table)
 	return false;
 }
 
-// Both families' structs begin alike: name, valid_hooks, per hook its place and policy's place, num_entries.
-template <class Info> static uint32_t countRules(int family, int level, int option, const std::string &operation)
+// Both families' structs begin alike. A rule that redirects has the name of its target in its entry.
+template <class Info, class Entries> static bool redirects(int family, int level, int infoOption, int entriesOption, const std::string &operation)
 {
 	File socket(checked(operation, ::socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW)));
 	Info info = {};
 	strcpy(info.name, "nat");
 	socklen_t size = sizeof(info);
-	checked(operation, getsockopt(socket.number, level, option, &info, &size));
-	// An empty table has one entry per built-in chain, its policy, and one that ends the table.
-	uint32_t empty = __builtin_popcount(info.valid_hooks) + 1;
-	return info.num_entries > empty ? info.num_entries - empty : 0;
+	checked(operation, getsockopt(socket.number, level, infoOption, &info, &size));
+	std::string buffer(sizeof(Entries) + info.size, '\0');
+	Entries *entries = reinterpret_cast<Entries *>(buffer.data());
+	strcpy(entries->name, "nat");
+	entries->size = info.size;
+	size = buffer.size();
+	checked(operation, getsockopt(socket.number, level, entriesOption, entries, &size));
+	return buffer.find(std::string("REDIRECT") + '\0') != std::string::npos || buffer.find(std::string("DNAT") + '\0') != std::string::npos;
 }
 
-uint32_t legacyNatRules(const std::string &operation)
+bool legacyRedirects(const std::string &operation)
 {
-	uint32_t rules = 0;
-	if (hasTable("/proc/thread-self/net/ip_tables_names", "nat"))
-		rules += countRules<ipt_getinfo>(AF_INET, IPPROTO_IP, IPT_SO_GET_INFO, operation);
-	if (hasTable("/proc/thread-self/net/ip6_tables_names", "nat"))
-		rules += countRules<ip6t_getinfo>(AF_INET6, IPPROTO_IPV6, IP6T_SO_GET_INFO, operation);
-	return rules;
+	return (hasTable("/proc/thread-self/net/ip_tables_names", "nat") &&
+		redirects<ipt_getinfo, ipt_get_entries>(AF_INET, IPPROTO_IP, IPT_SO_GET_INFO, IPT_SO_GET_ENTRIES, operation)) ||
+	       (hasTable("/proc/thread-self/net/ip6_tables_names", "nat") &&
+		redirects<ip6t_getinfo, ip6t_get_entries>(AF_INET6, IPPROTO_IPV6, IP6T_SO_GET_INFO, IP6T_SO_GET_ENTRIES, operation));
 }

@@ -110,19 +110,19 @@ static Napi::Value dump(const Napi::CallbackInfo &info)
 	    });
 }
 
-// (path) -> number of entries in the nat tables of legacy iptables beyond their empty chains
+// (path) -> whether a nat table of legacy iptables redirects something
 static Napi::Value legacyRules(const Napi::CallbackInfo &info)
 {
 	std::string path = pathArgument(info, 0);
-	return onNamespaceThread<uint32_t>(
+	return onNamespaceThread<bool>(
 	    info.Env(),
 	    [path] {
 		    std::string operation = "read nat tables of network namespace " + path;
-		    uint32_t rules = 0;
-		    inside(path, operation, [&](int) { rules = legacyNatRules(operation); });
-		    return rules;
+		    bool found = false;
+		    inside(path, operation, [&](int) { found = legacyRedirects(operation); });
+		    return found;
 	    },
-	    [](Napi::Env env, uint32_t &rules) -> Napi::Value { return Napi::Number::New(env, rules); });
+	    [](Napi::Env env, bool &found) -> Napi::Value { return Napi::Boolean::New(env, found); });
 }
 
 static std::string readIterator(int link, const std::string &operation)

@@ -13,9 +13,14 @@ const [RULE_TABLE, RULE_CHAIN] = [1, 2]
 /** Answered in this order: chains, rules; of all families. */
 export const NAT_REQUESTS = [dumpRequest(SUBSYSTEM | GET_CHAIN, Buffer.alloc(GENERIC)), dumpRequest(SUBSYSTEM | GET_RULE, Buffer.alloc(GENERIC))]
 
-/** Only chains that are hooked have a type; every other rule is reached through one of theirs. */
+/** What sends traffic somewhere else: the expression of nft, and the targets of iptables-nft. MASQUERADE and SNAT do not. */
+const redirects = ['redir\0', 'REDIRECT', 'DNAT'].map((name) => Buffer.from(name))
+
+/** Only chains that are hooked have a type; the rules that redirect may be in others of the same table, which one of theirs jumps to. */
 export function hasNatRule(chains: Buffer, rules: Buffer): boolean {
   const key = (family: number, table: Buffer | undefined, chain: Buffer | undefined) => `${family} ${text(table)} ${text(chain)}`
+  const hooked = new Set<string>()
+  const redirecting = new Set<string>()
   const nat = new Set<string>()
   for (const { body } of messages(chains)) {
     const attribute = attributes(body, GENERIC)
@@ -23,7 +28,9 @@ export function hasNatRule(chains: Buffer, rules: Buffer): boolean {
   }
   for (const { body } of messages(rules)) {
     const attribute = attributes(body, GENERIC)
-    if (nat.has(key(body.readUInt8(0), attribute.get(RULE_TABLE), attribute.get(RULE_CHAIN)))) return true
+    const table = key(body.readUInt8(0), attribute.get(RULE_TABLE), undefined)
+    if (nat.has(key(body.readUInt8(0), attribute.get(RULE_TABLE), attribute.get(RULE_CHAIN)))) hooked.add(table)
+    if (redirects.some((name) => body.includes(name))) redirecting.add(table)
   }
-  return false
+  return [...hooked].some((table) => redirecting.has(table))
 }

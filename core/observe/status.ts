@@ -23,9 +23,11 @@ export function packageVersion(): string {
   return manifest.version ?? 'unknown'
 }
 
-function notReady(agent: Agent): string[] {
+function notReady(agent: Agent, attached: StatusView['attachments']): string[] {
   const { outcome, reason } = agent.lastReload
-  return outcome === 'last-good' ? [`running with the last good config, because the present one is refused: ${reason ?? 'unknown'}`] : []
+  const lastGood = outcome === 'last-good' ? [`running with the last good config, because the present one is refused: ${reason ?? 'unknown'}`] : []
+  const missing = attached.filter(({ programs }) => !programs.some(({ ours }) => ours))
+  return [...lastGood, ...missing.map(({ hook }) => `${hook} is not attached: somebody detached it; it is attached again within seconds`)]
 }
 
 /** Ids of the programs behind our pinned links. */
@@ -53,7 +55,8 @@ const countable = allMaps.filter((name) => !['origins', 'pointers', 'pending', '
 export async function statusView(agent: Agent, started: Started): Promise<StatusView> {
   const { datapath } = agent
   const states = agent.outcomes.map((outcome) => outcome.state)
-  const reasons = notReady(agent)
+  const attached = attachments(datapath, started.cgroup)
+  const reasons = notReady(agent, attached)
   const maps = countable.map(async (name) => ({
     name,
     entries: (await datapath.maps[name].entries()).length,
@@ -63,7 +66,7 @@ export async function statusView(agent: Agent, started: Started): Promise<Status
     agent: { version: packageVersion(), pid: process.pid, startedAt: started.at, ready: reasons.length === 0, notReady: reasons },
     config: { path: started.configPath, generation: Number(datapath.meta().generation), lastReload: agent.lastReload },
     kernel: { release: release(), features: started.features },
-    attachments: attachments(datapath, started.cgroup),
+    attachments: attached,
     pods: {
       listed: states.length,
       enrolled: states.filter((state) => state === 'enrolled').length,

@@ -32,6 +32,9 @@ function whyNot({ netns }: StaticPod, state: NamespaceState | NativeError, node:
   return owner && `its network namespace is that of pod ${podTitle(owner)}, which is listed first`
 }
 
+/** Trouble of the agent or the kernel, which says nothing about the pod: it must not leave the datapath, and bypass the mesh, for that. */
+const transient = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN', 'EINTR', 'EIO'])
+
 const digests = new WeakMap<NamespaceState, string>()
 
 /** Computed once for each state: those of most pods are the same objects at every look. */
@@ -44,8 +47,13 @@ function digestOf(state: NamespaceState): string {
   return digest
 }
 
-/** One result for each pod; `node` is the inode of the agent's own namespace. Two pods in one namespace: the later one waits, with the reason. */
+/**
+ * Throws the first error that is transient: then everything stays as it is.
+ *
+ * One result for each pod; `node` is the inode of the agent's own namespace. Two pods in one namespace: the later one waits, with the reason.
+ */
 export function takeSnapshot(pods: readonly StaticPod[], results: readonly (NamespaceState | NativeError)[], node: number): Snapshot {
+  for (const result of results) if (isError(result) && transient.has(result.code)) throw result
   const owners = new Map<bigint, StaticPod>()
   const hash = createHash('sha256')
   const placements = pods.map((pod, index): Placement => {

@@ -83,6 +83,21 @@ describe('the agent as a process', { timeout: 240_000 }, () => {
 
   test('no bpffs: exit 1', () => refusesToStart({ text: config('', join(directory, 'pins')) }, 1, /not on a BPF file system[\s\S]*mount -t bpf/))
 
+  test('something else is where the control socket should be: exit 1, before the datapath is touched', async () => {
+    await writeFile(join(directory, 'agent.sock'), 'mine')
+    await refusesToStart({ text: config() }, 1, /agent\.sock[\s\S]*another path/)
+    assert.equal(await readFile(join(directory, 'agent.sock'), 'utf8'), 'mine')
+  })
+
+  test('detach removes nothing that is not pinned in a BPF file system', async () => {
+    await mkdir(join(directory, 'v-1', 'maps'), { recursive: true })
+    await writeFile(join(directory, 'v-1', 'maps', 'important'), '')
+    const outcome = await execute(program, ['detach', '--bypass', '--config', '/nonexistent', '--bpffs', directory])
+    assert.equal(outcome.code, 1)
+    assert.match(outcome.stderr, /not on a BPF file system.*nothing was removed/)
+    assert.deepEqual(await readdir(join(directory, 'v-1', 'maps')), ['important'])
+  })
+
   test('a second agent: exit 1, and the first one goes on', async () => {
     await using agent = await Agent.start({ pods: [{ name: 'pod', netns: pod.netns }] })
     const outcome = await agent.command(['run'])

@@ -162,6 +162,16 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     assert.deepEqual(await remaining(objects), { programs: [], links: [], maps: [] })
     assert.equal(reached(await out()), 'client:15001')
 
+    // What a detach leaves that was killed at its very end.
+    const third = await datapath.start(config)
+    third.datapath[Symbol.dispose]()
+    await detach(native, await planDetach(native, { bpffs: datapath.bpffs, mode: 'bypass', podNames: new Map() }))
+    mkdirSync(join(datapath.pins, 'maps'), { recursive: true })
+    const fourth = await datapath.start(config)
+    fourth.datapath.removeOthers(datapath.bpffs, () => {})
+    fourth.datapath[Symbol.dispose]()
+    assert.equal(reached(await out()), 'client:15001')
+
     const elsewhere = join(cgroup, `merbridge-test-${process.pid}`)
     mkdirSync(elsewhere)
     try {

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
+import { lockPath } from '../../core/lock.ts'
 import type { DetachView, PodView, StatusView } from '../../core/views.ts'
 import { own, release } from './cleanup.ts'
 
@@ -232,7 +233,7 @@ export class Agent {
 
 /** The lock of a datapath that nobody will use again; like most lock files it outlives its owner. */
 export function removeLock(bpffs: string): Promise<void> {
-  return rm(`/run/merbridge/${bpffs.slice(1).replaceAll('/', '-')}.lock`, { force: true })
+  return rm(lockPath(bpffs), { force: true })
 }
 
 async function temporaryPlace(): Promise<Place> {

@@ -204,7 +204,9 @@ describe('nat rules of a namespace', () => {
   it('are found in iptables-nft', async () => {
     for (const tool of ['iptables-nft', 'ip6tables-nft']) {
       natNft.run(tool, '-t', 'filter', '-A', 'OUTPUT', '-j', 'ACCEPT')
-      natNft.run(tool, '-t', 'nat', '-A', 'OUTPUT', '-j', 'ACCEPT')
+      natNft.run(tool, '-t', 'nat', '-A', 'POSTROUTING', '-j', 'MASQUERADE')
+      assert.equal(await hasNatRules(natNft.path), false, `${tool}, nothing is redirected`)
+      natNft.run(tool, '-t', 'nat', '-A', 'OUTPUT', '-p', 'tcp', '-j', 'REDIRECT', '--to-ports', '15001')
       assert.equal(await hasNatRules(natNft.path), true, tool)
       natNft.run(tool, '-t', 'nat', '-F')
       assert.equal(await hasNatRules(natNft.path), false, `${tool}, flushed`)
@@ -222,7 +224,9 @@ describe('nat rules of a namespace', () => {
       assert.equal(await hasNatRules(natLegacy.path), false)
       natLegacy.run(tool, '-t', 'nat', '-L', '-n')
       assert.equal(await hasNatRules(natLegacy.path), false, `${tool}, an empty table`)
-      natLegacy.run(tool, '-t', 'nat', '-A', 'OUTPUT', '-j', 'ACCEPT')
+      natLegacy.run(tool, '-t', 'nat', '-A', 'POSTROUTING', '-j', 'MASQUERADE')
+      assert.equal(await hasNatRules(natLegacy.path), false, `${tool}, nothing is redirected`)
+      natLegacy.run(tool, '-t', 'nat', '-A', 'OUTPUT', '-p', 'tcp', '-j', 'REDIRECT', '--to-ports', '15001')
       assert.equal(await hasNatRules(natLegacy.path), true, tool)
       natLegacy.run(tool, '-t', 'nat', '-F')
       assert.equal(await hasNatRules(natLegacy.path), false, `${tool}, flushed`)

@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { StaticPod } from '../../core/config/schema.ts'
+import type { NamespaceState, NativeError } from '../../core/native/api.ts'
+import { takeSnapshot } from '../../core/pods/static.ts'
+
+const pod = (name: string): StaticPod => ({
+  name,
+  namespace: { name: 'default', labels: {}, annotations: {} },
+  labels: {},
+  annotations: {},
+  containers: [],
+  netns: `/run/netns/${name}`,
+})
+const state = (cookie: bigint, inode: number): NamespaceState => ({ cookie, inode, addresses: [], routes: [] })
+const error = (code: string): NativeError => Object.assign(new Error(code), { code }) as unknown as NativeError
+const node = 1
+
+test('a pod whose namespace is gone, or cannot be one, waits; so does the second pod of a namespace and the node itself', () => {
+  const pods = ['a', 'b', 'c', 'd', 'e'].map(pod)
+  const { placements } = takeSnapshot(pods, [state(10n, 10), error('ENOENT'), error('EINVAL'), state(10n, 10), state(1n, node)], node)
+  const waiting = placements.map((placement) => ('waiting' in placement ? placement.waiting : 'placed'))
+  assert.equal(waiting[0], 'placed')
+  assert.match(waiting[1] ?? '', /does not exist/)
+  assert.match(waiting[2] ?? '', /not a network namespace/)
+  assert.match(waiting[3] ?? '', /that of pod default\/a/)
+  assert.match(waiting[4] ?? '', /node's own/)
+})
+
+test('an agent that has no descriptors or no memory leaves every pod as it is', () => {
+  for (const code of ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN', 'EINTR', 'EIO']) {
+    assert.throws(() => takeSnapshot([pod('a'), pod('b')], [state(10n, 10), error(code)], node), { message: code })
+  }
+})
