@@ -1,46 +1,22 @@
 /** The datapath's life in the kernel: built, adopted, replaced, damaged, blocked, taken away. */
 import assert from 'node:assert/strict'
 import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
-import { basename, join } from 'node:path'
-import { after, before, describe, test } from 'node:test'
-import { handoverCodec, Limit, tupleCodec } from '../../core/contract.ts'
-import { podCounts, readCounts, refusals, sweepHandovers } from '../../core/datapath/counters.ts'
-import type { Datapath } from '../../core/datapath/datapath.ts'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
 import { detach, planDetach } from '../../core/detach.ts'
 import { MerbridgeError } from '../../core/errors.ts'
 import { objectPath } from '../../core/root.ts'
 import { pinnedObjects, remaining } from '../lab/kernel.ts'
-import { Lab, type LabPod, must } from '../lab/net.ts'
-import { type Listening, startApp, startProxy } from '../mesh/sidecar.ts'
-import { connectOnce, type Step, traffic } from '../parity/probe.ts'
+import { must } from '../lab/net.ts'
+import { connectOnce, traffic } from '../parity/probe.ts'
 import { app, proxy } from '../parity/shape.ts'
-import { cgroup, DatapathUnderTest, native } from './fixture.ts'
+import { cgroup, DatapathUnderTest, native, reached, refusalsOf, threePods } from './fixture.ts'
 
-const reached = (step: Step) => (typeof step.seen === 'object' ? step.seen.listener : (step.seen ?? step.error))
-const refusalsOf = async (datapath: Datapath) =>
-  new Map(refusals(await readCounts(datapath.maps.counters)).map(({ reason, count }) => [reason, count]))
+const pods = await threePods('datapath')
+const { lab, client, server, third, out } = pods
+after(() => pods.close())
 
 describe('the datapath in the kernel', { timeout: 180_000 }, () => {
-  let lab: Lab
-  let client: LabPod
-  let server: LabPod
-  let third: LabPod
-  let servers: Listening[]
-  const out = (port = 8080) => connectOnce(client, app, [server.address, port])
-
-  before(async () => {
-    lab = await Lab.create('datapath')
-    client = await lab.pod('client')
-    server = await lab.pod('server')
-    third = await lab.pod('third')
-    servers = [await startProxy(third), await startProxy(client), await startProxy(server), await startApp(server), await startApp(client)]
-  })
-
-  after(async () => {
-    for (const each of servers ?? []) await each.stop()
-    await lab?.close()
-  })
-
   test('what an agent left half built is cleaned up, and what is built is complete', async () => {
     await using datapath = new DatapathUnderTest('build')
     mkdirSync(join(datapath.bpffs, 'tmp-999999', 'maps'), { recursive: true })
@@ -184,71 +160,6 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     } finally {
       rmdirSync(elsewhere)
     }
-  })
-
-  test('no room for a hand-over: the connection is refused and never reaches the proxy without its origin', async () => {
-    await using datapath = new DatapathUnderTest('full')
-    const agent = await datapath.start(datapath.config([client]), { maxEntries: { handovers: 1 } })
-    const origin = { addr: [0, 0, 0, 0], port: 0, family: 4, role: 0, bound: [0, 0, 0, 0] } as const
-    const entry = (created: bigint) => handoverCodec.encode({ origin, created })
-    const key = tupleCodec.encode({ netns: 1n, source: [1, 0, 0, 0], dest: [2, 0, 0, 0], sport: 1, dport: 1, family: 4 })
-    agent.datapath.maps.handovers.update(key, entry(process.hrtime.bigint()))
-    const seen = await servers[1]?.accepted()
-    assert.equal((await out()).error, 'ECONNREFUSED')
-    assert.equal(await servers[1]?.accepted(), seen)
-    assert.equal((await refusalsOf(agent.datapath)).get('handover full'), 1)
-
-    assert.equal(await sweepHandovers(agent.datapath.maps.handovers, agent.datapath.maps.pending), 0, 'a fresh one stays')
-    agent.datapath.maps.handovers.update(key, entry(process.hrtime.bigint() - 181_000_000_000n))
-    assert.equal(await sweepHandovers(agent.datapath.maps.handovers, agent.datapath.maps.pending), 1)
-    assert.equal(reached(await out()), 'client:15001')
-    await agent[Symbol.asyncDispose]()
-  })
-
-  test('a pod whose proxy does not answer cannot take the room of the others', async () => {
-    await using datapath = new DatapathUnderTest('pending')
-    const agent = await datapath.start(datapath.config([client, server]))
-    const { pending } = agent.datapath.maps
-    assert.equal(reached(await out()), 'client:15001')
-    const [{ key, value } = { key: Buffer.alloc(8), value: Buffer.alloc(8) }] = await pending.entries()
-    assert.equal(value.readBigInt64LE(), 0n, 'a connection that was made is not counted any more')
-    value.writeBigInt64LE(BigInt(Limit.PENDING))
-    pending.update(key, value)
-    assert.equal((await out()).error, 'ECONNREFUSED')
-    assert.equal((await refusalsOf(agent.datapath)).get('pending'), 1)
-    assert.equal(reached(await connectOnce(client, app, ['127.0.0.1', 8080])), 'client:app')
-    assert.equal(reached(await connectOnce(server, app, [client.address, 8080])), 'server:15001', 'another pod')
-  })
-
-  test('an address that a pod had and another one has now is outside, also while no agent looks', async () => {
-    await using datapath = new DatapathUnderTest('moved')
-    const moved = '10.77.0.200'
-    await must(['ip', '-n', basename(server.netns), 'address', 'add', `${moved}/24`, 'dev', 'eth0'])
-    await datapath.start(datapath.config([server]))
-    assert.equal(reached(await connectOnce(server, app, [moved, 8080])), 'server:app')
-    await must(['ip', '-n', basename(server.netns), 'address', 'del', `${moved}/24`, 'dev', 'eth0'])
-    await must(['ip', '-n', basename(third.netns), 'address', 'add', `${moved}/24`, 'dev', 'eth0'])
-    assert.equal(reached(await connectOnce(third, app, [server.address, 8080], { bind: [moved, 0] })), 'server:15006')
-    await must(['ip', '-n', basename(third.netns), 'address', 'del', `${moved}/24`, 'dev', 'eth0'])
-  })
-
-  test('each rule counts its own decisions', async () => {
-    await using datapath = new DatapathUnderTest('count')
-    const agent = await datapath.start(datapath.config([client]))
-    for (let i = 0; i < 3; i++) await out()
-    await out(15020)
-    const [outcome] = agent.outcomes
-    const compiled = agent.enrolment?.desired.pods.get(outcome?.netns ?? 0n)
-    const counts = podCounts(await readCounts(agent.datapath.maps.counters), outcome?.netns ?? 0n, compiled?.policy ?? 0n)
-    const hits = compiled?.rules.filter(({ direction }) => direction === 'outbound').map(({ name, index }) => [name, counts.outbound.get(index) ?? 0])
-    assert.deepEqual(
-      hits?.filter(([, count]) => count !== 0),
-      [
-        ['excluded port', 1],
-        ['everything else', 3],
-      ],
-    )
-    await agent[Symbol.asyncDispose]()
   })
 
   test('detach refuses; --block refuses what the proxy would have taken; a new agent lifts it; --bypass leaves nothing', async () => {

@@ -3,14 +3,18 @@ import type { Agent, AgentConfig, Reload } from '../../core/agent.ts'
 import { attachCgroup } from '../../core/cgroup.ts'
 import { parseConfig } from '../../core/config/load.ts'
 import { createAgent } from '../../core/container.ts'
-import type { Log, Setting } from '../../core/datapath/datapath.ts'
+import { readCounts, refusals } from '../../core/datapath/counters.ts'
+import type { Datapath, Log, Setting } from '../../core/datapath/datapath.ts'
 import { currentLayout } from '../../core/datapath/layout.ts'
 import { detach, planDetach } from '../../core/detach.ts'
 import { requireKernel } from '../../core/features.ts'
 import { native } from '../../core/native/index.ts'
 import { plugins } from '../../core/plugins.ts'
 import { objectPath } from '../../core/root.ts'
-import type { LabPod } from '../lab/net.ts'
+import { Lab, type LabPod } from '../lab/net.ts'
+import { type Listening, startApp, startProxy } from '../mesh/sidecar.ts'
+import { connectOnce, type Step } from '../parity/probe.ts'
+import { app } from '../parity/shape.ts'
 
 export const cgroup = attachCgroup('auto')
 const how: Reload = { at: '', outcome: 'applied' }
@@ -63,6 +67,34 @@ export class DatapathUnderTest implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const agent of this.#agents) await agent[Symbol.asyncDispose]()
     await detach(native, await planDetach(native, { bpffs: this.bpffs, mode: 'bypass', podNames: new Map() }))
+  }
+}
+
+/** Who accepted, or what the client got instead. */
+export const reached = (step: Step) => (typeof step.seen === 'object' ? step.seen.listener : (step.seen ?? step.error))
+
+export const refusalsOf = async (datapath: Datapath) =>
+  new Map(refusals(await readCounts(datapath.maps.counters)).map(({ reason, count }) => [reason, count]))
+
+/** Three pods with proxies, two of them with an app, for the tests of one `describe`. */
+export async function threePods(name: string) {
+  const lab = await Lab.create(name)
+  const [client, server, third] = [await lab.pod('client'), await lab.pod('server'), await lab.pod('third')]
+  const proxies: Listening[] = []
+  for (const pod of [client, server, third]) proxies.push(await startProxy(pod))
+  const servers = [...proxies, await startApp(server), await startApp(client)]
+  return {
+    lab,
+    client,
+    server,
+    third,
+    servers,
+    /** An app of the client connects to the server pod. */
+    out: (port = 8080) => connectOnce(client, app, [server.address, port]),
+    close: async () => {
+      for (const each of servers) await each.stop()
+      await lab.close()
+    },
   }
 }
 
