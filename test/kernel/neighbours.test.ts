@@ -1,0 +1,78 @@
+/** Programs of others at the same hooks, attached before and after ours: theirs work on, and ours do. */
+import assert from 'node:assert/strict'
+import { after, describe, test } from 'node:test'
+import { attachTypes } from '../../core/datapath/hooks.ts'
+import type { BpfObject } from '../../core/native/api.ts'
+import { compiled, u32 } from '../native/fixtures.ts'
+import { connectOnce } from '../parity/probe.ts'
+import { app, proxy } from '../parity/shape.ts'
+import { cgroup, DatapathUnderTest, native, reached, threePods } from './fixture.ts'
+
+const neighbour = compiled('neighbour')
+const pods = await threePods('neighbour')
+const { client, server, out } = pods
+after(() => pods.close())
+
+function attach(object: BpfObject): Disposable {
+  using sockops = object.program('theirs')
+  using connect4 = object.program('their_connect')
+  const links = [native.attachCgroup(sockops, cgroup, attachTypes.sockOps), native.attachCgroup(connect4, cgroup, attachTypes.connect4)]
+  return { [Symbol.dispose]: () => links.forEach((link) => void link.close()) }
+}
+
+/** How often each of the neighbour's callbacks ran. */
+function counts(object: BpfObject): { rtt: number; timeout: number; connect: number } {
+  using map = object.map('counts')
+  const [rtt = 0, timeout = 0, connect = 0] = [0, 1, 2].map((index) => Number(map.lookup(u32(index))?.readBigUInt64LE()))
+  return { rtt, timeout, connect }
+}
+
+async function bothWork(object: BpfObject): Promise<void> {
+  const before = counts(object)
+  assert.equal(reached(await out()), 'client:15001')
+  const step = await connectOnce(client, proxy, [server.address, 8080])
+  assert.equal(reached(step), 'server:15006')
+  assert.equal((await connectOnce(client, app, [server.address, 8080])).peer, `${server.address}:8080`)
+  const now = counts(object)
+  assert.ok(now.connect >= before.connect + 3, 'its connect hook ran')
+  assert.ok(now.timeout > before.timeout, 'the kernel asked it')
+  assert.ok(now.rtt > before.rtt, 'the callback that it asked for came: our flag did not replace its own')
+}
+
+describe('neighbours at the same hooks', { timeout: 60_000 }, () => {
+  test('attached before ours', async () => {
+    using object = await native.load(neighbour)
+    using _links = attach(object)
+    await using datapath = new DatapathUnderTest('after')
+    await datapath.start(datapath.config([client, server]))
+    await bothWork(object)
+  })
+
+  test('attached after ours', async () => {
+    await using datapath = new DatapathUnderTest('before')
+    await datapath.start(datapath.config([client, server]))
+    using object = await native.load(neighbour)
+    using _links = attach(object)
+    await bothWork(object)
+  })
+
+  test('options that are not ours have the same answers with our hook as without', async () => {
+    const ask = `
+import socket
+s=socket.socket(); s.connect(('127.0.0.1',8080)); out=[]
+for level in (0,1,6,41):
+    for option in range(0,110):
+        for size in (1,4,16,100,4096,5000,9000):
+            if (level,option) in ((0,80),(6,11),(1,55)): continue # the answer; and what changes by itself: TCP_INFO, SO_MEMINFO
+            try: out.append((level,option,size,len(s.getsockopt(level,option,size))))
+            except OSError as e: out.append((level,option,size,e.errno))
+            except Exception as e: out.append((level,option,size,str(e)))
+print('\\n'.join(map(str,out)))`
+    const sweep = async () => (await client.exec(['/usr/bin/python3', '-c', ask], app)).stdout
+    const without = await sweep()
+    assert.ok(without.split('\n').length > 3000)
+    await using datapath = new DatapathUnderTest('options')
+    await datapath.start(datapath.config([client]))
+    assert.equal(await sweep(), without)
+  })
+})
