@@ -4,8 +4,9 @@ import { basename } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { handoverCodec, Limit, tupleCodec } from '../../core/contract.ts'
 import { podCounts, readCounts, sweepHandovers } from '../../core/datapath/counters.ts'
+import { until } from '../lab/agent.ts'
 import { must } from '../lab/net.ts'
-import { connectOnce } from '../parity/probe.ts'
+import { connectOnce, flood } from '../parity/probe.ts'
 import { app } from '../parity/shape.ts'
 import { DatapathUnderTest, reached, refusalsOf, threePods } from './fixture.ts'
 
@@ -31,6 +32,17 @@ describe('decisions of the datapath', { timeout: 120_000 }, () => {
     assert.equal(await sweepHandovers(agent.datapath.maps.handovers, agent.datapath.maps.pending), 1)
     assert.equal(reached(await out()), 'client:15001')
     await agent[Symbol.asyncDispose]()
+  })
+
+  test('a hand-over is gone as soon as it is fetched, not when the connection ends', async () => {
+    await using datapath = new DatapathUnderTest('fetched')
+    const agent = await datapath.start(datapath.config([client]))
+    const before = (await servers[0]?.accepted()) ?? 0
+    const to = [1, 2, 3, 4, 5].map((port) => [server.address, port] as const)
+    const load = flood(client, { as: app, to, expect: ['client:15001'], start: 0, end: Date.now() / 1000 + 4 })
+    await until('five connections are accepted', 3000, async () => (((await servers[0]?.accepted()) ?? 0) >= before + 5 ? true : undefined))
+    assert.deepEqual(await agent.datapath.maps.handovers.entries(), [])
+    assert.deepEqual(await load, { ok: 5 })
   })
 
   test('a pod whose proxy does not answer cannot take the room of the others', async () => {

@@ -21,11 +21,16 @@ function attach(object: BpfObject): Disposable {
 }
 
 /** How often each of the neighbour's callbacks ran. */
-function counts(object: BpfObject): { rtt: number; timeout: number; connect: number } {
+function counts(object: BpfObject): { rtt: number; connect: number } {
   using map = object.map('counts')
-  const [rtt = 0, timeout = 0, connect = 0] = [0, 1, 2].map((index) => Number(map.lookup(u32(index))?.readBigUInt64LE()))
-  return { rtt, timeout, connect }
+  const [rtt = 0, connect = 0] = [0, 1].map((index) => Number(map.lookup(u32(index))?.readBigUInt64LE()))
+  return { rtt, connect }
 }
+
+/** Connects and prints tcpi_options of TCP_INFO. */
+const options = (address: string) =>
+  `import socket; s = socket.create_connection(('${address}', 8080)); print(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[5])`
+const ECN = 8
 
 async function bothWork(object: BpfObject): Promise<void> {
   const before = counts(object)
@@ -35,7 +40,8 @@ async function bothWork(object: BpfObject): Promise<void> {
   assert.equal((await connectOnce(client, app, [server.address, 8080])).peer, `${server.address}:8080`)
   const now = counts(object)
   assert.ok(now.connect >= before.connect + 3, 'its connect hook ran')
-  assert.ok(now.timeout > before.timeout, 'the kernel asked it')
+  const { stdout } = await client.exec(['/usr/bin/python3', '-c', options(server.address)], app)
+  assert.ok((Number(stdout) & ECN) !== 0, 'its answer to the kernel counts')
   assert.ok(now.rtt > before.rtt, 'the callback that it asked for came: our flag did not replace its own')
 }
 

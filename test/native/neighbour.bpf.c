@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Somebody else's programs at the same hooks: they count, ask for callbacks of their own, and answer the kernel. */
 #include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-enum { RTT, TIMEOUT, CONNECT, COUNTS };
+enum { RTT, CONNECT, COUNTS };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -29,12 +30,12 @@ int theirs(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTT_CB_FLAG);
 		break;
-	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		count(TIMEOUT);
-		ctx->reply = 300; /* jiffies until the SYN is sent again */
+	case BPF_SOCK_OPS_NEEDS_ECN:
+		ctx->reply = 1; /* yes */
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
-		count(RTT);
+		if (bpf_ntohl(ctx->remote_port) == 15001) /* of a redirected client */
+			count(RTT);
 		break;
 	}
 	return 1;
