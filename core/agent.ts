@@ -8,7 +8,7 @@
  */
 import type { Config } from './config/schema.ts'
 import { apply, type Place } from './datapath/apply.ts'
-import { sweepHandovers } from './datapath/counters.ts'
+import { sweepHandovers, tidyPending } from './datapath/counters.ts'
 import type { Datapath, Log } from './datapath/datapath.ts'
 import { type Enrolment, enrol, type Mesh, type Outcome } from './enrol.ts'
 import { MerbridgeError } from './errors.ts'
@@ -141,7 +141,9 @@ export class Agent implements AsyncDisposable {
 
   async #tidy(): Promise<void> {
     if (this.datapath.repair(this.#log)) this.#signature = ''
-    const swept = await sweepHandovers(this.datapath.maps.handovers, this.datapath.maps.pending)
+    const { handovers, pending, pods } = this.datapath.maps
+    await tidyPending(pending, pods)
+    const swept = await sweepHandovers(handovers, pending)
     if (swept > 0) this.#log('warn', 'hand-overs were swept that no connection had fetched', { count: swept })
   }
 

@@ -1,8 +1,11 @@
 /** argv, signals, printing and exit codes: the only file that touches the process. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { execute } from './cli/program.ts'
 import { packageRoot } from './root.ts'
+
+// To an agent SIGHUP means "reload", and must not end it while it starts; everything else is loaded after this.
+if (process.argv[2] === 'run') process.on('SIGHUP', () => {})
+const { execute } = await import('./cli/program.ts')
 
 /** The working directory may have been removed. */
 function userDirectory(): string {

@@ -42,7 +42,8 @@ export async function apply(datapath: Datapath, want: Desired, places: ReadonlyM
   const attached = new Set(datapath.layout.pods())
   const joining = [...want.pods.keys()].filter((netns) => !attached.has(netns))
   const leaving = [...attached].filter((netns) => !want.pods.has(netns))
-  if (Object.values(changes).every(isEmpty) && joining.length === 0 && leaving.length === 0) return { changed: false, failed: new Map() }
+  if (Object.values(changes).every(isEmpty) && joining.length === 0 && leaving.length === 0 && !datapath.listenersMissed)
+    return { changed: false, failed: new Map() }
   try {
     return await write(datapath, want, changes, joining, leaving, places)
   } catch (error) {
@@ -62,7 +63,8 @@ async function write(
   const { maps } = datapath
   for (const name of beforeTheSwitch) await maps[name].updateBatch(changes[name].put)
 
-  const failed = await prepare(datapath, changes, joining, places)
+  const failed = await prepare(datapath, changes, joining, datapath.listenersMissed ? want.pods.keys() : [], places)
+  if (failed.size === 0) datapath.listenersMissed = false
 
   const switched = changes.pods.put.filter(({ key }) => !failed.has(key.readBigUInt64LE()))
   for (const { key, value } of switched) maps.pods.update(key, value)
@@ -88,10 +90,11 @@ async function prepare(
   datapath: Datapath,
   changes: MapDiffs,
   joining: readonly bigint[],
+  missed: Iterable<bigint>,
   places: ReadonlyMap<bigint, Place>,
 ): Promise<Map<bigint, Error>> {
   const failed = new Map<bigint, Error>()
-  const withNewPorts = new Set(changes.proxy_ports.put.map(({ key }) => proxyPortCodec.decode(key).netns))
+  const withNewPorts = new Set([...missed, ...changes.proxy_ports.put.map(({ key }) => proxyPortCodec.decode(key).netns)])
   const join = new Set(joining)
   if (withNewPorts.size === 0 && join.size === 0) return failed
   await usingAsync(datapath.iterator(), async (iterator) => {
@@ -132,7 +135,6 @@ async function removeUnused(datapath: Datapath, want: Desired, changes: MapDiffs
       }),
     )
   }
-  await maps.pending.deleteBatch(changes.pods.remove)
   if (changes.pods.put.length + changes.pods.remove.length === 0) return
   const counters = (await maps.counters.entries()).map(({ key }) => key)
   await maps.counters.deleteBatch(

@@ -40,18 +40,26 @@ export function repairPins({ layout }: Attaching, maps: Readonly<Record<string, 
   log('warn', 'maps were not pinned any more, and are again', { maps: missing.map(([name]) => name) })
 }
 
-/** Attaches what is not attached any more. */
-export function repairHooks(attaching: Attaching, log: Log): void {
+/** Attaches what is not attached any more. true: meanwhile nobody saw sockets begin to listen. */
+export function repairHooks(attaching: Attaching, log: Log): boolean {
+  let blind = false
   for (const hook of hooks) {
     if (isAttached(attaching, hook)) continue
     attachHook(attaching, hook)
+    blind ||= hook.name === 'sockops'
     log('warn', 'a hook was not attached where it should be, and is again', { hook: hook.name, cgroup: attaching.cgroup })
   }
+  return blind
+}
+
+/** Pods whose link is pinned and has no namespace any more: it ended, or somebody detached the link. */
+export function deadPods({ native, layout }: Pick<Attaching, 'native' | 'layout'>): bigint[] {
+  return layout.pods().filter((netns) => using(native.pinnedLink(layout.pod(netns)), (link) => link.info.netnsInode === 0))
 }
 
 /** Unpins the links of pods that somebody detached, so that the next apply attaches them again. Those of namespaces that are gone go too. */
-export function dropDeadPods({ native, layout }: Attaching): boolean {
-  const dead = layout.pods().filter((netns) => using(native.pinnedLink(layout.pod(netns)), (link) => link.info.netnsInode === 0))
-  for (const netns of dead) unlinkSync(layout.pod(netns))
+export function dropDeadPods(attaching: Attaching): boolean {
+  const dead = deadPods(attaching)
+  for (const netns of dead) unlinkSync(attaching.layout.pod(netns))
   return dead.length > 0
 }

@@ -76,4 +76,10 @@ export async function sweepHandovers(handovers: BpfMap, pending: BpfMap): Promis
   return swept
 }
 
+/** A pod that has left keeps its count until its last hand-over is gone. */
+export async function tidyPending(pending: BpfMap, pods: BpfMap): Promise<void> {
+  const left = (await pending.entries()).filter(({ key, value }) => value.readBigInt64LE() <= 0n && pods.lookup(key) === undefined)
+  await pending.deleteBatch(left.map(({ key }) => key))
+}
+
 const netnsOf = ({ key }: Entry): bigint => tupleCodec.decode(key).netns

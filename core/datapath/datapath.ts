@@ -39,6 +39,8 @@ export class Datapath implements Disposable {
   /** What the kernel's maps hold. Nothing else writes them, so it is read once and kept. */
   have: MapContents
   readonly adopted: boolean
+  /** Proxies may have begun to listen while the hook that registers them was gone: apply must look for them. */
+  listenersMissed = false
 
   readonly #attaching: Attaching
 
@@ -107,8 +109,8 @@ export class Datapath implements Disposable {
   /** Mends what others did to our links. true: pods have lost theirs, and must be applied again. */
   repair(log: Log): boolean {
     repairPins(this.#attaching, this.maps, log)
-    repairHooks(this.#attaching, log)
-    return dropDeadPods(this.#attaching) || this.layout.pods().length !== this.have.pods.size
+    if (repairHooks(this.#attaching, log)) this.listenersMissed = true
+    return dropDeadPods(this.#attaching) || this.listenersMissed || this.layout.pods().length !== this.have.pods.size
   }
 
   get capacities(): Capacities {

@@ -3,10 +3,12 @@ import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import type { Agent } from '../agent.ts'
+import { deadPods } from '../datapath/attach.ts'
 import { readCounts, refusals } from '../datapath/counters.ts'
 import { allMaps, type Datapath } from '../datapath/datapath.ts'
 import { hooks } from '../datapath/hooks.ts'
 import type { Feature } from '../features.ts'
+import { podTitle } from '../pods/static.ts'
 import { packageRoot } from '../root.ts'
 import { using } from '../scope.ts'
 import type { StatusView } from '../views.ts'
@@ -27,7 +29,15 @@ function notReady(agent: Agent, attached: StatusView['attachments']): string[] {
   const { outcome, reason } = agent.lastReload
   const lastGood = outcome === 'last-good' ? [`running with the last good config, because the present one is refused: ${reason ?? 'unknown'}`] : []
   const missing = attached.filter(({ programs }) => !programs.some(({ ours }) => ours))
-  return [...lastGood, ...missing.map(({ hook }) => `${hook} is not attached: somebody detached it; it is attached again within seconds`)]
+  const pinned = new Set(agent.datapath.layout.pods())
+  const dead = new Set(deadPods(agent.datapath))
+  const blind = agent.outcomes.filter(({ state, netns }) => state === 'enrolled' && netns !== undefined && (dead.has(netns) || !pinned.has(netns)))
+  const detached = blind.map(({ pod }) => `the inbound program of ${podTitle(pod)} is not attached; it is attached again within seconds`)
+  return [
+    ...lastGood,
+    ...detached,
+    ...missing.map(({ hook }) => `${hook} is not attached: somebody detached it; it is attached again within seconds`),
+  ]
 }
 
 /** Ids of the programs behind our pinned links. */

@@ -8,6 +8,7 @@ import { MerbridgeError } from '../../core/errors.ts'
 import { objectPath } from '../../core/root.ts'
 import { pinnedObjects, remaining } from '../lab/kernel.ts'
 import { must } from '../lab/net.ts'
+import { startProxy } from '../mesh/sidecar.ts'
 import { connectOnce, traffic } from '../parity/probe.ts'
 import { app, proxy } from '../parity/shape.ts'
 import { cgroup, DatapathUnderTest, native, reached, refusalsOf, threePods } from './fixture.ts'
@@ -110,17 +111,23 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
 
   test('what others detach or unpin is attached again while the agent runs', async () => {
     await using datapath = new DatapathUnderTest('repair')
-    const agent = await datapath.start(datapath.config([client, server]))
+    const late = await lab.pod('late')
+    const agent = await datapath.start(datapath.config([client, server, late]))
     const tidy = async () => {
       for (let i = 0; i < 10; i++) await agent.tick()
     }
-    const [first = '', second = ''] = readdirSync(join(datapath.pins, 'pods'))
-    for (const link of ['links/connect4', `pods/${first}`]) await must(['bpftool', 'link', 'detach', 'pinned', join(datapath.pins, link)])
+    const [first = '', ...others] = readdirSync(join(datapath.pins, 'pods'))
+    for (const link of ['links/connect4', 'links/sockops', `pods/${first}`])
+      await must(['bpftool', 'link', 'detach', 'pinned', join(datapath.pins, link)])
     unlinkSync(join(datapath.pins, 'links', 'getsockopt'))
-    unlinkSync(join(datapath.pins, 'pods', second))
+    for (const other of others) unlinkSync(join(datapath.pins, 'pods', other))
     assert.equal(reached(await out()), 'server:app', 'nothing is intercepted now')
+    const lateProxy = await startProxy(late) // nobody sees it begin to listen
     await tidy()
     assert.equal(reached(await out()), 'client:15001')
+    assert.equal(reached(await connectOnce(client, proxy, [late.address, 8080])), 'late:15006')
+    await lateProxy.stop()
+    await late.remove()
     assert.equal((await out()).origin?.['16'], `${server.address}:8080 (16 bytes)`)
     for (const pod of [client, server]) assert.equal(reached(await connectOnce(lab.node, app, [pod.address, 8080])), `${pod.name}:15006`)
   })
