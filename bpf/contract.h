@@ -16,7 +16,7 @@ enum limit {
 	MAX_RULES = 64,	     /* rules of one direction of one policy */
 	MAX_TARGETS = 16,    /* rows of a policy's table of targets */
 	MAX_MARKS = 8,	     /* socket-mark matchers of one policy */
-	MAX_SLOTS = 256,     /* listeners of one SO_REUSEPORT group that are remembered */
+	MAX_SLOTS = 64,	     /* listeners of one SO_REUSEPORT group that are remembered */
 	MAX_PENDING = 16384, /* connections of one pod that are being made: an eighth of handovers, so that no pod takes the others' share */
 };
 

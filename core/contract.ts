@@ -2,13 +2,13 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = 'd71416e452e971e49ed161e90f65aad14b561ef2d274c7472d8c5fe34cc42f00'
+export const contractHash = '95d9bcb7272c189c6349dce054038559df1b0299c706cf1a3def2a2c2d563939'
 
 export const Limit = {
   RULES: 64,
   TARGETS: 16,
   MARKS: 8,
-  SLOTS: 256,
+  SLOTS: 64,
   PENDING: 16384,
 } as const
 export type Limit = (typeof Limit)[keyof typeof Limit]
