@@ -1,7 +1,5 @@
 /** argv, signals, printing and exit codes: the only file that touches the process. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { packageRoot } from './root.ts'
+import { packageVersion } from './root.ts'
 
 // To an agent SIGHUP means "reload", and must not end it while it starts; everything else is loaded after this.
 if (process.argv[2] === 'run') process.on('SIGHUP', () => {})
@@ -14,11 +12,6 @@ function userDirectory(): string {
   } catch {
     return '/'
   }
-}
-
-function packageVersion(): string {
-  const manifest: { readonly version?: string } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8'))
-  return manifest.version ?? 'unknown'
 }
 
 function stopSignal(): AbortSignal {

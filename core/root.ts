@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -14,4 +15,9 @@ export function packageRoot(): string {
 /** Path of a BPF object such as 'merbridge.bpf.o': built beside the sources in a checkout, shipped under dist/ in the package. */
 export function objectPath(name: string): string {
   return join(packageRoot(), compiled ? 'dist' : 'build', 'bpf', name)
+}
+
+export function packageVersion(): string {
+  const manifest: { readonly version?: string } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8'))
+  return manifest.version ?? 'unknown'
 }

@@ -1,7 +1,5 @@
 /** What `merbridge status` shows: gathered from the kernel at the moment it is asked. */
-import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
-import { join } from 'node:path'
 import type { Agent } from '../agent.ts'
 import { deadPods } from '../datapath/attach.ts'
 import { readCounts, refusals } from '../datapath/counters.ts'
@@ -9,7 +7,7 @@ import { allMaps, type Datapath } from '../datapath/datapath.ts'
 import { hooks } from '../datapath/hooks.ts'
 import type { Feature } from '../features.ts'
 import { podTitle } from '../pods/static.ts'
-import { packageRoot } from '../root.ts'
+import { packageVersion } from '../root.ts'
 import { using } from '../scope.ts'
 import type { StatusView } from '../views.ts'
 
@@ -18,11 +16,6 @@ export interface Started {
   readonly configPath: string
   readonly cgroup: string
   readonly features: readonly Feature[]
-}
-
-export function packageVersion(): string {
-  const manifest: { version?: string } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8'))
-  return manifest.version ?? 'unknown'
 }
 
 function notReady(agent: Agent, attached: StatusView['attachments']): string[] {
