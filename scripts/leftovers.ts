@@ -116,12 +116,17 @@ function foreign(pid: number): boolean {
 /** Other users of the machine put files there too; scripts/rings.ts gives each run a directory of its own. */
 const temporary = () => entries(tmpdir()).map(({ name }) => plain(`temporary ${join(tmpdir(), name)}`))
 
+/** The kernel puts these into every new mount of bpffs (bpf_preload). */
+const preloaded = ['/sys/fs/bpf/maps.debug', '/sys/fs/bpf/progs.debug']
+
 function files(): Thing[] {
   const strange = mounts().filter(([, path, type]) => (type === 'bpf' && path !== '/sys/fs/bpf') || (type === 'nsfs' && !path?.includes('/netns/')))
   return [
     ...below('/run/merbridge').map((path) => plain(`file ${path}`)),
     ...below('/var/lib/merbridge').map((path) => plain(`file ${path}`)),
-    ...below('/sys/fs/bpf').map((path) => plain(`pin ${path}`)),
+    ...below('/sys/fs/bpf')
+      .filter((path) => !preloaded.includes(path))
+      .map((path) => plain(`pin ${path}`)),
     ...strange.map(([, path]) => plain(`mount ${path}`)),
   ]
 }

@@ -1,4 +1,5 @@
 /** What is in the kernel, seen from outside the agent: bpftool's view. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { run } from './net.ts'
 
 interface BpftoolObject {
@@ -48,13 +49,21 @@ export async function relatedObjects(directory: string): Promise<KernelObjects> 
   return { links: ids(links), programs: ids(programs), maps: [...maps].toSorted((a, b) => a - b) }
 }
 
-/** Those of `objects` that still exist. Ids are not used again until the kernel has counted through 31 bits. */
+/** Milliseconds that the kernel gets to free what nobody holds any more: it waits for RCU grace periods, then for a worker. */
+const FREE_DEADLINE = 5_000
+
+/** Those of `objects` that are not freed in time. Ids are not used again until the kernel has counted through 31 bits. */
 export async function remaining(objects: KernelObjects): Promise<KernelObjects> {
   const left = async (kind: 'prog' | 'link' | 'map', known: readonly number[]) => {
     const now = new Set((await list(kind, false)).map((each) => each.id))
     return known.filter((id) => now.has(id))
   }
-  return { programs: await left('prog', objects.programs), links: await left('link', objects.links), maps: await left('map', objects.maps) }
+  const deadline = performance.now() + FREE_DEADLINE
+  for (;;) {
+    const found = { programs: await left('prog', objects.programs), links: await left('link', objects.links), maps: await left('map', objects.maps) }
+    if (Object.values(found).every((each) => each.length === 0) || performance.now() > deadline) return found
+    await sleep(50)
+  }
 }
 
 /** Number of entries of a map pinned by this name below the directory. */
