@@ -13,6 +13,7 @@ import type { Datapath, Log } from './datapath/datapath.ts'
 import { type Enrolment, enrol, type Mesh, type Outcome } from './enrol.ts'
 import { MerbridgeError } from './errors.ts'
 import { podTitle, type Snapshot } from './pods/static.ts'
+import type { StrayWatch } from './pods/strays.ts'
 import { PodWatch } from './pods/watch.ts'
 import type { ReloadOutcome } from './views.ts'
 
@@ -34,6 +35,7 @@ const tidyEvery = 5 // ticks
 export class Agent implements AsyncDisposable {
   readonly datapath: Datapath
   readonly #pods: PodWatch
+  readonly #strays: StrayWatch
   readonly #log: Log
   #current: AgentConfig
   #signature = ''
@@ -43,8 +45,9 @@ export class Agent implements AsyncDisposable {
   #ticks = 0
   #turn: Promise<unknown> = Promise.resolve()
 
-  constructor(datapath: Datapath, initial: AgentConfig, lastReload: Reload, log: Log) {
+  constructor(datapath: Datapath, strays: StrayWatch, initial: AgentConfig, lastReload: Reload, log: Log) {
     this.datapath = datapath
+    this.#strays = strays
     this.#pods = new PodWatch(datapath.native.namespaces, () => this.#podsChanged(), log)
     this.#current = initial
     this.#lastReload = lastReload
@@ -60,7 +63,15 @@ export class Agent implements AsyncDisposable {
   }
 
   get outcomes(): readonly Outcome[] {
-    return this.#outcomes
+    return this.#outcomes.map((outcome) => {
+      const stray = this.#strays.warning(podTitle(outcome.pod))
+      return stray === undefined ? outcome : { ...outcome, warnings: [...outcome.warnings, stray] }
+    })
+  }
+
+  /** Pods all of whose processes are where the programs do not see them. */
+  get unseen(): readonly string[] {
+    return this.#strays.unseen
   }
 
   /** What the kernel was last told, for views. */
@@ -134,6 +145,7 @@ export class Agent implements AsyncDisposable {
     const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed))
     this.#report(outcomes)
     this.#outcomes = outcomes
+    await this.#strays.look(enrolledPods(outcomes, snapshot))
     this.#enrolment = enrolment
     this.#signature = applied.failed.size > 0 ? '' : snapshot.signature
     return applied.changed
@@ -145,6 +157,7 @@ export class Agent implements AsyncDisposable {
     await tidyPending(pending, pods)
     const swept = await sweepHandovers(handovers, pending)
     if (swept > 0) this.#log('warn', 'hand-overs were swept that no connection had fetched', { count: swept })
+    await this.#strays.lookAgain()
   }
 
   /** Logs what became of each pod, once. */
@@ -174,6 +187,17 @@ function places(snapshot: Snapshot): Map<bigint, Place> {
     snapshot.placements.flatMap((placement) =>
       'state' in placement ? [[placement.state.cookie, { path: placement.pod.netns, inode: placement.state.inode }] as const] : [],
     ),
+  )
+}
+
+/** Title -> inode of the network namespace. */
+function enrolledPods(outcomes: readonly Outcome[], snapshot: Snapshot): Map<string, number> {
+  const namespaces = places(snapshot)
+  return new Map(
+    outcomes.flatMap(({ pod, state, netns }) => {
+      const inode = state === 'enrolled' && netns !== undefined ? namespaces.get(netns)?.inode : undefined
+      return inode === undefined ? [] : [[podTitle(pod), inode] as const]
+    }),
   )
 }
 

@@ -2,13 +2,16 @@
 import 'reflect-metadata'
 import { container, instanceCachingFactory } from 'tsyringe'
 import { Agent, type AgentConfig, type Reload } from './agent.ts'
+import type { AttachPoint } from './cgroup.ts'
 import { Datapath, type Log, type Setting } from './datapath/datapath.ts'
 import type { Native } from './native/api.ts'
+import { StrayWatch } from './pods/strays.ts'
 
 export interface Wiring {
   readonly native: Native
   readonly log: Log
   readonly setting: Setting
+  readonly cgroup: AttachPoint
   readonly config: AgentConfig
   readonly reload: Reload
 }
@@ -22,9 +25,11 @@ export async function createAgent(wiring: Wiring): Promise<Agent> {
     useFactory: instanceCachingFactory(() => Datapath.open(wiring.native, wiring.setting, wiring.log)),
   })
   scope.register(tokens.agent, {
-    useFactory: instanceCachingFactory(
-      async (own) => new Agent(await own.resolve<Promise<Datapath>>(tokens.datapath), wiring.config, wiring.reload, wiring.log),
-    ),
+    useFactory: instanceCachingFactory(async (own) => {
+      const { native, cgroup, log } = wiring
+      const strays = new StrayWatch(native.namespaces, cgroup, log)
+      return new Agent(await own.resolve<Promise<Datapath>>(tokens.datapath), strays, wiring.config, wiring.reload, log)
+    }),
   })
   return scope.resolve<Promise<Agent>>(tokens.agent)
 }

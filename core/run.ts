@@ -1,7 +1,7 @@
 /** `merbridge run`: everything around the pipeline: the first config, the lock, the control socket, the triggers. */
 import { setInterval as every } from 'node:timers/promises'
 import { type Agent, type AgentConfig, describeError, type Reload } from './agent.ts'
-import { attachCgroup } from './cgroup.ts'
+import { type AttachPoint, attachCgroup } from './cgroup.ts'
 import { readLastGood, saveLastGood } from './config/lastgood.ts'
 import { type Loaded, loadConfig, parseConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
@@ -51,7 +51,8 @@ export async function runAgent(options: RunOptions): Promise<void> {
   const { native } = await import('./native/index.ts')
   const { attach } = first.config
   const cgroup = attachCgroup(attach.cgroup)
-  requireKernel(native, cgroup, attach.bpffs)
+  requireKernel(native, cgroup.path, attach.bpffs)
+  if (cgroup.reach !== 'everything') log('warn', 'the programs do not see every process of this node', { cgroup: cgroup.detail })
   const ended = new AbortController()
   options.stop.addEventListener('abort', () => ended.abort(), { once: true })
   if (options.stop.aborted) ended.abort()
@@ -69,7 +70,7 @@ interface Operation {
   readonly options: RunOptions
   readonly first: FirstConfig
   readonly native: Native
-  readonly cgroup: string
+  readonly cgroup: AttachPoint
   readonly logger: Logger
   readonly log: Log
   readonly ended: AbortController
@@ -78,8 +79,8 @@ interface Operation {
 /** The socket comes first: an agent that cannot have it must not have touched the datapath. */
 async function operate({ options, first, native, cgroup, logger, log, ended }: Operation): Promise<void> {
   const { attach, control } = first.config
-  const features = probeFeatures(cgroup, native.libbpf)
-  const started: Started = { at: new Date().toISOString(), configPath: options.configPath, cgroup, features }
+  const features = probeFeatures(cgroup.detail, native.libbpf)
+  const started: Started = { at: new Date().toISOString(), configPath: options.configPath, cgroup: cgroup.path, features }
   let running: Agent | undefined
   const present = (): Agent => {
     if (running !== undefined) return running
@@ -88,8 +89,8 @@ async function operate({ options, first, native, cgroup, logger, log, ended }: O
   const reload = () => reloadConfig(present(), options, logger, log)
   await serveControl(control.socket, handlersFor(present, started, reload, ended), ended.signal)
 
-  const setting = { bpffs: attach.bpffs, cgroup, object: objectPath('merbridge.bpf.o') }
-  const agent = await createAgent({ native, log, setting, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
+  const setting = { bpffs: attach.bpffs, cgroup: cgroup.path, object: objectPath('merbridge.bpf.o') }
+  const agent = await createAgent({ native, log, setting, cgroup, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
   await usingAsync(agent, async () => {
     await startWithAny(agent, first, options, log)
     running = agent

@@ -18,7 +18,7 @@ export interface Started {
   readonly features: readonly Feature[]
 }
 
-function notReady(agent: Agent, attached: StatusView['attachments']): string[] {
+function notReady(agent: Agent, attached: StatusView['attachments'], cgroup: string): string[] {
   const { outcome, reason } = agent.lastReload
   const lastGood = outcome === 'last-good' ? [`running with the last good config, because the present one is refused: ${reason ?? 'unknown'}`] : []
   const missing = attached.filter(({ programs }) => !programs.some(({ ours }) => ours))
@@ -26,9 +26,11 @@ function notReady(agent: Agent, attached: StatusView['attachments']): string[] {
   const dead = new Set(deadPods(agent.datapath))
   const blind = agent.outcomes.filter(({ state, netns }) => state === 'enrolled' && netns !== undefined && (dead.has(netns) || !pinned.has(netns)))
   const detached = blind.map(({ pod }) => `the inbound program of ${podTitle(pod)} is not attached; it is attached again within seconds`)
+  const unseen = agent.unseen.map((pod) => `no process of ${pod} runs below ${cgroup}, where the programs are attached (see: merbridge pods)`)
   return [
     ...lastGood,
     ...detached,
+    ...unseen,
     ...missing.map(({ hook }) => `${hook} is not attached: somebody detached it; it is attached again within seconds`),
   ]
 }
@@ -59,7 +61,7 @@ export async function statusView(agent: Agent, started: Started): Promise<Status
   const { datapath } = agent
   const states = agent.outcomes.map((outcome) => outcome.state)
   const attached = attachments(datapath, started.cgroup)
-  const reasons = notReady(agent, attached)
+  const reasons = notReady(agent, attached, started.cgroup)
   const maps = countable.map(async (name) => ({
     name,
     entries: (await datapath.maps[name].entries()).length,

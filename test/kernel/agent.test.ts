@@ -70,7 +70,7 @@ describe('the agent as a process', { timeout: 240_000 }, () => {
 
   test('no cgroup v2: exit 1', async () => {
     const mounts = cgroupMounts(await readFile('/proc/self/mountinfo', 'utf8'))
-    const script = `${mounts.map((mount) => `umount -l '${mount}'`).join(' && ')} && exec "$@"`
+    const script = `${mounts.map(({ path }) => `umount -l '${path}'`).join(' && ')} && exec "$@"`
     await refusesToStart(
       { text: config(), around: ['unshare', '-m', 'sh', '-c', script, 'sh'] },
       1,

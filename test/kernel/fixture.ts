@@ -16,7 +16,8 @@ import { type Listening, startApp, startProxy } from '../mesh/sidecar.ts'
 import { connectOnce, type Step } from '../parity/probe.ts'
 import { app } from '../parity/shape.ts'
 
-export const cgroup = attachCgroup('auto')
+const root = attachCgroup('auto')
+export const cgroup = root.path
 const how: Reload = { at: '', outcome: 'applied' }
 
 export interface Logged {
@@ -53,7 +54,7 @@ export class DatapathUnderTest implements AsyncDisposable {
   async start(config: AgentConfig, setting: Partial<Setting> = {}): Promise<Agent> {
     const log: Log = (level, message, fields = {}) => void this.logged.push({ level, message, fields })
     const full = { bpffs: this.bpffs, cgroup, object: objectPath('merbridge.bpf.o'), ...setting }
-    const agent = await createAgent({ native, log, setting: full, config, reload: how })
+    const agent = await createAgent({ native, log, setting: full, cgroup: root, config, reload: how })
     this.#agents.push(agent)
     await agent.start(config, how)
     return agent

@@ -32,6 +32,8 @@ export interface AgentConfig {
   readonly pods: readonly StaticPod[]
   /** Directory of cgroup v2 at which the programs are attached; absent: auto */
   readonly cgroup?: string
+  /** Words before the program that end in exec: other namespaces, another cgroup */
+  readonly around?: readonly string[]
 }
 
 export interface Outcome {
@@ -105,7 +107,8 @@ export class Agent {
   async run(wait: 'enrolled' | 'answering' = 'enrolled'): Promise<void> {
     if (this.#process !== undefined) throw new Error('the agent runs already')
     const log = openSync(join(this.directory, 'log'), 'a')
-    const child = spawn(program, ['run', '--config', this.configFile, '--state-dir', join(this.directory, 'state')], {
+    const [file = '', ...words] = [...(this.#config.around ?? []), program, 'run', '--config', this.configFile]
+    const child = spawn(file, [...words, '--state-dir', join(this.directory, 'state')], {
       detached: true, // Ctrl-C ends the test, which then ends the agent
       stdio: ['ignore', log, log],
     })

@@ -6,11 +6,11 @@
  *     const client = await lab.pod('client')
  *     await client.exec(['/usr/bin/curl', 'http://10.77.0.11:8080/'], { uid: 1000, gid: 1000 })
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, rm, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { cgroupMounts } from '../../core/cgroup.ts'
+import { attachCgroup } from '../../core/cgroup.ts'
 import { own, release } from './cleanup.ts'
 import { LabPod } from './pod.ts'
 import { must } from './process.ts'
@@ -53,7 +53,7 @@ export class Lab implements AsyncDisposable {
     this.directory = directory
     this.#prefix = prefix
     this.#subnet = subnet
-    this.cgroup = cgroup ? join(cgroupRoot(), prefix) : undefined
+    this.cgroup = cgroup ? join(attachCgroup('auto').path, prefix) : undefined
   }
 
   static async create(prefix: string, options: LabOptions = {}): Promise<Lab> {
@@ -160,12 +160,6 @@ export class Lab implements AsyncDisposable {
     // Where the module is loaded, frames on the bridge would run through iptables a second time.
     await must(this.node.command(['sysctl', '-q', '-e', '-w', 'net.bridge.bridge-nf-call-iptables=0']))
   }
-}
-
-function cgroupRoot(): string {
-  const [mount] = cgroupMounts(readFileSync('/proc/self/mountinfo', 'utf8'))
-  if (mount === undefined) throw new Error('cgroup v2 is not mounted')
-  return mount
 }
 
 function withoutPrefix(address: string): string {
