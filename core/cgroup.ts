@@ -64,15 +64,11 @@ export function holds(attached: string, cgroup: string): boolean | undefined {
   return cgroup === attached || cgroup.startsWith(`${attached}/`)
 }
 
-/** The mount whose directory is the root of the hierarchy; else the one that reaches highest. What shows other parts only is not for `auto`. */
+/** The visible mount that reaches highest: the root of the hierarchy where one shows it. Branches, own or others', are not for `auto`. */
 export function chooseMount(mounts: readonly CgroupMount[], look: (path: string) => Seen | undefined): CgroupMount | undefined {
-  const visible = mounts.flatMap((mount) => {
-    const seen = look(mount.path)
-    return seen?.mount === mount.id ? [{ mount, inode: seen.inode }] : [] // another id: a later mount hides it
-  })
-  const whole = visible.find(({ inode }) => inode === ROOT_INODE)
-  const ancestors = visible.map(({ mount }) => mount).filter(({ root }) => below(root) === '')
-  return whole?.mount ?? ancestors.sort((a, b) => climb(b.root) - climb(a.root))[0] // sort is stable: the first of equals
+  const visible = mounts.filter(({ id, path }) => look(path)?.mount === id) // another id: a later mount hides it
+  const ancestors = visible.filter(({ root }) => below(root) === '')
+  return ancestors.sort((a, b) => climb(b.root) - climb(a.root))[0] // sort is stable: the first of equals
 }
 
 function look(path: string): Seen | undefined {
@@ -97,7 +93,7 @@ export function socketTags(table: string): string[] {
 
 /**
  * Before Linux 5.15 a socket had room for its cgroup or for v1's tags: once a classid or a priority was used, new sockets counted for the root of v2,
- * whatever their process's cgroup. The function that switched over went with the fix (8520e224f547), and its name from BTF.
+ * whatever their process's cgroup. The function that switched over went with the fix (8520e224f547; Debian's 5.10.262 has it too), and its name from BTF.
  */
 function tagsWarning(): string {
   try {

@@ -121,7 +121,9 @@ const attach = z.strictObject({
     .max(4095)
     .regex(/^(auto|\/[^\0]*)$/, 'must be "auto" or the absolute path of a cgroup v2 directory')
     .default('auto')
-    .describe('The cgroup v2 directory whose processes are intercepted; auto finds the root that holds the pods. A change needs a restart.'),
+    .describe(
+      'The cgroup v2 directory whose processes are intercepted; auto takes the root of the hierarchy, or the highest that can be seen. A change needs a restart.',
+    ),
   bpffs: absolutePath.default(defaultBpffs).describe('Directory of the pinned datapath, in a BPF file system. A change needs a restart.'),
   identity: z
     .enum(['auto', 'netns'])

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { cgroupMounts, chooseMount, holds, type Seen, socketTags } from '../../core/cgroup.ts'
 
-/** What is reached at each path: "inode@mount". */
-type Paths = Readonly<Record<string, `${number}@${number}`>>
+/** Id of the mount that is reached at each path. */
+type Paths = Readonly<Record<string, number>>
 
 function chosen(mountinfo: string, paths: Paths): string | undefined {
   const look = (path: string): Seen | undefined => {
-    const [inode, mount] = paths[path]?.split('@').map(Number) ?? []
-    return inode === undefined || mount === undefined ? undefined : { inode, mount }
+    const mount = paths[path]
+    return mount === undefined ? undefined : { inode: 1, mount }
   }
   return chooseMount(cgroupMounts(mountinfo), look)?.path
 }
@@ -23,14 +23,14 @@ describe('the mount that auto takes', () => {
     const mountinfo = `24 29 0:21 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
 30 24 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
 `
-    assert.equal(chosen(mountinfo, { '/sys/fs/cgroup': '1@30' }), '/sys/fs/cgroup')
+    assert.equal(chosen(mountinfo, { '/sys/fs/cgroup': 30 }), '/sys/fs/cgroup')
   })
 
   test('hybrid: v2 beside v1', () => {
     const mountinfo = `32 24 0:27 / /sys/fs/cgroup ro,nosuid,nodev,noexec shared:9 - tmpfs tmpfs ro,mode=755
 ${V1}35 32 0:28 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime shared:12 - cgroup2 cgroup2 rw,nsdelegate
 `
-    assert.equal(chosen(mountinfo, { '/sys/fs/cgroup/unified': '1@35' }), '/sys/fs/cgroup/unified')
+    assert.equal(chosen(mountinfo, { '/sys/fs/cgroup/unified': 35 }), '/sys/fs/cgroup/unified')
   })
 
   test('v1 only: none', () => assert.equal(chosen(V1, {}), undefined))
@@ -39,14 +39,14 @@ ${V1}35 32 0:28 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime shared:
     const mountinfo = `612 580 0:26 /kubelet.slice /var/lib/somewhere rw,relatime - cgroup2 cgroup rw,nsdelegate
 598 597 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime - cgroup2 cgroup rw,nsdelegate
 `
-    assert.equal(chosen(mountinfo, { '/var/lib/somewhere': '5120@612', '/sys/fs/cgroup': '5012@598' }), '/sys/fs/cgroup')
+    assert.equal(chosen(mountinfo, { '/var/lib/somewhere': 612, '/sys/fs/cgroup': 598 }), '/sys/fs/cgroup')
   })
 
   test("a container with a private cgroup namespace and the host's mount: that one", () => {
     const mountinfo = `598 597 0:26 / /sys/fs/cgroup ro,nosuid,nodev,noexec,relatime - cgroup2 cgroup rw,nsdelegate
 640 580 0:26 /../../../.. /host/sys/fs/cgroup rw,nosuid,nodev,noexec,relatime master:9 - cgroup2 cgroup2 rw,nsdelegate
 `
-    assert.equal(chosen(mountinfo, { '/sys/fs/cgroup': '7012@598', '/host/sys/fs/cgroup': '1@640' }), '/host/sys/fs/cgroup')
+    assert.equal(chosen(mountinfo, { '/sys/fs/cgroup': 598, '/host/sys/fs/cgroup': 640 }), '/host/sys/fs/cgroup')
   })
 
   test('several: neither one that shows a part, nor one that a later mount hides', () => {
@@ -56,9 +56,9 @@ ${V1}35 32 0:28 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime shared:
 64 29 0:26 / /mnt/under/gone rw - cgroup2 cgroup2 rw
 65 29 0:26 / /mnt/whole\\040one rw - cgroup2 cgroup2 rw
 `
-    const paths: Paths = { '/mnt/part': '77@61', '/mnt/hidden': '77@63', '/mnt/whole one': '1@65' }
+    const paths: Paths = { '/mnt/part': 61, '/mnt/hidden': 63, '/mnt/whole one': 65 }
     assert.equal(chosen(mountinfo, paths), '/mnt/whole one')
-    assert.equal(chosen(mountinfo, { ...paths, '/mnt/whole one': '9@99' }), undefined)
+    assert.equal(chosen(mountinfo, { ...paths, '/mnt/whole one': 99 }), undefined)
   })
 
   test('without the root, the mount that reaches highest; never one beside the own branch', () => {
@@ -66,7 +66,7 @@ ${V1}35 32 0:28 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime shared:
 71 29 0:26 /../../other /beside rw - cgroup2 none rw
 72 29 0:26 /.. /parent rw - cgroup2 none rw
 `
-    assert.equal(chosen(mountinfo, { '/own': '30@70', '/beside': '12@71', '/parent': '20@72' }), '/parent')
+    assert.equal(chosen(mountinfo, { '/own': 70, '/beside': 71, '/parent': 72 }), '/parent')
   })
 })
 
