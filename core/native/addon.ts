@@ -98,6 +98,9 @@ export interface Addon {
   /** -1: closed */
   watchNumber(watch: Watch): number
 
+  /** -1: none of the keys is free */
+  listenerAdd(map: Descriptor, keys: Uint8Array, pid: number, descriptor: number, cookie: bigint): Promise<number>
+
   libbpfVersion(): string
   possibleCpus(): number
   btf(path: string): Buffer

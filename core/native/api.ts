@@ -150,6 +150,18 @@ export interface Listener {
   readonly port: number
   readonly uid: number
   readonly inode: number
+  /** SO_COOKIE: never used again while the node is up, unlike the inode. */
+  readonly cookie: bigint
+  /** Cookie of its network namespace. */
+  readonly netns: bigint
+}
+
+/** Where a process has a socket open. */
+export interface OpenSocket {
+  readonly pid: number
+  readonly descriptor: number
+  /** SO_COOKIE of the socket that is meant; numbers of processes and descriptors are used again. */
+  readonly cookie: bigint
 }
 
 export interface Namespaces {
@@ -235,6 +247,12 @@ export interface Native {
   detachMap(program: BpfProgram, map: BpfMap, attachType: number): void
   /** Puts a program into a BPF_MAP_TYPE_PROG_ARRAY. */
   setProgram(array: BpfMap, index: number, program: BpfProgram): void
+  /**
+   * Puts a TCP listener of another process into a sockhash with values of 8 bytes, under the first of the keys that is free; the key's index, -1:
+   * none is. For a moment the process's descriptor is duplicated (pidfd_getfd, Linux 5.6, CAP_SYS_PTRACE); the map does not keep the socket open.
+   * ESRCH, EBADF, ENOTSOCK, ESTALE: the process, the descriptor or the socket is not there any more.
+   */
+  addListener(map: BpfMap, keys: readonly Uint8Array[], socket: OpenSocket): Promise<number>
   /** Ids of the programs attached at a cgroup (effective: true includes those of its ancestors), in the order of execution. */
   queryCgroup(cgroup: string, attachType: number, effective: boolean): number[]
   queryNetns(netns: string, attachType: number): number[]

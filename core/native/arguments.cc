@@ -50,6 +50,15 @@ uint32_t uintArgument(const Napi::CallbackInfo &info, size_t index)
 	return uintValue(info[index], argument(index));
 }
 
+uint64_t bigUintArgument(const Napi::CallbackInfo &info, size_t index)
+{
+	bool exact = false;
+	uint64_t number = info[index].IsBigInt() ? info[index].As<Napi::BigInt>().Uint64Value(&exact) : 0;
+	if (!exact)
+		throw Napi::TypeError::New(info.Env(), argument(index) + " must be a bigint of 64 bits without a sign");
+	return number;
+}
+
 bool boolArgument(const Napi::CallbackInfo &info, size_t index)
 {
 	if (!info[index].IsBoolean())

@@ -18,6 +18,7 @@ std::string textArgument(const Napi::CallbackInfo &info, size_t index);
 // Text that is not empty.
 std::string pathArgument(const Napi::CallbackInfo &info, size_t index);
 uint32_t uintArgument(const Napi::CallbackInfo &info, size_t index);
+uint64_t bigUintArgument(const Napi::CallbackInfo &info, size_t index);
 bool boolArgument(const Napi::CallbackInfo &info, size_t index);
 // Valid until the call returns to JavaScript; work on other threads copies.
 Bytes bytesArgument(const Napi::CallbackInfo &info, size_t index);

@@ -52,7 +52,7 @@ export class OwnedHandle implements Handle {
 export const descriptorOf = OwnedHandle.descriptorOf
 
 /** Items of one size, one after the other. */
-function joined(operation: string, what: string, items: readonly Uint8Array[], size: number): Uint8Array {
+export function joined(operation: string, what: string, items: readonly Uint8Array[], size: number): Uint8Array {
   const wrong = items.findIndex((item) => !(item instanceof Uint8Array) || item.length !== size)
   if (wrong >= 0) throw nativeError(operation, EINVAL, `${what} ${wrong} has ${items[wrong]?.length} bytes, the map wants ${size}`)
   return Buffer.concat(items)

@@ -3,7 +3,7 @@
 import { addon, type Ring } from './addon.ts'
 import type { BpfMap, BpfProgram, Handle, Native } from './api.ts'
 import { btf } from './btf.ts'
-import { descriptorOf, LinkHandle, MapHandle, nativeError, OwnedHandle, ProgramHandle } from './handles.ts'
+import { descriptorOf, joined, LinkHandle, MapHandle, nativeError, OwnedHandle, ProgramHandle } from './handles.ts'
 import { namespaces } from './namespaces.ts'
 import { load } from './objects.ts'
 
@@ -58,6 +58,10 @@ export const native: Native = {
   attachMap: (program, map, attachType) => addon().attachMap(descriptorOf(program), descriptorOf(map), attachType),
   detachMap: (program, map, attachType) => addon().detachMap(descriptorOf(program), descriptorOf(map), attachType),
   setProgram: (array: BpfMap, index: number, program: BpfProgram) => addon().setProgram(descriptorOf(array), index, descriptorOf(program)),
+  addListener: async (map, keys, { pid, descriptor, cookie }) => {
+    const { keySize } = addon().mapSizes(descriptorOf(map))
+    return addon().listenerAdd(descriptorOf(map), joined('add listener to map', 'key', keys, keySize), pid, descriptor, cookie)
+  },
   queryCgroup: (cgroup, attachType, effective) => addon().queryCgroup(cgroup, attachType, effective),
   queryNetns: (netns, attachType) => addon().queryNetns(netns, attachType),
   programById: (id) => addon().programById(id),

@@ -86,7 +86,7 @@ export const namespaces: Namespaces = {
 
   async listeners(path: string): Promise<Listener[]> {
     const dump = await ask(path, NETLINK_SOCK_DIAG, LISTENER_REQUESTS)
-    return dump.replies.flatMap(listeners)
+    return dump.replies.flatMap((answer) => listeners(answer, dump.cookie))
   },
 
   async hasNatRules(path: string): Promise<boolean> {

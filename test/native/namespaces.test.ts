@@ -134,7 +134,7 @@ describe('what a namespace has', () => {
 describe('who listens in a namespace', () => {
   leavesNoDescriptors()
 
-  it('lists listeners with address, port, owner and inode', async () => {
+  it('lists listeners with address, port, owner, inode and cookies', async () => {
     const script = `
 import os, socket, sys, time
 v4 = socket.create_server(('127.0.0.1', 15001))
@@ -142,21 +142,24 @@ v6 = socket.create_server(('::', 15006), family=socket.AF_INET6)
 connected = socket.create_connection(('127.0.0.1', 15001))
 os.setuid(1337)
 late = socket.create_server(('10.9.0.2', 15090))
-print(os.fstat(late.fileno()).st_ino, flush=True)
+print(os.fstat(late.fileno()).st_ino, int.from_bytes(late.getsockopt(socket.SOL_SOCKET, 57, 8), 'little'), flush=True)  # SO_COOKIE
 sys.stdin.read()`
     const { spawn } = await import('node:child_process')
     const child = spawn('nsenter', [`--net=${pod.path}`, '/usr/bin/python3', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
-    const inode = Number(await new Promise<Buffer>((resolve) => child.stdout.once('data', resolve)))
+    const [inode, cookie] = String(await new Promise<Buffer>((resolve) => child.stdout.once('data', resolve))).split(' ')
     const found = (await listeners(pod.path)).sort((a, b) => a.port - b.port)
     assert.deepEqual(
-      found.map(({ inode: _, ...listener }) => listener),
+      found.map(({ family, address, port, uid }) => ({ family, address, port, uid })),
       [
         { family: 4, address: '127.0.0.1', port: 15001, uid: 0 },
         { family: 6, address: '::', port: 15006, uid: 0 },
         { family: 4, address: '10.9.0.2', port: 15090, uid: 1337 },
       ],
     )
-    assert.equal(found[2]?.inode, inode)
+    assert.deepEqual([found[2]?.inode, found[2]?.cookie], [Number(inode), BigInt(cookie ?? '')])
+    const [state] = await inspect([pod.path])
+    assert(state && 'cookie' in state)
+    for (const { netns } of found) assert.equal(netns, state.cookie)
     assert.deepEqual(await listeners(empty.path), [])
 
     using object = await native.load(sockets)
