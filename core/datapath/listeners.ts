@@ -4,6 +4,7 @@
  *
  * A listener is known by its cookie all the way, so a number that is used again never puts another socket into the map.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Limit, listenerKeyCodec } from '../contract.ts'
 import type { BpfMap, Listener, Native, NativeError } from '../native/api.ts'
 import { type ProcessTable, processTable, socketsOf } from './processes.ts'
@@ -35,6 +36,9 @@ export interface Registration {
 /** What addListener says of a process, a descriptor or a socket that is not there any more. */
 const GONE: ReadonlySet<string> = new Set(['ESRCH', 'EBADF', 'ENOTSOCK', 'ESTALE'])
 
+/** Milliseconds that the kernel may take to close the sockets of a process that ends. */
+const ENDING = 50
+
 const NOBODY = 'no process that the agent can see has it open; the agent needs the PID namespace of the node (hostPID: true)'
 
 /** A table of processes that is read when it is first needed, and serves the pods of one apply. */
@@ -64,7 +68,8 @@ export async function registerListeners(
   })
   const registered = first.registered + second.registered
   if (second.missing.length === 0) return { registered, missing: [] }
-  const open = new Set((await unregistered(native, map, place)).map(({ cookie }) => cookie)) // a proxy may have ended meanwhile
+  await sleep(ENDING) // a proxy that ends has no descriptors any more some time before its sockets are closed
+  const open = new Set((await unregistered(native, map, place)).map(({ cookie }) => cookie))
   const missing = second.missing.filter(({ cookie }) => open.has(cookie)).map(({ address, port, uid, reason }) => ({ address, port, uid, reason }))
   return { registered, missing }
 }
@@ -80,7 +85,7 @@ async function search(native: Native, map: BpfMap, place: ProxyPlace, pids: () =
   let hidden = 0
   let registered = 0
   for (const pid of wanted.size === 0 ? [] : await pids()) {
-    const sockets = await socketsOf(pid).catch(() => undefined)
+    const sockets = await socketsOf(pid)
     if (sockets === undefined) hidden++ // who else has the socket open may be looked into
     for (const [inode, descriptor] of sockets ?? []) {
       const listener = wanted.get(inode)

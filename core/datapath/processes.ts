@@ -1,5 +1,5 @@
 /** Who has a socket open, from /proc. Only what is in the agent's PID namespace is seen, so it must run in the node's. */
-import { readdir, readlink } from 'node:fs/promises'
+import { access, readdir, readlink } from 'node:fs/promises'
 
 /** Links that are read at a time: a few, so that other work of the event loop's thread pool gets its turn. */
 const AT_A_TIME = 16
@@ -56,12 +56,24 @@ export async function processTable(): Promise<ProcessTable> {
   return { all, in: (namespace) => byNamespace.get(namespace) ?? [] }
 }
 
-/** The process's descriptor of each socket, by inode; nothing of a process that has ended. */
-export async function socketsOf(pid: number): Promise<Map<number, number>> {
+/** The process's descriptor of each socket, by inode, nothing of a process that has ended; undefined: it may not be looked into. */
+export async function socketsOf(pid: number): Promise<ReadonlyMap<number, number> | undefined> {
   const found = new Map<number, number>()
+  try {
+    await readSockets(pid, found)
+  } catch {
+    // EACCES is also what a link of a process gives that ended while it was read.
+    return access(`/proc/${pid}`).then(
+      () => undefined,
+      () => new Map(),
+    )
+  }
+  return found
+}
+
+async function readSockets(pid: number, found: Map<number, number>): Promise<void> {
   await inChunks(await entries(`/proc/${pid}/fd`), async (descriptor) => {
     const inode = inodeIn('socket', await linkTarget(`/proc/${pid}/fd/${descriptor}`))
     if (inode !== undefined) found.set(inode, descriptor)
   })
-  return found
 }

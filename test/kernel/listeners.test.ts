@@ -21,7 +21,7 @@ import { DatapathUnderTest, native, reached } from './fixture.ts'
 
 const PORT = 15006
 /** Of the test in which a proxy exits: how often, and the milliseconds in which it does, longer than a search takes. */
-const [ROUNDS, LOOKING] = [40, 60]
+const [ROUNDS, LOOKING] = [40, 100]
 const holder = resolve(import.meta.dirname, 'holder.py')
 const root = resolve(import.meta.dirname, '../..')
 
@@ -66,11 +66,11 @@ import errno, socket, sys
 for _ in sys.stdin:
     with socket.socket() as sock:
         try:
-            sock.bind(('0.0.0.0', ${PORT}))
-            sock.listen()
-            print('free', flush=True)
+            sock.bind(('0.0.0.0', ${PORT})) # no listen(), which sock_ops would see
+            outcome = 'free'
         except OSError as error:
-            print(errno.errorcode[error.errno], flush=True)`
+            outcome = errno.errorcode[error.errno]
+    print(outcome, flush=True)`
   const child = pod.spawn(['/usr/bin/python3', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface({ input: child.stdout as NonNullable<typeof child.stdout> })[Symbol.asyncIterator]()
   const ask = async () => {
@@ -211,10 +211,14 @@ describe('listeners that user space registers', { timeout: 120_000 }, () => {
         await map.deleteBatch((await map.entries()).map(({ key }) => key))
         assert.equal(await port.ask(), 'EADDRINUSE')
         const [exit, close] = [once(child, 'exit'), once(child, 'close')]
-        const looking = register()
+        // Every second round is left to the second search, during which they may exit as well.
+        const looking = round % 2 === 0 ? register() : registerListeners(native, map, place, async () => ({ all: [], in: () => [] }))
         const killing = sleep((round * LOOKING) / ROUNDS).then(() => child.kill('SIGKILL'))
         await exit
-        assert.equal(await port.ask(), 'free', `round ${round}`)
+        let outcome = await port.ask()
+        if (outcome !== 'free') await sleep(5) // the thread that has the duplicate may wait for a CPU
+        if (outcome !== 'free') outcome = await port.ask()
+        assert.equal(outcome, 'free', `round ${round}`)
         const { registered, missing } = await looking
         await killing
         assert.deepEqual(missing, [])
