@@ -142,7 +142,8 @@ v6 = socket.create_server(('::', 15006), family=socket.AF_INET6)
 connected = socket.create_connection(('127.0.0.1', 15001))
 os.setuid(1337)
 late = socket.create_server(('10.9.0.2', 15090))
-print(os.fstat(late.fileno()).st_ino, int.from_bytes(late.getsockopt(socket.SOL_SOCKET, 57, 8), 'little'), flush=True)  # SO_COOKIE
+cookie = int.from_bytes(late.getsockopt(socket.SOL_SOCKET, 57, 8), 'little') # SO_COOKIE
+print(f'{os.fstat(late.fileno()).st_ino} {cookie}', flush=True) # one write, however Python buffers
 sys.stdin.read()`
     const { spawn } = await import('node:child_process')
     const child = spawn('nsenter', [`--net=${pod.path}`, '/usr/bin/python3', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
