@@ -12,6 +12,7 @@
 #define SOCK_STREAM 1
 #define IPPROTO_TCP 6
 
+#define MAX_ERRNO 4095
 #define EINVAL 22
 #define ENETUNREACH 101
 #define ECONNREFUSED 111
@@ -24,11 +25,25 @@
 /* Makes the compiler forget what it knows of a variable, so that it keeps the bound check that the verifier wants to see. */
 #define opaque(var) asm volatile("" : "+r"(var))
 
+/* Defined in abilities.bpf.c; see enum ability. */
+extern const volatile __u64 abilities;
+
+static __always_inline int can(enum ability ability)
+{
+	return (abilities & ability) != 0;
+}
+
 enum enrolment {
 	NOT_ENROLLED,
 	ENROLLED,
 	CHANGING,
 };
+
+/*
+ * bpf_set_retval. Declared with 64 bits: newer kernels (seen on 7.3) want to know that the value is in -4095..0, and an int that was negated in 32
+ * bits is a large positive number to them.
+ */
+static long (*const set_retval)(__s64 retval) = (void *)BPF_FUNC_set_retval;
 
 /* A percpu value; atomic all the same, because a program may be preempted on its CPU. A full map loses the count, never the connection. */
 static __noinline void count(__u64 netns, __u64 policy, enum stage stage, __u32 index)

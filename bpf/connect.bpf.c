@@ -17,13 +17,40 @@ struct attempt {
 	struct origin *previous; /* of an earlier connect of this socket */
 };
 
-static __noinline int refuse(__u64 netns, enum reason reason, int error)
+/*
+ * Without bpf_set_retval a program that refuses gives EPERM, whatever the reason. For the two errors that apps tell apart the connection goes on,
+ * to where the kernel itself gives that error: TCP to the broadcast address is ENETUNREACH in every namespace, before a packet is made; a SYN to
+ * port 0 of loopback, where nobody can listen, gets a reset. Neither can leave the pod. 0: there is no such place.
+ */
+static __always_inline int send_nowhere(struct bpf_sock_addr *ctx, int error)
 {
-	count_reason(netns, reason);
-	/* Linux 5.18; without it the caller sees EPERM. */
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_set_retval))
-		bpf_set_retval(-error);
-	return REFUSE;
+	opaque(ctx);
+	if (error == ENETUNREACH) {
+		ctx->user_ip4 = 0xffffffff;
+		return 1;
+	}
+	/* Bound to a device, a socket would take loopback for a neighbour there. */
+	if (error == ECONNREFUSED && ctx->sk && ctx->sk->bound_dev_if <= 1) {
+		ctx->user_ip4 = bpf_htonl(0x7f000001);
+		ctx->user_port = 0;
+		return 1;
+	}
+	return 0;
+}
+
+static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct attempt *attempt, enum reason reason, int error)
+{
+	count_reason(attempt->netns, reason);
+	if (attempt->previous)
+		attempt->previous->role = ROLE_NONE; /* or sock_ops would hand over what is refused here */
+	if (can(ABILITY_SET_RETVAL)) {
+		__u64 number = error;
+
+		opaque(number);
+		set_retval(-(__s64)(number <= MAX_ERRNO ? number : EINVAL));
+		return REFUSE;
+	}
+	return send_nowhere(ctx, error) ? PROCEED : REFUSE;
 }
 
 /*
@@ -67,11 +94,11 @@ static __always_inline int pass(struct bpf_sock_addr *ctx, const struct attempt 
 
 	/* A later connect of the same socket must not keep the source that an earlier one was given. */
 	if (origin && bound_by_us(origin, ctx->sk) && ctx->sk->src_ip4 && bind_source(ctx, 0))
-		return refuse(attempt->netns, REASON_BIND, ECONNREFUSED);
+		return refuse(ctx, attempt, REASON_BIND, ECONNREFUSED);
 	if (inside) {
 		origin = bpf_sk_storage_get(&origins, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!origin)
-			return refuse(attempt->netns, REASON_NO_STORAGE, ECONNREFUSED);
+			return refuse(ctx, attempt, REASON_NO_STORAGE, ECONNREFUSED);
 		remember(origin, attempt, ROLE_INSIDE);
 	} else if (origin) {
 		origin->role = ROLE_NONE;
@@ -157,19 +184,19 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct atte
 	int error = routing_error(attempt);
 
 	if (error)
-		return refuse(attempt->netns, REASON_NO_ROUTE, error);
+		return refuse(ctx, attempt, REASON_NO_ROUTE, error);
 	if (too_many_pending(attempt->netns))
-		return refuse(attempt->netns, REASON_PENDING, ECONNREFUSED);
+		return refuse(ctx, attempt, REASON_PENDING, ECONNREFUSED);
 	if (!(target->families & TARGET_IPV4))
-		return refuse(attempt->netns, REASON_NO_FAMILY, ECONNREFUSED);
+		return refuse(ctx, attempt, REASON_NO_FAMILY, ECONNREFUSED);
 	if (!attempt->source && is_loopback4(to)) {
 		source = preferred_source(attempt);
 		if (!source)
-			return refuse(attempt->netns, REASON_NO_SOURCE, ECONNREFUSED);
+			return refuse(ctx, attempt, REASON_NO_SOURCE, ECONNREFUSED);
 	}
 	origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!origin)
-		return refuse(attempt->netns, REASON_NO_STORAGE, ECONNREFUSED);
+		return refuse(ctx, attempt, REASON_NO_STORAGE, ECONNREFUSED);
 	origin->role = ROLE_NONE;
 	if (source && source == bpf_htonl(0x7f000001)) {
 		source = 0; /* what an unbound socket gets anyway: leave no binding behind */
@@ -180,7 +207,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct atte
 	}
 	if ((source || origin->bound[0]) && source != sk->src_ip4 && !attempt->source) {
 		if (bind_source(ctx, source))
-			return refuse(attempt->netns, REASON_BIND, ECONNREFUSED);
+			return refuse(ctx, attempt, REASON_BIND, ECONNREFUSED);
 	}
 	if (source)
 		origin->bound[0] = source;
@@ -199,7 +226,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, const struct attemp
 	__u32 index, row;
 
 	if (!policy)
-		return refuse(attempt->netns, REASON_NO_POLICY, ECONNREFUSED);
+		return refuse(ctx, attempt, REASON_NO_POLICY, ECONNREFUSED);
 	index = first_match(policy->outbound, policy->outbound_rules, facts_of(ctx, attempt, policy));
 	count(attempt->netns, id, STAGE_OUTBOUND, index);
 	opaque(index);
@@ -209,14 +236,14 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, const struct attemp
 	case VERDICT_PASS:
 		return pass(ctx, attempt);
 	case VERDICT_DROP:
-		return refuse(attempt->netns, REASON_RULE, ECONNREFUSED);
+		return refuse(ctx, attempt, REASON_RULE, ECONNREFUSED);
 	case VERDICT_TARGET:
 		row = policy->outbound[index].target;
 		opaque(row);
 		if (row < MAX_TARGETS)
 			return redirect(ctx, attempt, &policy->targets[row]);
 	}
-	return refuse(attempt->netns, REASON_BAD_RULE, ECONNREFUSED);
+	return refuse(ctx, attempt, REASON_BAD_RULE, ECONNREFUSED);
 }
 
 /*
@@ -244,7 +271,7 @@ int mb_connect4(struct bpf_sock_addr *ctx)
 	case NOT_ENROLLED:
 		return PROCEED;
 	case CHANGING:
-		return refuse(attempt.netns, REASON_POD_CHANGED, ECONNREFUSED);
+		return refuse(ctx, &attempt, REASON_POD_CHANGED, ECONNREFUSED);
 	case ENROLLED:
 		break;
 	}

@@ -6,6 +6,7 @@
 #include "contract.h"
 
 enum limit limit;
+enum ability ability;
 enum family family;
 enum fact fact;
 enum verdict verdict;

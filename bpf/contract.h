@@ -20,6 +20,16 @@ enum limit {
 	MAX_PENDING = 16384, /* connections of one pod that are being made: an eighth of handovers, so that no pod takes the others' share */
 };
 
+/*
+ * What this kernel lets the programs do. The agent probes it and writes it into .rodata.abilities (one __u64, these bits or-ed) before it loads
+ * them: a constant, so that the verifier never sees the branches that this kernel would refuse.
+ */
+enum ability {
+	ABILITY_SET_RETVAL = 1,	    /* bpf_set_retval in connect and getsockopt hooks (Linux 5.18): a refusal has any errno */
+	ABILITY_SOCKOPS_COOKIE = 2, /* bpf_get_netns_cookie in sock_ops (5.15) */
+	ABILITY_KERNEL_READS = 4,   /* bpf_probe_read_kernel: needs CAP_PERFMON, and no lockdown "confidentiality" */
+};
+
 /* Address family as the datapath means it: an IPv4-mapped IPv6 address counts as FAMILY_IPV4. */
 enum family {
 	FAMILY_IPV4 = 4,

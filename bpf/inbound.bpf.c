@@ -30,7 +30,8 @@ static __always_inline int assign(struct bpf_sk_lookup *ctx, __be16 port)
 		sk = bpf_map_lookup_elem(&listeners, &key);
 		if (!sk)
 			continue;
-		error = bpf_sk_assign(ctx, sk, 0);
+		/* Before Linux 5.16 the kernel takes one that was shut down, which then swallows the SYN. */
+		error = sk->state == BPF_TCP_LISTEN ? bpf_sk_assign(ctx, sk, 0) : -1;
 		bpf_sk_release(sk);
 		if (!error)
 			return SK_PASS;

@@ -3,29 +3,22 @@
  * iter/tcp: registers proxies that listened before their pod was enrolled. Read inside the pod's namespace, to the end. The kernel may show a
  * socket twice (when its buffer overflows); a listener in two slots does no harm: both go when it closes.
  */
-#include "common.bpf.h"
+#include "kernel.bpf.h"
 
 #define TCP_LISTEN 10
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct net {
-	__u64 net_cookie;
-};
-
-typedef struct {
-	struct net *net;
-} possible_net_t;
-
-struct sock_common {
-	__u16 skc_num;
-	unsigned char skc_state;
-	possible_net_t skc_net;
-};
-
 struct bpf_iter__tcp {
 	struct sock_common *sk_common;
 };
 #pragma clang attribute pop
+
+static __always_inline __u64 netns_of(struct sock_common *skc)
+{
+	struct net *net = skc->skc_net.net;
+
+	return cookie_is_atomic() ? ((struct net___before_5_12 *)net)->net_cookie.counter : net->net_cookie;
+}
 
 SEC("iter/tcp")
 int mb_listeners(struct bpf_iter__tcp *ctx)
@@ -36,7 +29,7 @@ int mb_listeners(struct bpf_iter__tcp *ctx)
 
 	if (!skc || skc->skc_state != TCP_LISTEN)
 		return 0;
-	port.netns = skc->skc_net.net->net_cookie;
+	port.netns = netns_of(skc);
 	port.port = bpf_htons(skc->skc_num);
 	if (!bpf_map_lookup_elem(&proxy_ports, &port))
 		return 0;

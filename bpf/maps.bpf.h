@@ -127,6 +127,17 @@ struct {
 	__type(value, __u64);
 } pointers __weak SEC(".maps");
 
+/*
+ * socket cookie -> netns cookie, of the agent's own sockets. Written when they are created (cookie.bpf.c), read and removed by the agent at once. An
+ * evicted entry is a question without an answer, which the agent asks again.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64);
+	__type(value, __u64);
+} cookies __weak SEC(".maps");
+
 /* 0 -> meta. Written and read by the agent alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -1,41 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Whose socket is it? iptables' `-m owner` compares the credentials of the socket's *file* (sk_socket->file->f_cred), which are those of the
- * process that made the socket, not of the one that connects. They are read with CO-RE; where the kernel does not let us (no CAP_PERFMON,
- * lockdown), the caller's own ids are the fallback.
+ * process that made the socket, not of the one that connects. Where kernel memory may not be read, the caller's own ids are the fallback.
  */
 #ifndef MERBRIDGE_OWNER_H
 #define MERBRIDGE_OWNER_H
 
-#include "common.bpf.h"
-
-/* The few kernel fields that are read; offsets are relocated at load. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-typedef struct {
-	__u32 val;
-} kuid_t;
-
-typedef struct {
-	__u32 val;
-} kgid_t;
-
-struct cred {
-	kuid_t fsuid;
-	kgid_t fsgid;
-};
-
-struct file {
-	const struct cred *f_cred;
-};
-
-struct socket {
-	struct file *file;
-};
-
-struct sock {
-	struct socket *sk_socket;
-};
-#pragma clang attribute pop
+#include "kernel.bpf.h"
 
 struct owner {
 	__u32 uid;
@@ -43,33 +14,9 @@ struct owner {
 	__u32 known; /* 0: a socket without a file (the kernel's own): no owner rule matches it, as with iptables */
 };
 
-/*
- * The verifier forbids arithmetic on a socket pointer, so it takes a way through a map. A program can be preempted between the store and the
- * load by another one on this CPU; the comparison with the register shows that, and the second value is one the compiler cannot fold back.
- */
-static __always_inline __u64 address_of(void *sk)
-{
-	__u32 zero = 0;
-	__u64 *slot = bpf_map_lookup_elem(&pointers, &zero);
-
-	if (!slot)
-		return 0;
-	for (int attempt = 0; attempt < 4; attempt++) {
-		__u64 seen, number;
-
-		*(volatile __u64 *)slot = (__u64)sk;
-		seen = READ_ONCE(*slot);
-		number = seen;
-		opaque(number);
-		if (seen == (__u64)sk)
-			return number;
-	}
-	return 0;
-}
-
 static __always_inline int read_file_owner(void *sk, struct owner *owner)
 {
-	struct sock *sock = (struct sock *)address_of(sk);
+	struct sock *sock = address_of(sk);
 	struct socket *socket = 0;
 	struct file *file = 0;
 	const struct cred *cred = 0;
@@ -94,7 +41,7 @@ static __always_inline struct owner socket_owner(void *sk)
 {
 	struct owner owner = {};
 
-	if (read_file_owner(sk, &owner)) {
+	if (!can(ABILITY_KERNEL_READS) || read_file_owner(sk, &owner)) {
 		__u64 ids = bpf_get_current_uid_gid();
 
 		owner.uid = (__u32)ids;

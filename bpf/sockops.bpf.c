@@ -6,7 +6,17 @@
  * It always returns 1 (0 would discard the replies of other programs) and ORs its callback flag into those that are set already. Another
  * program may clear our flag, so an entry may outlive its client: the agent sweeps.
  */
-#include "common.bpf.h"
+#include "kernel.bpf.h"
+
+/* 0: not known (before Linux 5.15, where kernel memory may not be read): no pod has that cookie. The agent refuses to start on such a kernel. */
+static __always_inline __u64 netns_of(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (can(ABILITY_SOCKOPS_COOKIE))
+		return bpf_get_netns_cookie(ctx);
+	return can(ABILITY_KERNEL_READS) && sk ? read_netns_cookie(sk) : 0;
+}
 
 static __always_inline int is_ipv4(struct bpf_sock_ops *ctx)
 {
@@ -70,7 +80,7 @@ static __always_inline void hand_over(struct bpf_sock_ops *ctx)
 
 	if (!origin || !is_ipv4(ctx))
 		return;
-	netns = bpf_get_netns_cookie(ctx);
+	netns = netns_of(ctx);
 	tuple = client_tuple(ctx, netns);
 	if (origin->role == ROLE_INSIDE)
 		origin->addr[0] = ctx->remote_ip4; /* 0.0.0.0 on a socket bound to a device: routing has found the address now */
@@ -96,7 +106,7 @@ static __always_inline void take_over(struct bpf_sock_ops *ctx)
 
 	if (!sk || !is_ipv4(ctx))
 		return;
-	netns = bpf_get_netns_cookie(ctx);
+	netns = netns_of(ctx);
 	if (pod_policy(netns, &policy) == NOT_ENROLLED)
 		return;
 	tuple.netns = netns;
@@ -134,14 +144,14 @@ static __always_inline void forget(struct bpf_sock_ops *ctx)
 
 	if (ctx->args[1] != BPF_TCP_CLOSE || !client_origin(ctx) || !is_ipv4(ctx))
 		return;
-	tuple = client_tuple(ctx, bpf_get_netns_cookie(ctx));
+	tuple = client_tuple(ctx, netns_of(ctx));
 	remove_handover(&tuple);
 }
 
 /* A proxy starts to listen. Each member of an SO_REUSEPORT group takes a slot, so that any of them may close. */
 static __always_inline void register_listener(struct bpf_sock_ops *ctx)
 {
-	struct proxy_port port = {.netns = bpf_get_netns_cookie(ctx), .port = local_port(ctx)};
+	struct proxy_port port = {.netns = netns_of(ctx), .port = local_port(ctx)};
 	struct listener_key key = {.netns = port.netns, .port = port.port};
 
 	if (!bpf_map_lookup_elem(&proxy_ports, &port))

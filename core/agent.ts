@@ -48,7 +48,7 @@ export class Agent implements AsyncDisposable {
   constructor(datapath: Datapath, strays: StrayWatch, initial: AgentConfig, lastReload: Reload, log: Log) {
     this.datapath = datapath
     this.#strays = strays
-    this.#pods = new PodWatch(datapath.native.namespaces, () => this.#podsChanged(), log)
+    this.#pods = new PodWatch(datapath.namespaces, () => this.#podsChanged(), log)
     this.#current = initial
     this.#lastReload = lastReload
     this.#log = log
@@ -142,7 +142,7 @@ export class Agent implements AsyncDisposable {
     if (wanted === this.#current && snapshot.signature === this.#signature) return false
     const enrolment = enrol(wanted.mesh, snapshot.placements, this.datapath.capacities, strict)
     const applied = await apply(this.datapath, enrolment.desired, places(snapshot))
-    const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed))
+    const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed, this.datapath.unfound))
     this.#report(outcomes)
     this.#outcomes = outcomes
     await this.#strays.look(enrolledPods(outcomes, snapshot))
@@ -201,10 +201,16 @@ function enrolledPods(outcomes: readonly Outcome[], snapshot: Snapshot): Map<str
   )
 }
 
-function afterApply(outcome: Outcome, failed: ReadonlyMap<bigint, Error>): Outcome {
-  const error = outcome.netns === undefined ? undefined : failed.get(outcome.netns)
-  if (error === undefined || outcome.state !== 'enrolled') return outcome
-  return { ...outcome, state: 'failed', reason: `${error.message}; trying again` }
+function afterApply(outcome: Outcome, failed: ReadonlyMap<bigint, Error>, unfound: Datapath['unfound']): Outcome {
+  if (outcome.netns === undefined || outcome.state !== 'enrolled') return outcome
+  const error = failed.get(outcome.netns)
+  if (error !== undefined) return { ...outcome, state: 'failed', reason: `${error.message}; trying again` }
+  const missing = unfound.get(outcome.netns) ?? []
+  const warnings = missing.map(
+    ({ address, port, uid, reason }) =>
+      `the proxy that listens on ${address}:${port} (uid ${uid}) could not be registered: ${reason}; inbound connections are refused until it is, or listens again`,
+  )
+  return { ...outcome, warnings: [...outcome.warnings, ...warnings] }
 }
 
 /** What is bound to the running process and its pins. */
@@ -213,6 +219,8 @@ function refuseRestartKeys(before: Config, after: Config): void {
     ['attach.cgroup', before.attach.cgroup, after.attach.cgroup],
     ['attach.bpffs', before.attach.bpffs, after.attach.bpffs],
     ['attach.identity', before.attach.identity, after.attach.identity],
+    ['attach.btf', before.attach.btf, after.attach.btf],
+    ['attach.without', String(before.attach.without), String(after.attach.without)],
     ['control.socket', before.control.socket, after.control.socket],
   ] as const
   const changed = keys.filter(([, old, now]) => old !== now).map(([key]) => key)

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '95d9bcb7272c189c6349dce054038559df1b0299c706cf1a3def2a2c2d563939'
+export const contractHash = '4769f8dbd8cb6a28d79e874a65a83ca33b485d5b9642fff7b03e498e9e586696'
 
 export const Limit = {
   RULES: 64,
@@ -12,6 +12,13 @@ export const Limit = {
   PENDING: 16384,
 } as const
 export type Limit = (typeof Limit)[keyof typeof Limit]
+
+export const Ability = {
+  SET_RETVAL: 1,
+  SOCKOPS_COOKIE: 2,
+  KERNEL_READS: 4,
+} as const
+export type Ability = (typeof Ability)[keyof typeof Ability]
 
 export const Family = {
   IPV4: 4,

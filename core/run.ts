@@ -11,13 +11,14 @@ import type { Handlers } from './control/api.ts'
 import { serveControl } from './control/server.ts'
 import type { Log } from './datapath/datapath.ts'
 import { MerbridgeError } from './errors.ts'
-import { probeFeatures, requireKernel } from './features.ts'
+import { probeKernel } from './features/probe.ts'
 import { lockDatapath } from './lock.ts'
 import type { Log as Logger } from './log.ts'
 import type { Native } from './native/api.ts'
 import { podViews } from './observe/pods.ts'
 import { type Started, statusView } from './observe/status.ts'
 import { plugins } from './plugins.ts'
+import { requireKernel } from './requirements.ts'
 import { objectPath } from './root.ts'
 import { usingAsync } from './scope.ts'
 
@@ -79,7 +80,11 @@ interface Operation {
 /** The socket comes first: an agent that cannot have it must not have touched the datapath. */
 async function operate({ options, first, native, cgroup, logger, log, ended }: Operation): Promise<void> {
   const { attach, control } = first.config
-  const features = probeFeatures(cgroup.detail, native.libbpf)
+  const kernel = await probeKernel(native, attach)
+  const features = [
+    { id: 'cgroup', name: 'cgroup v2', state: cgroup.reach === 'namespace' ? 'fallback' : 'yes', detail: cgroup.detail } as const,
+    ...kernel.features,
+  ]
   const started: Started = { at: new Date().toISOString(), configPath: options.configPath, cgroup: cgroup.path, features }
   let running: Agent | undefined
   const present = (): Agent => {
@@ -89,7 +94,7 @@ async function operate({ options, first, native, cgroup, logger, log, ended }: O
   const reload = () => reloadConfig(present(), options, logger, log)
   await serveControl(control.socket, handlersFor(present, started, reload, ended), ended.signal)
 
-  const setting = { bpffs: attach.bpffs, cgroup: cgroup.path, object: objectPath('merbridge.bpf.o') }
+  const setting = { bpffs: attach.bpffs, cgroup: cgroup.path, object: objectPath('merbridge.bpf.o'), kernel }
   const agent = await createAgent({ native, log, setting, cgroup, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
   await usingAsync(agent, async () => {
     await startWithAny(agent, first, options, log)

@@ -18,7 +18,7 @@ export interface StatusView {
   }
   readonly kernel: {
     readonly release: string
-    readonly features: readonly { readonly name: string; readonly state: 'yes' | 'no' | 'fallback'; readonly detail: string }[]
+    readonly features: readonly { readonly id: string; readonly name: string; readonly state: 'yes' | 'no' | 'fallback'; readonly detail: string }[]
   }
   /** Every program at our hooks in the order in which the kernel runs them, foreign ones too. */
   readonly attachments: readonly {

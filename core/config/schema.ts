@@ -1,6 +1,7 @@
 /** The config file: one schema for types, defaults, validation, editors and docs/config.md. It accepts what this build does, and nothing else. */
 import { posix } from 'node:path'
 import { z } from 'zod'
+import { type Forceable, forceable } from '../features/catalogue.ts'
 import type { Container, Pod } from '../plugin.ts'
 
 /** What of a plugin the config needs: the registry of core/plugins.ts fits. */
@@ -32,6 +33,10 @@ export interface Config {
     readonly cgroup: string
     readonly bpffs: string
     readonly identity: 'auto' | 'netns'
+    /** 'auto' or the path of a file with this kernel's BTF */
+    readonly btf: string
+    /** Features of the kernel that shall not be used. */
+    readonly without: readonly Forceable[]
   }
   readonly control: { readonly socket: string }
   readonly log: LogSettings
@@ -129,6 +134,21 @@ const attach = z.strictObject({
     .enum(['auto', 'netns'])
     .default('auto')
     .describe('How the programs recognise a pod: by the cookie of its network namespace (netns); auto takes the best that the kernel has.'),
+  btf: z
+    .string()
+    .max(4095)
+    .regex(/^(auto|\/[^\0]*)$/, 'must be "auto" or the absolute path of a BTF file')
+    .default('auto')
+    .describe(
+      "The kernel's type information: its own (auto), or a file with it, owned by root, for a kernel that has none. A change needs a restart.",
+    ),
+  without: z
+    .array(z.enum(forceable))
+    .max(forceable.length)
+    .default([])
+    .describe(
+      'Features of the kernel to do without, although they are there: for tests, and to go round a defect of a kernel. A change needs a restart.',
+    ),
 })
 
 const socketPath = absolutePath

@@ -13,12 +13,13 @@
 import { unlinkSync } from 'node:fs'
 import type { Desired } from '../compile/compile.ts'
 import { type MapName, mapNames } from '../compile/maps.ts'
-import { counterKeyCodec, listenerKeyCodec, proxyPortCodec } from '../contract.ts'
+import { counterKeyCodec, proxyPortCodec } from '../contract.ts'
 import { diffMaps, isEmpty, type MapDiffs } from '../diff.ts'
 import type { Entry } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
 import type { Datapath } from './datapath.ts'
 import { attachTypes } from './hooks.ts'
+import { listenerSearch } from './search.ts'
 
 export interface Place {
   /** Path of the network namespace. */
@@ -42,7 +43,7 @@ export async function apply(datapath: Datapath, want: Desired, places: ReadonlyM
   const attached = new Set(datapath.layout.pods())
   const joining = [...want.pods.keys()].filter((netns) => !attached.has(netns))
   const leaving = [...attached].filter((netns) => !want.pods.has(netns))
-  if (Object.values(changes).every(isEmpty) && joining.length === 0 && leaving.length === 0 && !datapath.listenersMissed)
+  if (Object.values(changes).every(isEmpty) && joining.length === 0 && leaving.length === 0 && !datapath.searchAgain)
     return { changed: false, failed: new Map() }
   try {
     return await write(datapath, want, changes, joining, leaving, places)
@@ -63,7 +64,7 @@ async function write(
   const { maps } = datapath
   for (const name of beforeTheSwitch) await maps[name].updateBatch(changes[name].put)
 
-  const failed = await prepare(datapath, changes, joining, datapath.listenersMissed ? want.pods.keys() : [], places)
+  const failed = await prepare(datapath, want, changes, joining, places)
   if (failed.size === 0) datapath.listenersMissed = false
 
   const switched = changes.pods.put.filter(({ key }) => !failed.has(key.readBigUInt64LE()))
@@ -88,21 +89,24 @@ async function write(
 /** Finds the proxies that listen already and attaches the inbound program, pod by pod. */
 async function prepare(
   datapath: Datapath,
+  want: Desired,
   changes: MapDiffs,
   joining: readonly bigint[],
-  missed: Iterable<bigint>,
   places: ReadonlyMap<bigint, Place>,
 ): Promise<Map<bigint, Error>> {
   const failed = new Map<bigint, Error>()
-  const withNewPorts = new Set([...missed, ...changes.proxy_ports.put.map(({ key }) => proxyPortCodec.decode(key).netns)])
+  const missed = datapath.listenersMissed ? want.pods.keys() : [...datapath.unfound.keys()].filter((netns) => want.pods.has(netns))
+  const toSearch = new Set([...missed, ...changes.proxy_ports.put.map(({ key }) => proxyPortCodec.decode(key).netns)])
   const join = new Set(joining)
-  if (withNewPorts.size === 0 && join.size === 0) return failed
-  await usingAsync(datapath.iterator(), async (iterator) => {
-    for (const netns of new Set([...withNewPorts, ...join])) {
+  for (const netns of datapath.unfound.keys()) if (toSearch.has(netns) || !want.pods.has(netns)) datapath.unfound.delete(netns)
+  if (toSearch.size === 0 && join.size === 0) return failed
+  await usingAsync(listenerSearch(datapath, want.maps.proxy_ports.values()), async (search) => {
+    for (const netns of new Set([...toSearch, ...join])) {
       const place = places.get(netns)
       try {
         if (place === undefined) throw new Error('its network namespace is not known any more')
-        if (withNewPorts.has(netns)) await datapath.native.namespaces.iterate(place.path, iterator)
+        const unfound = toSearch.has(netns) ? await search.find(netns, place) : []
+        if (unfound.length > 0) datapath.unfound.set(netns, unfound)
         if (join.has(netns)) attachInbound(datapath, netns, place)
       } catch (error) {
         failed.set(netns, error instanceof Error ? error : new Error(String(error)))
@@ -121,20 +125,13 @@ function attachInbound(datapath: Datapath, netns: bigint, place: Place): void {
   )
 }
 
-/** A pod that failed keeps what it had: the policy that it was switched to before may still be in use. */
+/**
+ * A pod that failed keeps what it had: the policy that it was switched to before may still be in use. Listeners are left to the kernel, which drops
+ * them when they close: to delete one while its owner closes it leaks the socket, and its port with it (CVE-2024-39500, before 6.10).
+ */
 async function removeUnused(datapath: Datapath, want: Desired, changes: MapDiffs, failed: ReadonlyMap<bigint, Error>): Promise<void> {
   const { maps } = datapath
   if (failed.size === 0) for (const name of beforeTheSwitch) await maps[name].deleteBatch(changes[name].remove)
-  const closedPorts = new Set(changes.proxy_ports.remove.map((key) => key.toString('hex')))
-  if (failed.size === 0 && closedPorts.size > 0) {
-    const keys = (await maps.listeners.entries()).map(({ key }) => key)
-    await maps.listeners.deleteBatch(
-      keys.filter((key) => {
-        const { netns, port } = listenerKeyCodec.decode(key)
-        return closedPorts.has(proxyPortCodec.encode({ netns, port }).toString('hex'))
-      }),
-    )
-  }
   if (changes.pods.put.length + changes.pods.remove.length === 0) return
   const counters = (await maps.counters.entries()).map(({ key }) => key)
   await maps.counters.deleteBatch(

@@ -20,6 +20,9 @@ function isAttached({ native, layout, cgroup }: Attaching, hook: Hook): boolean 
   return using(native.pinnedLink(layout.link(hook.name)), (link) => link.info.cgroupId === wanted)
 }
 
+/** The hooks whose programs this kernel takes. */
+export const loadedHooks = (object: BpfObject): readonly Hook[] => hooks.filter(({ program }) => object.programs.includes(program))
+
 /** The new link works before the old one goes, so there is no gap. */
 export function attachHook({ native, layout, object, cgroup }: Attaching, hook: Hook): void {
   using(object.program(hook.program), (program) =>
@@ -28,6 +31,12 @@ export function attachHook({ native, layout, object, cgroup }: Attaching, hook: 
       link.pin(layout.link(hook.name))
     }),
   )
+}
+
+/** Of hooks whose programs this kernel, or the config, does without now. */
+export function removeUnusedHooks({ layout, object }: Attaching): void {
+  const used = new Set(loadedHooks(object).map(({ name }) => name))
+  for (const name of layout.linkNames()) if (!used.has(name)) unlinkSync(layout.link(name))
 }
 
 /** The maps live on in the agent; without their pins the next agent would not find them. */
@@ -43,7 +52,7 @@ export function repairPins({ layout }: Attaching, maps: Readonly<Record<string, 
 /** Attaches what is not attached any more. true: meanwhile nobody saw sockets begin to listen. */
 export function repairHooks(attaching: Attaching, log: Log): boolean {
   let blind = false
-  for (const hook of hooks) {
+  for (const hook of loadedHooks(attaching.object)) {
     if (isAttached(attaching, hook)) continue
     attachHook(attaching, hook)
     blind ||= hook.name === 'sockops'

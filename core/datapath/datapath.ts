@@ -4,15 +4,18 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { release } from 'node:os'
 import { mapNames as agentMaps, type Capacities, type MapContents, type MapName } from '../compile/maps.ts'
 import { type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
-import type { BpfLink, BpfMap, BpfObject, Entry, Native, NativeError, OpenOptions } from '../native/api.ts'
+import { type Feature, type KernelFacts, optionalFeatures } from '../features/probe.ts'
+import type { BpfLink, BpfMap, BpfObject, Entry, Namespaces, Native, OpenOptions } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
-import { type Attaching, attachHook, dropDeadPods, repairHooks, repairPins } from './attach.ts'
-import { hooks, inbound, listenersIterator } from './hooks.ts'
+import { type Attaching, attachHook, dropDeadPods, loadedHooks, removeUnusedHooks, repairHooks, repairPins } from './attach.ts'
+import { attachCookieTeller, type CookieTeller } from './cookies.ts'
+import { inbound, listenersIterator } from './hooks.ts'
 import { buildLayout, currentLayout, type Layout, otherLayouts, setDamagedAside } from './layout.ts'
+import type { Unregistered } from './listeners.ts'
+import { abilitiesOf, loadObject } from './load.ts'
 
 export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void
 
@@ -25,6 +28,7 @@ export interface Setting {
   readonly cgroup: string
   /** The object file with all programs. */
   readonly object: string
+  readonly kernel: KernelFacts
   /** Other capacities than those of maps.bpf.h, for maps that are made. */
   readonly maxEntries?: Readonly<Partial<Record<AnyMap, number>>>
 }
@@ -33,6 +37,10 @@ const metaKey = Buffer.alloc(4)
 
 export class Datapath implements Disposable {
   readonly native: Native
+  /** How namespaces are read on this kernel. */
+  readonly namespaces: Namespaces
+  /** Those that only loading could show. */
+  readonly features: readonly Feature[]
   readonly layout: Layout
   readonly object: BpfObject
   readonly maps: Readonly<Record<AnyMap, BpfMap>>
@@ -41,11 +49,17 @@ export class Datapath implements Disposable {
   readonly adopted: boolean
   /** Proxies may have begun to listen while the hook that registers them was gone: apply must look for them. */
   listenersMissed = false
+  /** Proxies that listen and could not be registered, by pod: the next apply tries again. */
+  readonly unfound = new Map<bigint, readonly Unregistered[]>()
 
   readonly #attaching: Attaching
+  readonly #teller: CookieTeller | undefined
 
-  private constructor(attaching: Attaching, have: MapContents, adopted: boolean) {
+  private constructor(attaching: Attaching, { features, teller }: Prepared, have: MapContents, adopted: boolean) {
     const { native, layout, object } = attaching
+    this.namespaces = teller?.namespaces ?? native.namespaces
+    this.#teller = teller
+    this.features = features
     this.native = native
     this.layout = layout
     this.object = object
@@ -58,7 +72,7 @@ export class Datapath implements Disposable {
   /** Adopts what is pinned if it is of this contract and complete, else builds it. Adopting what fits writes nothing. */
   static async open(native: Native, setting: Setting, log: Log): Promise<Datapath> {
     const layout = currentLayout(setting.bpffs)
-    const programs = createHash('sha256').update(readFileSync(setting.object)).digest()
+    const programs = createHash('sha256').update(readFileSync(setting.object)).update(choices(setting.kernel)).digest()
     const pinned = layout.mapNames()
     if (allMaps.every((name) => pinned.includes(name))) return Datapath.#adopt(native, layout, setting, programs, log)
     if (existsSync(layout.directory)) {
@@ -69,9 +83,10 @@ export class Datapath implements Disposable {
 
   static async #adopt(native: Native, layout: Layout, setting: Setting, programs: Buffer, log: Log): Promise<Datapath> {
     const reuse = pinnedMaps(native, layout)
-    const object = await load(native, setting.object, { reuse })
+    const loaded = await prepare(native, setting, { reuse })
     for (const map of Object.values(reuse)) map.close()
-    const datapath = new Datapath({ native, layout, object, cgroup: setting.cgroup }, await readAll(object), true)
+    const attaching = { native, layout, object: loaded.object, cgroup: setting.cgroup }
+    const datapath = new Datapath(attaching, loaded, await readAll(loaded.object), true)
     datapath.repair(log)
     if (datapath.meta().programs.equals(programs)) {
       log('info', 'datapath adopted', { bpffs: layout.directory, generation: Number(datapath.meta().generation) })
@@ -84,12 +99,15 @@ export class Datapath implements Disposable {
   }
 
   static async #build(native: Native, setting: Setting, programs: Buffer, log: Log): Promise<Datapath> {
-    const object = await load(native, setting.object, { maxEntries: setting.maxEntries ?? {} })
+    const loaded = await prepare(native, setting, { maxEntries: setting.maxEntries ?? {} })
+    const { object } = loaded
     const layout = await buildLayout(setting.bpffs, async (temporary) => {
       for (const name of allMaps) using(object.map(name), (map) => map.pin(temporary.map(name)))
-      for (const hook of hooks) attachHook({ native, layout: temporary, object, cgroup: setting.cgroup }, hook)
+      const attaching = { native, layout: temporary, object, cgroup: setting.cgroup }
+      for (const hook of loadedHooks(object)) attachHook(attaching, hook)
     })
-    const datapath = new Datapath({ native, layout, object, cgroup: setting.cgroup }, await readAll(object), false)
+    const attaching = { native, layout, object, cgroup: setting.cgroup }
+    const datapath = new Datapath(attaching, loaded, await readAll(object), false)
     datapath.writeMeta({ ...datapath.meta(), programs })
     log('info', 'datapath built', { bpffs: layout.directory, cgroup: setting.cgroup })
     return datapath
@@ -98,7 +116,8 @@ export class Datapath implements Disposable {
   /** Another build of the programs for the same maps: each link gets its new program without a gap. */
   #replacePrograms(): void {
     const { native, layout, object } = this
-    for (const hook of hooks) {
+    removeUnusedHooks(this.#attaching)
+    for (const hook of loadedHooks(object)) {
       using(object.program(hook.program), (program) => using(native.pinnedLink(layout.link(hook.name)), (link) => link.update(program)))
     }
     for (const netns of layout.pods()) {
@@ -110,7 +129,12 @@ export class Datapath implements Disposable {
   repair(log: Log): boolean {
     repairPins(this.#attaching, this.maps, log)
     if (repairHooks(this.#attaching, log)) this.listenersMissed = true
-    return dropDeadPods(this.#attaching) || this.listenersMissed || this.layout.pods().length !== this.have.pods.size
+    return dropDeadPods(this.#attaching) || this.searchAgain || this.layout.pods().length !== this.have.pods.size
+  }
+
+  /** Apply has something to do although no map changes. */
+  get searchAgain(): boolean {
+    return this.listenersMissed || this.unfound.size > 0
   }
 
   get capacities(): Capacities {
@@ -134,7 +158,9 @@ export class Datapath implements Disposable {
     return this.object.clone(inbound.program, inbound.section, rodata)
   }
 
-  iterator(): BpfLink {
+  /** undefined: this kernel does not take the program. */
+  iterator(): BpfLink | undefined {
+    if (!this.object.programs.includes(listenersIterator)) return undefined
     return using(this.object.program(listenersIterator), (program) => this.native.attachIterator(program))
   }
 
@@ -152,24 +178,37 @@ export class Datapath implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#teller?.close()
     for (const map of Object.values(this.maps)) map.close()
     this.object.close()
   }
 }
 
-/** Lines of the verifier's log that an operator sees; the end says what it did not like. */
-const shownLogLines = 12
+interface Prepared {
+  readonly object: BpfObject
+  readonly features: readonly Feature[]
+  readonly teller: CookieTeller | undefined
+}
 
-async function load(native: Native, path: string, options: OpenOptions): Promise<BpfObject> {
+/** Everything that can be refused without a trace. */
+async function prepare(
+  native: Native,
+  { object: path, kernel, cgroup }: Setting,
+  maps: Pick<OpenOptions, 'reuse' | 'maxEntries'>,
+): Promise<Prepared> {
+  const { object, refused } = await loadObject(native, { path, kernel, ...maps })
   try {
-    return await native.load(path, options)
-  } catch (cause) {
-    const { message, log = '' } = cause as NativeError
-    const what = `the kernel (${release()}) did not take the programs: ${message}`
-    const hint = 'Report it with this text; nothing was attached, and what was in place before still is.'
-    const shown = log.trimEnd().split('\n').slice(-shownLogLines)
-    throw new MerbridgeError('DATAPATH_FAILED', what, hint, cause, { issues: [], detail: [`merbridge: ${what}`, ...shown, hint].join('\n  ') })
+    const teller = kernel.tellsCookies ? undefined : attachCookieTeller(native, object, cgroup)
+    return { object, features: optionalFeatures(kernel, refused), teller }
+  } catch (error) {
+    object.close()
+    throw error
   }
+}
+
+/** What of the kernel's facts changes the programs that are attached. */
+function choices(kernel: KernelFacts): string {
+  return [abilitiesOf(kernel).toString('hex'), ...kernel.skip.keys()].join(' ')
 }
 
 function pinnedMaps(native: Native, layout: Layout): Record<string, BpfMap> {

@@ -5,9 +5,11 @@ export interface Hook {
   readonly name: string
   readonly program: string
   readonly attachType: number
+  /** Without it only what the app sees differs: see features/catalogue.ts. */
+  readonly optional?: true
 }
 
-export const attachTypes = { sockOps: 3, connect4: 10, getsockopt: 21, getpeername4: 29, skLookup: 36 } as const
+export const attachTypes = { sockCreate: 2, sockOps: 3, connect4: 10, getsockopt: 21, getpeername4: 29, skLookup: 36 } as const
 
 /**
  * In the order of attachment: what answers for a redirected socket is there before the first redirect happens, so connect4 is the last. They
@@ -15,7 +17,7 @@ export const attachTypes = { sockOps: 3, connect4: 10, getsockopt: 21, getpeerna
  */
 export const hooks: readonly Hook[] = [
   { name: 'getsockopt', program: 'mb_getsockopt', attachType: attachTypes.getsockopt },
-  { name: 'getpeername4', program: 'mb_getpeername4', attachType: attachTypes.getpeername4 },
+  { name: 'getpeername4', program: 'mb_getpeername4', attachType: attachTypes.getpeername4, optional: true },
   { name: 'sockops', program: 'mb_sockops', attachType: attachTypes.sockOps },
   { name: 'connect4', program: 'mb_connect4', attachType: attachTypes.connect4 },
 ]
@@ -23,3 +25,8 @@ export const hooks: readonly Hook[] = [
 /** Loaded once; each pod gets a copy with its netns cookie (__u64, host order) as the only content of this section. */
 export const inbound = { program: 'mb_inbound', section: '.rodata.pod' } as const
 export const listenersIterator = 'mb_listeners'
+
+/** Tells the agent the cookies of namespaces, where the kernel does not. */
+export const cookieProgram = 'mb_cookie'
+
+export const allPrograms: readonly string[] = [...hooks.map(({ program }) => program), inbound.program, listenersIterator, cookieProgram]

@@ -90,7 +90,7 @@ async function search(native: Native, map: BpfMap, place: ProxyPlace, pids: () =
     for (const [inode, descriptor] of sockets ?? []) {
       const listener = wanted.get(inode)
       if (listener === undefined) continue
-      const refusal = await register(native, map, listener, pid, descriptor)
+      const refusal = await register(native, map, place.netns, listener, pid, descriptor)
       if (refusal === undefined) registered++
       if (refusal === undefined) wanted.delete(inode)
       else if (refusal !== '') refusals.set(inode, refusal)
@@ -105,16 +105,23 @@ async function search(native: Native, map: BpfMap, place: ProxyPlace, pids: () =
 }
 
 /** The proxy's listeners that have no slot: sock_ops may have registered some, or an earlier search. */
-async function unregistered(native: Native, map: BpfMap, { netns, path, ports }: ProxyPlace): Promise<Listener[]> {
+async function unregistered(native: Native, map: BpfMap, { netns, path, inode, ports }: ProxyPlace): Promise<Listener[]> {
   const listeners = (await native.namespaces.listeners(path)).filter(({ port }) => ports.has(port))
-  if (listeners.some((listener) => listener.netns !== netns)) throw new Error(`${path} is another network namespace now`)
+  if (listeners.some(({ namespace }) => namespace !== inode)) throw new Error(`${path} is another network namespace now`)
   const taken = new Set([...new Set(listeners.map(({ port }) => port))].flatMap((port) => slots(netns, port).flatMap((key) => cookieAt(map, key))))
   return listeners.filter(({ cookie }) => !taken.has(cookie))
 }
 
 /** undefined: it is registered; '': it is not there any more; else why the kernel refused. */
-async function register(native: Native, map: BpfMap, listener: Listener, pid: number, descriptor: number): Promise<string | undefined> {
-  const { netns, port, cookie } = listener
+async function register(
+  native: Native,
+  map: BpfMap,
+  netns: bigint,
+  listener: Listener,
+  pid: number,
+  descriptor: number,
+): Promise<string | undefined> {
+  const { port, cookie } = listener
   try {
     const slot = await native.addListener(map, slots(netns, port), { pid, descriptor, cookie })
     return slot < 0 ? `all ${Limit.SLOTS} slots of the port are taken` : undefined

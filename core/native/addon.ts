@@ -26,6 +26,7 @@ export interface RawEntries {
 
 /** The answer to each netlink request: its messages, one after the other. */
 export interface NamespaceDump {
+  /** 0: the kernel does not tell it */
   readonly cookie: bigint
   readonly inode: number
   readonly replies: readonly Buffer[]
@@ -73,6 +74,7 @@ export interface Addon {
     reuse: readonly (readonly [string, Descriptor])[],
     maxEntries: readonly (readonly [string, number])[],
     rodata: readonly (readonly [string, Uint8Array])[],
+    btf: string,
   ): Promise<LoadedObject>
   objectPrograms(object: LoadedObject): string[]
   objectMaps(object: LoadedObject): string[]
@@ -88,7 +90,12 @@ export interface Addon {
 
   /** 0: there is none */
   namespaceInodes(paths: readonly string[]): Promise<number[]>
-  namespaceDump(paths: readonly string[], protocol: number, requests: readonly Uint8Array[]): Promise<(NamespaceDump | Error)[]>
+  namespaceDump(
+    paths: readonly string[],
+    protocol: number,
+    requests: readonly Uint8Array[],
+    cookies: Descriptor | undefined,
+  ): Promise<(NamespaceDump | Error)[]>
   namespaceLegacyRules(path: string): Promise<boolean>
   namespaceIterate(path: string, link: Descriptor): Promise<string>
   namespaceSocket(path: string): Promise<Descriptor>
@@ -98,6 +105,10 @@ export interface Addon {
   /** -1: closed */
   watchNumber(watch: Watch): number
 
+  takesProgram(programType: number, attachType: number, instructions: Uint8Array): boolean
+  storageMap(): Descriptor
+  hasMapType(type: number): boolean
+  hasLinks(): boolean
   /** -1: none of the keys is free */
   listenerAdd(map: Descriptor, keys: Uint8Array, pid: number, descriptor: number, cookie: bigint): Promise<number>
 

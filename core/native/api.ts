@@ -91,6 +91,8 @@ export interface OpenOptions {
   readonly maxEntries?: Readonly<Record<string, number>>
   /** Initial bytes of .rodata sections, by map name (".rodata", ".rodata.pod"). */
   readonly rodata?: Readonly<Record<string, Uint8Array>>
+  /** A file with this kernel's BTF, for one that has none at /sys/kernel/btf/vmlinux. */
+  readonly btf?: string
 }
 
 /** A loaded object file. Closing it does not remove what was pinned or attached. */
@@ -137,7 +139,7 @@ export interface Route {
 }
 
 export interface NamespaceState {
-  /** SO_NETNS_COOKIE (Linux 5.14): never reused while the node is up. */
+  /** Never reused while the node is up. */
   readonly cookie: bigint
   readonly inode: number
   readonly addresses: readonly Address[]
@@ -152,8 +154,8 @@ export interface Listener {
   readonly inode: number
   /** SO_COOKIE: never used again while the node is up, unlike the inode. */
   readonly cookie: bigint
-  /** Cookie of its network namespace. */
-  readonly netns: bigint
+  /** Inode of its network namespace. */
+  readonly namespace: number
 }
 
 /** Where a process has a socket open. */
@@ -170,8 +172,12 @@ export interface Namespaces {
    * apart while they exist; the kernel uses it again for a later one.
    */
   inodes(paths: readonly string[]): Promise<(number | undefined)[]>
-  /** One result per path, in order; a path that cannot be read gives its error and does not disturb the others. */
-  inspect(paths: readonly string[]): Promise<(NamespaceState | NativeError)[]>
+  /**
+   * One result per path, in order; a path that cannot be read gives its error and does not disturb the others. The kernel tells a namespace's cookie
+   * since Linux 5.14 (SO_NETNS_COOKIE). `cookies` is the other way: a map of socket cookie -> netns cookie (both __u64) that a program fills when a
+   * UDP socket is created by a thread with the name COOKIE_THREAD.
+   */
+  inspect(paths: readonly string[], cookies?: BpfMap): Promise<(NamespaceState | NativeError)[]>
   /** TCP listeners of a namespace (sock_diag). */
   listeners(path: string): Promise<Listener[]>
   /**
@@ -263,6 +269,14 @@ export interface Native {
   readonly namespaces: Namespaces
   /** All BTF types of an object file, or of /sys/kernel/btf/vmlinux (126,000 of them, half a second). For tools: it runs on the event loop. */
   btf(path: string): BtfType[]
+  /** The kernel takes a program of these types (enum bpf_prog_type, enum bpf_attach_type) with these instructions (linux/bpf.h, 8 bytes each). */
+  takesProgram(programType: number, attachType: number, instructions: Uint8Array): boolean
+  /** A map of socket storage with int keys and values, for probes. */
+  storageMap(): BpfMap
+  /** enum bpf_map_type */
+  hasMapType(type: number): boolean
+  /** BPF_LINK_CREATE (Linux 5.7) */
+  hasLinks(): boolean
   /** Waits until every BPF program that runs now has ended (membarrier, an RCU grace period). */
   barrier(): Promise<void>
   /** An exclusive flock; undefined: somebody else has it. The file is made with mode 0600 and holds the owner's pid. */

@@ -13,5 +13,6 @@ void exportObjects(Napi::Env env, Napi::Object exports);
 void exportRingBuffers(Napi::Env env, Napi::Object exports);
 void exportNamespaces(Napi::Env env, Napi::Object exports);
 void exportWatches(Napi::Env env, Napi::Object exports);
+void exportProbes(Napi::Env env, Napi::Object exports);
 void exportSockets(Napi::Env env, Napi::Object exports);
 void exportSystem(Napi::Env env, Napi::Object exports);

@@ -73,6 +73,10 @@ export const native: Native = {
     const descriptor = addon().lock(path)
     return descriptor && new OwnedHandle(descriptor)
   },
+  takesProgram: (programType, attachType, instructions) => addon().takesProgram(programType, attachType, instructions),
+  storageMap: () => new MapHandle(addon().storageMap()),
+  hasMapType: (type) => addon().hasMapType(type),
+  hasLinks: () => addon().hasLinks(),
   filesystemType: (path) => addon().filesystemType(path),
   mountBpffs: (path) => addon().mountBpffs(path),
 }

@@ -22,7 +22,7 @@ function request(family: 4 | 6): Buffer {
 export const LISTENER_REQUESTS = [request(4), request(6)]
 
 /** struct inet_diag_msg: family, .., source port at 4, source address at 8, cookie at 44, uid at 64, inode at 68 */
-export function listeners(answer: Buffer, netns: bigint): Listener[] {
+export function listeners(answer: Buffer, namespace: number): Listener[] {
   const found: Listener[] = []
   for (const { body } of messages(answer)) {
     const family = familyOf(body.readUInt8(0))
@@ -34,7 +34,7 @@ export function listeners(answer: Buffer, netns: bigint): Listener[] {
       uid: body.readUInt32LE(64),
       inode: body.readUInt32LE(68),
       cookie: body.readBigUInt64LE(44),
-      netns,
+      namespace,
     })
   }
   return found

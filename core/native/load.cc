@@ -106,6 +106,8 @@ OwnedObject loadObject(const OpenPlan &plan)
 	std::string name = plan.path.substr(plan.path.rfind('/') + 1);
 	name = name.substr(0, name.find('.'));
 	options.object_name = name.c_str();
+	if (!plan.btf.empty())
+		options.btf_custom_path = plan.btf.c_str();
 	OwnedObject object(bpf_object__open_mem(bytes.data(), bytes.size(), &options));
 	if (!object)
 		throw libbpfFailure(operation, errno, log.text());

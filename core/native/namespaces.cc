@@ -7,6 +7,7 @@
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/vfs.h>
 
 int openNamespace(const std::string &path, const std::string &operation)
@@ -62,6 +63,7 @@ void NamespaceThread::submit(Napi::Env env, std::unique_ptr<Job> job)
 
 void NamespaceThread::work()
 {
+	(void)prctl(PR_SET_NAME, COOKIE_THREAD);
 	for (;;) {
 		std::unique_lock lock(mutex);
 		wake.wait(lock, [this] { return stopping || !queue.empty(); });

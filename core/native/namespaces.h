@@ -11,6 +11,9 @@
 #include <string>
 #include <thread>
 
+// The thread's name: a program that tells the cookies of namespaces looks for it (bpf/cookie.bpf.c).
+constexpr char COOKIE_THREAD[] = "merbridge-netns";
+
 // Opens a file of nsfs that is a network namespace; another file is Failure EINVAL. Does not hang at a FIFO.
 int openNamespace(const std::string &path, const std::string &operation);
 

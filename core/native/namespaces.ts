@@ -1,7 +1,7 @@
 /** What other network namespaces have. The addon's own thread enters them; nothing is changed there and no program is run. */
 
 import { addon, type Descriptor, type NamespaceDump, type Watch } from './addon.ts'
-import type { Handle, Listener, NamespaceState, Namespaces, NativeError } from './api.ts'
+import type { BpfMap, Handle, Listener, NamespaceState, Namespaces, NativeError } from './api.ts'
 import { descriptorOf, nativeError } from './handles.ts'
 import { LISTENER_REQUESTS, listeners, NETLINK_SOCK_DIAG } from './listeners.ts'
 import { hasNatRule, NAT_REQUESTS, NETLINK_NETFILTER } from './nftables.ts'
@@ -10,6 +10,7 @@ import { addresses, linkNames, NETLINK_ROUTE, routes, STATE_REQUESTS } from './r
 /** What a kernel without nf_tables answers: no such netlink protocol, no such subsystem. */
 const NO_NFTABLES = ['EPROTONOSUPPORT', 'EOPNOTSUPP', 'EINVAL']
 const EBADF = 9
+const ENOPROTOOPT = 92
 
 function reply(dump: NamespaceDump, index: number): Buffer {
   return dump.replies[index] ?? Buffer.alloc(0)
@@ -33,7 +34,7 @@ function stateOf(dump: NamespaceDump): NamespaceState {
 }
 
 async function ask(path: string, protocol: number, requests: readonly Uint8Array[]): Promise<NamespaceDump> {
-  const [answer] = (await addon().namespaceDump([path], protocol, requests)) as [NamespaceDump | Error]
+  const [answer] = (await addon().namespaceDump([path], protocol, requests, undefined)) as [NamespaceDump | Error]
   if (answer instanceof Error) throw answer
   return answer
 }
@@ -47,6 +48,8 @@ async function hasNftRules(path: string): Promise<boolean> {
     throw error
   }
 }
+
+const noCookie = (path: string): NativeError => nativeError(`read network namespace ${path}`, ENOPROTOOPT, 'the kernel does not tell its cookie')
 
 class WatchHandle implements Handle {
   readonly #watch: Watch
@@ -79,14 +82,17 @@ export const namespaces: Namespaces = {
     return (await addon().namespaceInodes(paths)).map((inode) => inode || undefined)
   },
 
-  async inspect(paths: readonly string[]): Promise<(NamespaceState | NativeError)[]> {
-    const answers = await addon().namespaceDump(paths, NETLINK_ROUTE, STATE_REQUESTS)
-    return answers.map((answer) => (answer instanceof Error ? (answer as NativeError) : stateOf(answer)))
+  async inspect(paths: readonly string[], cookies?: BpfMap): Promise<(NamespaceState | NativeError)[]> {
+    const answers = await addon().namespaceDump(paths, NETLINK_ROUTE, STATE_REQUESTS, cookies && descriptorOf(cookies))
+    return answers.map((answer, index) => {
+      if (answer instanceof Error) return answer as NativeError
+      return answer.cookie === 0n ? noCookie(paths[index] ?? '') : stateOf(answer)
+    })
   },
 
   async listeners(path: string): Promise<Listener[]> {
     const dump = await ask(path, NETLINK_SOCK_DIAG, LISTENER_REQUESTS)
-    return dump.replies.flatMap((answer) => listeners(answer, dump.cookie))
+    return dump.replies.flatMap((answer) => listeners(answer, dump.inode))
   },
 
   async hasNatRules(path: string): Promise<boolean> {

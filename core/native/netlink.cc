@@ -33,7 +33,10 @@ uint64_t Netlink::cookie()
 {
 	uint64_t cookie = 0;
 	socklen_t size = sizeof(cookie);
-	checked(operation + ", read its cookie", getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size));
+	int result = getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size);
+	if (result < 0 && errno == ENOPROTOOPT)
+		return 0;
+	checked(operation + ", read its cookie", result);
 	return cookie;
 }
 

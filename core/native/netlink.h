@@ -16,7 +16,7 @@ class Netlink
 	~Netlink();
 	Netlink(const Netlink &) = delete;
 	Netlink &operator=(const Netlink &) = delete;
-	// SO_NETNS_COOKIE, Linux 5.14
+	// SO_NETNS_COOKIE, Linux 5.14; 0: the kernel does not have it
 	uint64_t cookie();
 	// Sends a dump request and returns all messages of the answer, whole, one after the other, without the closing NLMSG_DONE.
 	Message dump(const Message &request);

@@ -8,6 +8,7 @@
 #include "netlink.h"
 
 #include <bpf/bpf.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 struct Answer {
@@ -17,7 +18,20 @@ struct Answer {
 	std::vector<Message> replies;
 };
 
-static Answer ask(const std::string &path, int protocol, const std::vector<Message> &requests, Message &room)
+// SO_COOKIE of a socket is the key under which the program at socket creation has left the cookie of the socket's namespace.
+static uint64_t cookieFromMap(int map, const std::string &operation)
+{
+	File udp(checked(operation, socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)));
+	uint64_t key = 0, cookie = 0;
+	socklen_t size = sizeof(key);
+	checked(operation, getsockopt(udp.number, SOL_SOCKET, SO_COOKIE, &key, &size));
+	if (bpf_map_lookup_elem(map, &key, &cookie) < 0)
+		throw Failure(operation, ENODATA, "the program at socket creation did not run for this process: its cgroup is elsewhere");
+	(void)bpf_map_delete_elem(map, &key);
+	return cookie;
+}
+
+static Answer ask(const std::string &path, int protocol, const std::vector<Message> &requests, const SharedFile &cookies, Message &room)
 {
 	std::string operation = "read network namespace " + path;
 	Answer answer;
@@ -27,7 +41,7 @@ static Answer ask(const std::string &path, int protocol, const std::vector<Messa
 			checked(operation, fstat(netns, &status));
 			answer.inode = status.st_ino;
 			Netlink netlink(protocol, operation, room);
-			answer.cookie = netlink.cookie();
+			answer.cookie = cookies ? cookieFromMap(cookies->number, operation) : netlink.cookie();
 			for (const Message &request : requests)
 				answer.replies.push_back(netlink.dump(request));
 		});
@@ -82,7 +96,7 @@ static Napi::Value inodes(const Napi::CallbackInfo &info)
 	    });
 }
 
-// (paths, protocol, requests) -> per path {cookie, inode, replies} or an error
+// (paths, protocol, requests, cookie map or undefined) -> per path {cookie, inode, replies} or an error
 static Napi::Value dump(const Napi::CallbackInfo &info)
 {
 	std::vector<std::string> paths = pathsArgument(info, 0);
@@ -93,13 +107,16 @@ static Napi::Value dump(const Napi::CallbackInfo &info)
 		Bytes bytes = bytesValue(messages.Get(i), "a request");
 		requests.emplace_back(bytes.data, bytes.data + bytes.size);
 	}
+	SharedFile cookies;
+	if (!info[3].IsUndefined())
+		cookies = fileArgument(info, 3, Kind::Map, "read network namespaces");
 	return onNamespaceThread<std::vector<Answer>>(
 	    info.Env(),
-	    [paths = std::move(paths), protocol, requests = std::move(requests)] {
+	    [paths = std::move(paths), protocol, requests = std::move(requests), cookies] {
 		    std::vector<Answer> answers;
 		    Message room;
 		    for (const std::string &path : paths)
-			    answers.push_back(ask(path, protocol, requests, room));
+			    answers.push_back(ask(path, protocol, requests, cookies, room));
 		    return answers;
 	    },
 	    [](Napi::Env env, std::vector<Answer> &answers) -> Napi::Value {

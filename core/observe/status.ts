@@ -1,11 +1,10 @@
 /** What `merbridge status` shows: gathered from the kernel at the moment it is asked. */
 import { release } from 'node:os'
 import type { Agent } from '../agent.ts'
-import { deadPods } from '../datapath/attach.ts'
+import { deadPods, loadedHooks } from '../datapath/attach.ts'
 import { readCounts, refusals } from '../datapath/counters.ts'
 import { allMaps, type Datapath } from '../datapath/datapath.ts'
-import { hooks } from '../datapath/hooks.ts'
-import type { Feature } from '../features.ts'
+import type { Feature } from '../features/probe.ts'
 import { podTitle } from '../pods/static.ts'
 import { packageVersion } from '../root.ts'
 import { using } from '../scope.ts'
@@ -44,7 +43,7 @@ function ownPrograms(datapath: Datapath): Set<number> {
 
 function attachments(datapath: Datapath, cgroup: string): StatusView['attachments'] {
   const own = ownPrograms(datapath)
-  return hooks.map((hook) => ({
+  return loadedHooks(datapath.object).map((hook) => ({
     hook: hook.name,
     at: cgroup,
     programs: datapath.native.queryCgroup(cgroup, hook.attachType, true).map((id) => ({
@@ -70,7 +69,7 @@ export async function statusView(agent: Agent, started: Started): Promise<Status
   return {
     agent: { version: packageVersion(), pid: process.pid, startedAt: started.at, ready: reasons.length === 0, notReady: reasons },
     config: { path: started.configPath, generation: Number(datapath.meta().generation), lastReload: agent.lastReload },
-    kernel: { release: release(), features: started.features },
+    kernel: { release: release(), features: [...started.features, ...datapath.features] },
     attachments: attached,
     pods: {
       listed: states.length,

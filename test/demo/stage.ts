@@ -86,7 +86,7 @@ export class Stage {
   async createAgent(): Promise<Agent> {
     await mkdir(AGENT)
     const pods = [this.client, this.server].map(({ name, netns }) => ({ name, netns, containers: [{ name: 'istio-proxy', uid: 1337, gid: 1337 }] }))
-    return Agent.create({ pods }, { directory: AGENT, bpffs: BPFFS })
+    return Agent.create({ pods, without: [] }, { directory: AGENT, bpffs: BPFFS })
   }
 
   /** Starts the agent, for the first time or again; resolves when both pods are enrolled. */

@@ -7,17 +7,22 @@ import { readCounts, refusals } from '../../core/datapath/counters.ts'
 import type { Datapath, Log, Setting } from '../../core/datapath/datapath.ts'
 import { currentLayout } from '../../core/datapath/layout.ts'
 import { detach, planDetach } from '../../core/detach.ts'
-import { requireKernel } from '../../core/features.ts'
+import { probeKernel } from '../../core/features/probe.ts'
 import { native } from '../../core/native/index.ts'
 import { plugins } from '../../core/plugins.ts'
+import { requireKernel } from '../../core/requirements.ts'
 import { objectPath } from '../../core/root.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
+import { btf, without } from '../lab/without.ts'
 import { type Listening, startApp, startProxy } from '../mesh/sidecar.ts'
 import { connectOnce, type Step } from '../parity/probe.ts'
 import { app } from '../parity/shape.ts'
 
 const root = attachCgroup('auto')
 export const cgroup = root.path
+export const kernel = await probeKernel(native, { btf, without })
+/** There is no getpeername hook: a redirected app sees the proxy. */
+export const seesProxy = kernel.skip.has('mb_getpeername4')
 const how: Reload = { at: '', outcome: 'applied' }
 
 export interface Logged {
@@ -53,7 +58,7 @@ export class DatapathUnderTest implements AsyncDisposable {
   /** A test may dispose of the agent at any time, which leaves everything in the kernel. */
   async start(config: AgentConfig, setting: Partial<Setting> = {}): Promise<Agent> {
     const log: Log = (level, message, fields = {}) => void this.logged.push({ level, message, fields })
-    const full = { bpffs: this.bpffs, cgroup, object: objectPath('merbridge.bpf.o'), ...setting }
+    const full = { bpffs: this.bpffs, cgroup, object: objectPath('merbridge.bpf.o'), kernel, ...setting }
     const agent = await createAgent({ native, log, setting: full, cgroup: root, config, reload: how })
     this.#agents.push(agent)
     await agent.start(config, how)

@@ -237,7 +237,7 @@ describe('listeners that user space registers', { timeout: 120_000 }, () => {
   test('another namespace under the same path is refused', async () => {
     await using _ = await startProxy(server)
     await forget()
-    await assert.rejects(registerListeners(native, map, { ...place, netns: place.netns + 1n }), /is another network namespace now/)
+    await assert.rejects(registerListeners(native, map, { ...place, inode: place.inode + 1 }), /is another network namespace now/)
     assert.equal(await slotsUsed(), 0)
   })
 

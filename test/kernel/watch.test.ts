@@ -3,12 +3,13 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import type { Agent } from '../../core/agent.ts'
+import { refusalsWith } from '../kernels/differences.ts'
 import { until } from '../lab/agent.ts'
 import { Lab, type LabPod, must } from '../lab/net.ts'
 import { type Listening, startApp, startProxy } from '../mesh/sidecar.ts'
 import { connectOnce } from '../parity/probe.ts'
 import { app } from '../parity/shape.ts'
-import { DatapathUnderTest } from './fixture.ts'
+import { DatapathUnderTest, kernel } from './fixture.ts'
 
 /** Milliseconds until an address is the pod's own. */
 const SOON = 300
@@ -65,7 +66,7 @@ describe('what changes in a namespace', { timeout: 120_000 }, () => {
     const soon = (what: string, expected: string) => until(what, 2000, async () => ((await reached('10.98.0.1')) === expected ? true : undefined))
     assert.equal(await reached('10.98.0.1'), 'pod:15001')
     await ip('route', 'add', 'unreachable', '10.98.0.0/16')
-    await soon('it is unreachable', 'EHOSTUNREACH')
+    await soon('it is unreachable', refusalsWith(kernel.features).errno('EHOSTUNREACH'))
     await ip('route', 'del', 'unreachable', '10.98.0.0/16')
     await soon('it is reachable again', 'pod:15001')
     await ip('link', 'set', 'eth0', 'down')

@@ -9,9 +9,11 @@ import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
+import { askAgent } from '../../core/control/client.ts'
 import { lockPath } from '../../core/lock.ts'
 import type { DetachView, PodView, StatusView } from '../../core/views.ts'
 import { own, release } from './cleanup.ts'
+import { btf, without } from './without.ts'
 
 /** The command line of this checkout */
 export const program = resolve(import.meta.dirname, '../../bin/merbridge')
@@ -32,6 +34,10 @@ export interface AgentConfig {
   readonly pods: readonly StaticPod[]
   /** Directory of cgroup v2 at which the programs are attached; absent: auto */
   readonly cgroup?: string
+  /** A file with BTF, or auto; absent: that of this run of the tests */
+  readonly btf?: string
+  /** Features of the kernel to do without; absent: those that this run of the tests does without */
+  readonly without?: readonly string[]
   /** Words before the program that end in exec: other namespaces, another cgroup */
   readonly around?: readonly string[]
 }
@@ -128,7 +134,12 @@ export class Agent {
       mesh: config.mesh ?? 'istio',
       ...(config.options === undefined ? {} : { options: config.options }),
       workloads: { static: config.pods },
-      attach: { bpffs: this.bpffs, ...(config.cgroup === undefined ? {} : { cgroup: config.cgroup }) },
+      attach: {
+        bpffs: this.bpffs,
+        btf: config.btf ?? btf,
+        without: config.without ?? without,
+        ...(config.cgroup === undefined ? {} : { cgroup: config.cgroup }),
+      },
       control: { socket: this.#socket },
     })
     await writeFile(`${this.configFile}.new`, text)
@@ -153,14 +164,13 @@ export class Agent {
     let last = 'no answer'
     return until(what, milliseconds, async () => {
       if (this.#process === undefined) throw new Error(`the agent ended: ${what}\n${await this.log()}`)
-      if (!existsSync(this.#socket)) return undefined // asking costs a process, which would only slow the agent's start
-      const outcome = await this.command(['status', '--output', 'json'])
-      if (outcome.code !== 0 && outcome.stdout === '') {
-        last = outcome.stderr
-        return undefined
-      }
-      last = outcome.stdout
-      const status = JSON.parse(outcome.stdout) as StatusView
+      if (!existsSync(this.#socket)) return undefined
+      // Over the socket, as the command line does, without a process for each question.
+      const status = await askAgent<StatusView>(this.#socket, '/v1/status').catch((error: Error) => {
+        last = error.message
+      })
+      if (status === undefined) return undefined
+      last = JSON.stringify(status)
       return status.agent.pid === this.pid && condition(status) ? status : undefined
     }).catch(async (error: Error) => {
       throw new Error(`${error.message}\nlast: ${last}\n${await this.log()}`)

@@ -78,14 +78,14 @@ describe('wrong arguments', () => {
     const binary = createRequire(import.meta.url)(join(import.meta.dirname, `../../build/native/linux-${process.arch}/merbridge.node`))
     using object = await native.load(lookup)
     using map = object.map('seen')
-    const loaded = await binary.objectLoad(lookup, [], [], [], [])
+    const loaded = await binary.objectLoad(lookup, [], [], [], [], '')
     const socket = await binary.namespaceSocket('/proc/self/ns/net')
     const watches = [binary.watchOpen(await binary.namespaceSocket('/proc/self/ns/net'), () => {})]
     const values: unknown[] = [
-      ...[undefined, null, true, false, 0, 1, -1, 7, 2 ** 32, Number.NaN, 1.5, 3n, '', 'seen', '/proc/self/ns/net', '/nowhere', Symbol('a')],
+      ...[undefined, null, true, false, 0, 1, -1, 7, 2 ** 32, Number.NaN, 1.5, 3n, '', 'seen', '/proc/self/ns/net', '/nowhere/at-all', Symbol('a')],
       ...[
         [],
-        ['/nowhere'],
+        ['/nowhere/at-all'],
         [['a', 1]],
         {},
         () => {},
@@ -110,6 +110,7 @@ describe('wrong arguments', () => {
       try {
         const result = binary[name](...parameters)
         if (name === 'watchOpen') watches.push(result)
+        if (name === 'storageMap') binary.descriptorClose(result)
         if (result instanceof Promise) pending.push(name === 'namespaceSocket' ? result.then(binary.descriptorClose) : result)
         returned++
       } catch (error) {

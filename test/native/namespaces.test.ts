@@ -160,7 +160,7 @@ sys.stdin.read()`
     assert.deepEqual([found[2]?.inode, found[2]?.cookie], [Number(inode), BigInt(cookie ?? '')])
     const [state] = await inspect([pod.path])
     assert(state && 'cookie' in state)
-    for (const { netns } of found) assert.equal(netns, state.cookie)
+    for (const { namespace } of found) assert.equal(namespace, state.inode)
     assert.deepEqual(await listeners(empty.path), [])
 
     using object = await native.load(sockets)

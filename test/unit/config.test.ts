@@ -43,7 +43,7 @@ test('the shortest config has every default and is frozen', () => {
     mesh: 'istio',
     options: { outboundPort: 15001, cidrs: [] },
     pods: [],
-    attach: { cgroup: 'auto', bpffs: '/sys/fs/bpf/merbridge', identity: 'auto' },
+    attach: { cgroup: 'auto', bpffs: '/sys/fs/bpf/merbridge', identity: 'auto', btf: 'auto', without: [] },
     control: { socket: '/run/merbridge/agent.sock' },
     log: { level: 'info', format: 'auto' },
   })

@@ -8,7 +8,7 @@ export const statusView: StatusView = {
     generation: 7,
     lastReload: { at: new Date(Date.now() - 120_000).toISOString(), outcome: 'refused', reason: 'config.yaml:3:1: unknown key "optoins"' },
   },
-  kernel: { release: '6.18.0', features: [{ name: 'netns cookie in sock_ops', state: 'yes', detail: 'Linux 5.15' }] },
+  kernel: { release: '6.18.0', features: [{ id: 'sockops_netns_cookie', name: 'netns cookie in sock_ops', state: 'yes', detail: 'Linux 5.15' }] },
   attachments: [
     {
       hook: 'connect4',

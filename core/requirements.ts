@@ -1,20 +1,12 @@
-/** What this node offers, found by trying. A missing necessity is an error with the way out; the rest is shown by `merbridge status`. */
+/** What must be there before anything is loaded: rights, cgroup v2, a BPF file system. Each missing necessity is an error with the way out. */
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import { release } from 'node:os'
 import { dirname } from 'node:path'
 import { makeDirectory } from './directories.ts'
 import { MerbridgeError } from './errors.ts'
 import type { Native } from './native/api.ts'
 
-export interface Feature {
-  readonly name: string
-  readonly state: 'yes' | 'no' | 'fallback'
-  readonly detail: string
-}
-
 const BPF_FS_MAGIC = 0xcafe4a11
 const CGROUP2_MAGIC = 0x63677270
-const BTF = '/sys/kernel/btf/vmlinux'
 /** CAP_SYS_ADMIN, CAP_NET_ADMIN: without either nothing can be loaded or entered. */
 const NEEDED_CAPABILITIES = [
   [21, 'CAP_SYS_ADMIN'],
@@ -30,15 +22,6 @@ function requireCapabilities(): void {
     'NOT_PERMITTED',
     `this process may not load BPF programs or enter namespaces: ${missing.join(', ')} missing`,
     'run as root (sudo merbridge ...), in a container with these capabilities or privileged',
-  )
-}
-
-function requireBtf(): void {
-  if (existsSync(BTF)) return
-  throw new MerbridgeError(
-    'KERNEL_UNSUPPORTED',
-    `this kernel (${release()}) has no BTF: ${BTF} does not exist`,
-    'use a kernel built with CONFIG_DEBUG_INFO_BTF=y (all current distribution kernels are)',
   )
 }
 
@@ -86,35 +69,6 @@ export function requirePins(native: Native, directory: string): void {
 /** Everything that must be there before anything is loaded. */
 export function requireKernel(native: Native, cgroup: string, bpffs: string): void {
   requireCapabilities()
-  requireBtf()
   requireCgroup(native, cgroup)
   requireBpffs(native, bpffs)
-}
-
-/** The name of each helper is in the strings of BTF; to parse all its types would hold up the event loop for half a second. */
-function hasHelper(name: string): boolean {
-  return readFileSync(BTF).includes(`\0${name}\0`)
-}
-
-/** Kernel memory may be read unless lockdown forbids it ("[confidentiality]") or the capability is missing. */
-function mayReadKernel(): boolean {
-  const lockdown = existsSync('/sys/kernel/security/lockdown') ? readFileSync('/sys/kernel/security/lockdown', 'utf8') : ''
-  return !lockdown.includes('[confidentiality]')
-}
-
-export function probeFeatures(cgroup: string, libbpf: string): Feature[] {
-  const errno = hasHelper('BPF_FUNC_set_retval')
-  const owner = mayReadKernel()
-  return [
-    { name: 'BTF', state: 'yes', detail: BTF },
-    { name: 'cgroup v2', state: 'yes', detail: cgroup },
-    { name: 'libbpf', state: 'yes', detail: libbpf },
-    { name: 'identity', state: 'yes', detail: 'netns cookie' },
-    owner
-      ? { name: 'socket owner', state: 'yes', detail: "credentials of the socket's file, as iptables' owner match" }
-      : { name: 'socket owner', state: 'fallback', detail: 'kernel lockdown: the ids of the calling process' },
-    errno
-      ? { name: 'errno of a refusal', state: 'yes', detail: 'as routing or a closed port would give (bpf_set_retval, Linux 5.18)' }
-      : { name: 'errno of a refusal', state: 'fallback', detail: 'always EPERM (bpf_set_retval is in Linux 5.18 and later)' },
-  ]
 }

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Fields of the kernel's own structs, read with CO-RE: offsets are relocated at load. Only where abilities say that kernel memory may be read
+ * (CAP_PERFMON, no lockdown "confidentiality"); elsewhere the branches around these reads are dead, and the verifier never sees them.
+ */
+#ifndef MERBRIDGE_KERNEL_H
+#define MERBRIDGE_KERNEL_H
+
+#include "common.bpf.h"
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+typedef struct {
+	__u32 val;
+} kgid_t;
+
+struct cred {
+	kuid_t fsuid;
+	kgid_t fsgid;
+};
+
+struct file {
+	const struct cred *f_cred;
+};
+
+struct socket {
+	struct file *file;
+};
+
+/* Since Linux 5.12 a number that every namespace has from its beginning. */
+struct net {
+	__u64 net_cookie;
+};
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+/* Before: 0 until somebody asks for it. The agent asks when it looks at a pod's namespace, so an enrolled pod has one. */
+struct net___before_5_12 {
+	atomic64_t net_cookie;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct sock_common {
+	__u16 skc_num;
+	unsigned char skc_state;
+	possible_net_t skc_net;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	struct socket *sk_socket;
+};
+#pragma clang attribute pop
+
+static __always_inline int cookie_is_atomic(void)
+{
+	return bpf_core_field_exists(((struct net___before_5_12 *)0)->net_cookie.counter);
+}
+
+/*
+ * The verifier forbids arithmetic on a socket pointer, so it takes a way through a map. A program can be preempted between the store and the
+ * load by another one on this CPU; the comparison with the register shows that, and the second value is one the compiler cannot fold back.
+ */
+static __always_inline struct sock *address_of(void *sk)
+{
+	__u32 zero = 0;
+	__u64 *slot = bpf_map_lookup_elem(&pointers, &zero);
+
+	if (!slot)
+		return 0;
+	for (int attempt = 0; attempt < 4; attempt++) {
+		__u64 seen, number;
+
+		*(volatile __u64 *)slot = (__u64)sk;
+		seen = READ_ONCE(*slot);
+		number = seen;
+		opaque(number);
+		if (seen == (__u64)sk)
+			return (struct sock *)number;
+	}
+	return 0;
+}
+
+/* 0: not known; no namespace has that cookie. */
+static __always_inline __u64 read_netns_cookie(void *sk)
+{
+	struct sock *sock = address_of(sk);
+	struct net *net = 0;
+	__u64 cookie = 0;
+
+	if (!sock || bpf_core_read(&net, sizeof(net), &sock->__sk_common.skc_net.net))
+		return 0;
+	if (cookie_is_atomic())
+		bpf_core_read(&cookie, sizeof(cookie), &((struct net___before_5_12 *)net)->net_cookie.counter);
+	else
+		bpf_core_read(&cookie, sizeof(cookie), &net->net_cookie);
+	return cookie;
+}
+
+#endif

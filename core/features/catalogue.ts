@@ -1,0 +1,177 @@
+/**
+ * What the datapath would like from the kernel. Each feature is probed by doing, on this kernel with this process's rights; none is derived from
+ * a version (`since` is for people: distributions backport). A feature is needed, or has a fallback, or is not used yet.
+ */
+import { Ability } from '../contract.ts'
+import type { Native } from '../native/api.ts'
+import { binds, callsCookie, readsKernel, selectsSocket, setsRetval, stores } from './questions.ts'
+
+const BPF_MAP_TYPE_RINGBUF = 27
+
+type Probe = (native: Native) => boolean | Promise<boolean>
+
+interface Described {
+  /** In the config (`attach.without`), in docs/kernels.md and in `merbridge status --output json`. */
+  readonly id: string
+  readonly name: string
+  /** The kernel that brought it. */
+  readonly since: string
+  /** What it gives when it is there. */
+  readonly detail: string
+}
+
+/** Found before the programs are loaded. */
+export interface Probed extends Described {
+  readonly probe: Probe
+  /** What happens without it; absent: the datapath cannot be built without it. */
+  readonly fallback?: string
+  /** Told to the programs, as a constant. */
+  readonly ability?: Ability
+  /** Shown, and used by nothing yet. */
+  readonly unused?: true
+}
+
+/** Found by loading the program: the rest of the datapath does not need it. */
+export interface Optional extends Described {
+  readonly id: 'getpeername' | 'listener_iterator'
+  readonly program: string
+  readonly fallback: string
+}
+
+/** The kernel tells the cookie of a namespace through a socket; asked for the agent's own one. */
+async function tellsCookies(native: Native): Promise<boolean> {
+  const [own] = await native.namespaces.inspect(['/proc/self/ns/net'])
+  return own !== undefined && !(own instanceof Error)
+}
+
+export const probed = [
+  {
+    id: 'cgroup_links',
+    name: 'bpf_link at cgroups',
+    since: '5.7',
+    probe: (native) => native.hasLinks(),
+    detail: 'programs stay attached without the agent, beside those of others',
+  },
+  { id: 'bind', name: 'bpf_bind in connect', since: '4.17', probe: binds, detail: "the proxy sees the pod's address" },
+  {
+    id: 'connect_netns_cookie',
+    name: 'netns cookie in connect',
+    since: '5.7',
+    probe: callsCookie('connect'),
+    detail: 'which pod a socket belongs to',
+  },
+  {
+    id: 'sockops_netns_cookie',
+    name: 'netns cookie in sock_ops',
+    since: '5.15',
+    probe: callsCookie('sockOps'),
+    detail: 'which pod a socket belongs to',
+    fallback: "read from the kernel's struct net",
+    ability: Ability.SOCKOPS_COOKIE,
+  },
+  {
+    id: 'socket_netns_cookie',
+    name: 'netns cookie of a namespace',
+    since: '5.14',
+    probe: tellsCookies,
+    detail: 'SO_NETNS_COOKIE',
+    fallback: 'a program at socket creation tells it, while the agent runs',
+  },
+  {
+    id: 'connect_storage',
+    name: 'socket storage in connect, getpeername',
+    since: '5.8',
+    probe: stores('connect'),
+    detail: 'remembers the destination that was asked for',
+  },
+  {
+    id: 'sockops_storage',
+    name: 'socket storage in sock_ops',
+    since: '5.4',
+    probe: stores('sockOps'),
+    detail: 'hands it to the accepted socket',
+  },
+  {
+    id: 'getsockopt_storage',
+    name: 'socket storage in getsockopt',
+    since: '5.4',
+    probe: stores('getsockopt'),
+    detail: 'answers SO_ORIGINAL_DST',
+  },
+  { id: 'sk_lookup', name: 'sk_lookup', since: '5.9', probe: selectsSocket, detail: 'inbound connections without NAT' },
+  {
+    id: 'kernel_reads',
+    name: 'reading kernel fields',
+    since: '5.5',
+    probe: readsKernel,
+    detail: "whose socket: the credentials of its file, as iptables' owner match",
+    fallback: 'whose socket: the real ids of the process that connects (lockdown, or no CAP_PERFMON)',
+    ability: Ability.KERNEL_READS,
+  },
+  {
+    id: 'set_retval',
+    name: 'errno of a refusal',
+    since: '5.18',
+    probe: setsRetval,
+    detail: 'as routing or a closed port would give (bpf_set_retval)',
+    fallback: 'ENETUNREACH and ECONNREFUSED by a destination that gives them; other errors of routing become EPERM',
+    ability: Ability.SET_RETVAL,
+  },
+  {
+    id: 'ring_buffer',
+    name: 'ring buffer',
+    since: '5.8',
+    probe: (native) => native.hasMapType(BPF_MAP_TYPE_RINGBUF),
+    detail: 'events',
+    unused: true,
+  },
+  {
+    id: 'getsockopt_netns_cookie',
+    name: 'netns cookie in getsockopt',
+    since: '5.15',
+    probe: callsCookie('getsockopt'),
+    detail: '',
+    unused: true,
+  },
+  {
+    id: 'skmsg_netns_cookie',
+    name: 'netns cookie in sk_msg',
+    since: '5.15',
+    probe: callsCookie('skMsg'),
+    detail: 'acceleration',
+    unused: true,
+  },
+  {
+    id: 'skmsg_storage',
+    name: 'socket storage in sk_msg',
+    since: '5.9',
+    probe: stores('skMsg'),
+    detail: 'acceleration',
+    unused: true,
+  },
+] as const satisfies readonly Probed[]
+
+export const optional = [
+  {
+    id: 'getpeername',
+    name: 'getpeername hook',
+    since: '5.8',
+    program: 'mb_getpeername4',
+    detail: 'an app sees the destination that it asked for',
+    fallback: 'not here: an app that asks for its peer sees the proxy',
+  },
+  {
+    id: 'listener_iterator',
+    name: 'iterator into a sockhash',
+    since: '5.10',
+    program: 'mb_listeners',
+    detail: 'finds proxies that listened before their pod was enrolled',
+    fallback: 'the agent looks for them in /proc and copies their sockets (pidfd_getfd, Linux 5.6)',
+  },
+] as const satisfies readonly Optional[]
+
+type WithFallback = Extract<(typeof probed)[number], { readonly fallback: string }> | (typeof optional)[number]
+export type Forceable = WithFallback['id']
+
+/** What a config may ask to do without: features that have a fallback. */
+export const forceable = [...probed.filter((feature) => 'fallback' in feature), ...optional].map(({ id }) => id) as readonly Forceable[]

@@ -1,0 +1,70 @@
+/**
+ * Kernels on which using a feature crashes or hangs the node. The only place where a version decides: everything else is probed by doing, but a hang
+ * cannot be tried. A distribution may have the fix under an older number, and is then served by the fallback, which works everywhere.
+ */
+import type { Optional } from './catalogue.ts'
+
+type Version = readonly [major: number, minor: number, patch: number]
+
+export interface Defect {
+  readonly feature: Optional['id']
+  readonly from: Version
+  readonly reason: string
+  readonly source: string
+  /** First release with the fix, per stable series that got it; the last one is the mainline release. */
+  readonly fixed: readonly Version[]
+}
+
+export const defects: readonly Defect[] = [
+  {
+    feature: 'listener_iterator',
+    from: [5, 11, 0],
+    reason: 'hangs this CPU: the iterator holds the lock of the socket that the sockhash wants to take',
+    source: 'fixed by "bpf: tcp: Avoid taking fast sock lock in iterator"; the rework that brought it began after 5.10',
+    fixed: [
+      [6, 1, 42],
+      [6, 5, 0],
+    ],
+  },
+  {
+    feature: 'listener_iterator',
+    from: [5, 15, 0],
+    reason: 'may free a socket twice when a connection arrives while it runs (CVE-2026-74714)',
+    source: 'the CVE record',
+    fixed: [
+      [6, 1, 183],
+      [6, 6, 152],
+      [6, 12, 104],
+      [6, 18, 45],
+      [7, 1, 9],
+      [7, 2, 0],
+    ],
+  },
+]
+
+function compare(a: Version, b: Version): number {
+  return a[0] - b[0] || a[1] - b[1] || a[2] - b[2]
+}
+
+const sameSeries = (a: Version, b: Version): boolean => a[0] === b[0] && a[1] === b[1]
+
+/**
+ * uname's release and version. Distributions that keep one release name for a whole series tell the real level in the version: "6.1.0-56-amd64",
+ * "#1 SMP PREEMPT_DYNAMIC Debian 6.1.182-1 (2026-10-29)".
+ */
+export function kernelVersion(release: string, version: string): Version {
+  const number = / Debian (\d+\.\d+\.\d+)/.exec(version)?.[1] ?? release
+  const [, major, minor, patch = '0'] = /^(\d+)\.(\d+)(?:\.(\d+))?/.exec(number) ?? []
+  return [Number(major), Number(minor), Number(patch)]
+}
+
+/** Why the feature must not be used on this kernel; undefined: no defect is known. */
+export function deniedBy(feature: string, kernel: Version, list: readonly Defect[] = defects): Defect | undefined {
+  return list.find(({ feature: affected, from, fixed }) => {
+    if (affected !== feature || compare(kernel, from) < 0) return false
+    const mainline = fixed.at(-1)
+    const backport = fixed.find((version) => sameSeries(version, kernel))
+    if (backport !== undefined) return compare(kernel, backport) < 0
+    return mainline === undefined || compare(kernel, mainline) < 0
+  })
+}
