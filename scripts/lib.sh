@@ -31,3 +31,27 @@ retry() {
 	done
 	return 1
 }
+
+# Those of the Debian packages in $1 that are not installed.
+missing_packages() {
+	for package in $1; do
+		dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || printf '%s ' "$package"
+	done
+}
+
+# debian_packages NAMES: installs what is missing of them.
+debian_packages() {
+	[ -z "${MERBRIDGE_SKIP_PACKAGES:-}" ] || return 0
+	if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+		die "this is not Debian or a system derived from it: install what these packages hold ($1), then set MERBRIDGE_SKIP_PACKAGES=1"
+	fi
+	missing=$(missing_packages "$1")
+	[ -n "$missing" ] || return 0
+	[ "$(id -u)" = 0 ] || die "these packages are missing, and only root can install them: apt-get install -y $missing"
+	say "installing Debian packages: $missing"
+	export DEBIAN_FRONTEND=noninteractive
+	retry apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 update || die 'apt-get update failed: is a package mirror reachable?'
+	# shellcheck disable=SC2086
+	retry apt-get -q -y -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 install --no-install-recommends $missing ||
+		die "apt-get could not install: $missing"
+}

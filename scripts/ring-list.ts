@@ -4,6 +4,8 @@ export interface Ring {
   readonly tests?: readonly string[]
   /** Commands that must succeed. */
   readonly commands?: readonly (readonly string[])[]
+  /** Takes the place of `commands` when the ring runs alone; what follows the ring's name is added to it. */
+  readonly alone?: readonly string[]
   /** Root, BPF, network namespaces: the files run one after the other, because they share the machine. */
   readonly needsKernel?: boolean
 }
@@ -22,4 +24,6 @@ export const rings: Readonly<Record<string, Ring>> = {
   contract: { tests: ['test/contract', 'test/repo'] },
   kernel: { tests: ['test/kernel', 'test/native'], needsKernel: true },
   mesh: { tests: ['test/mesh'], needsKernel: true },
+  kernels: { commands: [['node', 'scripts/kernels/main.ts', '--ci']], alone: ['node', 'scripts/kernels/main.ts'] },
+  'kernels-all': { commands: [['node', 'scripts/kernels/main.ts']] },
 }

@@ -1,13 +1,16 @@
 /**
- * `node scripts/rings.ts RING...` runs the rings of tests in the order given, each to its end, prints a table, and then looks for leftovers.
- * Exit code 1 when a test failed, a ring was empty or something was left behind.
+ * `node scripts/rings.ts RING... [--without FEATURE,...]` runs the rings of tests in the order given, each to its end, prints a table, and then looks
+ * for leftovers. `--without`: the datapath does without these features of the kernel (attach.without).
+ * Exit code 1 when a test failed, a ring was empty or something was left behind; 2 when a ring did not understand its arguments.
  */
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
+import { parseArgs } from 'node:util'
+import { parseWithout, WITHOUT_VARIABLE } from '../test/lab/without.ts'
 import { leftovers, RUN_VARIABLE, snapshot } from './leftovers.ts'
 import { rings } from './ring-list.ts'
 
@@ -36,13 +39,33 @@ function kernelMissing(): string | undefined {
   return undefined
 }
 
-function runCommands(commands: readonly (readonly string[])[], outcome: Outcome): void {
-  for (const [file = '', ...args] of commands) {
-    const { status, error } = spawnSync(file, args, { stdio: ['ignore', 'inherit', 'inherit'] })
+/** Exit code of a command that does not understand its arguments. */
+const USAGE = 2
+let usage = false
+
+/** Its exit code, or why there is none. An interrupt reaches it as SIGTERM, so that it can clean up. */
+function runCommand([file = '', ...args]: readonly string[]): Promise<number | string> {
+  return new Promise((done) => {
+    const child = spawn(file, args, { stdio: ['ignore', 'inherit', 'inherit'] })
+    const stop = () => child.kill('SIGTERM')
+    interrupt.signal.addEventListener('abort', stop)
+    const end = (outcome: number | string) => {
+      interrupt.signal.removeEventListener('abort', stop)
+      done(outcome)
+    }
+    child.once('error', (error) => end(error.message))
+    child.once('close', (code, signal) => end(code ?? signal ?? 'ended'))
+  })
+}
+
+async function runCommands(commands: readonly (readonly string[])[], outcome: Outcome): Promise<void> {
+  for (const command of commands) {
+    const status = await runCommand(command)
     outcome.tests++
     if (status === 0) continue
+    usage ||= status === USAGE
     outcome.result = 'FAILED'
-    outcome.notes.push(`${[file, ...args].join(' ')}: ${error?.message ?? `exit code ${status}`}`)
+    outcome.notes.push(`${command.join(' ')}: ${typeof status === 'string' ? status : `exit code ${status}`}`)
   }
 }
 
@@ -79,7 +102,7 @@ async function runRing(name: string): Promise<Outcome> {
     outcome.result = 'skipped'
     outcome.notes.push(missing)
   } else {
-    runCommands(ring.commands ?? [], outcome)
+    await runCommands(names.length === 1 && ring.alone !== undefined ? [[...ring.alone, ...more]] : (ring.commands ?? []), outcome)
     if (ring.tests !== undefined) {
       const files = globSync(ring.tests.map((directory) => `${directory}/**/*.test.ts`)).sort()
       if (files.length > 0) await runTests(files, !ring.needsKernel, outcome)
@@ -105,6 +128,24 @@ function print(outcomes: readonly Outcome[], left: readonly string[]): void {
   process.stdout.write(left.length === 0 ? 'nothing left behind\n' : `LEFT BEHIND:\n${left.map((thing) => `  ${thing}\n`).join('')}`)
 }
 
+/** Names of rings, and what is for the ring itself; what is wrong with the command line ends the run. */
+function readArguments(): { readonly names: readonly string[]; readonly more: readonly string[] } {
+  const all = process.argv.slice(2)
+  const [first = '', ...rest] = all
+  // What follows a ring that takes arguments is for it: `kernels 6.1 6.12`.
+  if (rings[first]?.alone !== undefined && !rest.some((name) => name in rings)) return { names: [first], more: rest }
+  try {
+    const { values, positionals } = parseArgs({ args: all, allowPositionals: true, options: { without: { type: 'string', default: '' } } })
+    if (values.without !== '') process.env[WITHOUT_VARIABLE] = parseWithout(values.without).join()
+    return { names: positionals, more: [] }
+  } catch (error) {
+    process.stderr.write(`rings: ${error instanceof Error ? error.message : String(error)}\n`)
+    process.exit(2)
+  }
+}
+
+const { names, more } = readArguments()
+
 process.env[RUN_VARIABLE] ??= String(process.pid)
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupt.abort())
 
@@ -114,7 +155,6 @@ chmodSync(scratch, 0o755)
 process.env.TMPDIR = scratch
 process.env.NODE_DISABLE_COMPILE_CACHE = '1' // npm and tsc would put theirs there
 
-const names = process.argv.slice(2)
 const before = await snapshot(kernelMissing() === undefined && names.some((name) => rings[name]?.needsKernel))
 const outcomes: Outcome[] = []
 for (const name of names) if (!interrupt.signal.aborted) outcomes.push(await runRing(name))
@@ -122,4 +162,4 @@ const left = await leftovers(before)
 print(outcomes, left)
 rmSync(scratch, { recursive: true, force: true })
 const well = names.length > 0 && outcomes.length === names.length && outcomes.every(({ result }) => result !== 'FAILED') && left.length === 0
-process.exitCode = well && !interrupt.signal.aborted ? 0 : 1
+process.exitCode = well && !interrupt.signal.aborted ? 0 : usage ? USAGE : 1

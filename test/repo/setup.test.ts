@@ -37,7 +37,7 @@ describe('set-up', () => {
   test('refuses an archive of Node that is not the expected one', (context) => {
     const directory = mkdtempSync(join(tmpdir(), 'merbridge-setup-'))
     context.after(() => rmSync(directory, { recursive: true }))
-    const name = `node-linux-${process.arch}-${/node_version=(\S+)/.exec(readFileSync(join(root, 'scripts/setup.sh'), 'utf8'))?.[1]}.tgz`
+    const name = `node-linux-${process.arch}-${/node_version=(\S+)/.exec(readFileSync(join(root, 'scripts/node.sh'), 'utf8'))?.[1]}.tgz`
     writeFileSync(join(directory, 'npm'), `#!/bin/sh\necho forged >.cache/node.new/${name}\n`, { mode: 0o755 })
     const env = { PATH: `${directory}:/usr/sbin:/usr/bin:/sbin:/bin`, MERBRIDGE_SKIP_PACKAGES: '1' }
     const { status, stderr } = shell(`cp -r '${root}/scripts' . && sh scripts/setup.sh`, env, directory)
