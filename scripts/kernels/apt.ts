@@ -69,7 +69,7 @@ Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 Dir::State "${directory}/state";
 Dir::State::lists "${directory}/lists";
-Dir::State::status "/dev/null";
+Dir::State::status "${directory}/state/status";
 Dir::Cache "${directory}/cache";
 Dir::Log "${directory}/log";
 Acquire::Retries "3";
@@ -109,6 +109,7 @@ export class Apt {
     if (!existsSync(KEYRING)) throw new Failure(`${KEYRING} is missing: apt-get install debian-archive-keyring`)
     rmSync(this.#directory, { recursive: true, force: true })
     for (const part of ['lists/partial', 'cache/archives/partial', 'state', 'log']) mkdirSync(join(this.#directory, part), { recursive: true })
+    writeFileSync(join(this.#directory, 'state/status'), '') // nothing is installed; apt puts its lock beside it
     writeFileSync(join(this.#directory, 'apt.conf'), configuration(this.#directory, this.architecture) + (await machineTransport()))
     await this.#fetchLists(mirror)
     writeFileSync(join(this.#directory, 'linux.json'), JSON.stringify(this.#readLists()))

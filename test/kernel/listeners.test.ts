@@ -225,7 +225,7 @@ describe('listeners that user space registers', { timeout: 120_000 }, () => {
         results.push(registered)
         assert.equal(await slotsUsed(), 0)
         await close
-        assert.equal(descriptors(), open)
+        assert.ok(descriptors() <= open, 'none is left open') // what an earlier process had may go meanwhile
       }
     } finally {
       await port.stop()
