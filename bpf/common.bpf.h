@@ -13,6 +13,7 @@
 #define IPPROTO_TCP 6
 
 #define MAX_ERRNO 4095
+#define EPERM 1
 #define EINVAL 22
 #define ENETUNREACH 101
 #define ECONNREFUSED 111

@@ -20,7 +20,8 @@ struct attempt {
 /*
  * Without bpf_set_retval a program that refuses gives EPERM, whatever the reason. For the two errors that apps tell apart the connection goes on,
  * to where the kernel itself gives that error: TCP to the broadcast address is ENETUNREACH in every namespace, before a packet is made; a SYN to
- * port 0 of loopback, where nobody can listen, gets a reset. Neither can leave the pod. 0: there is no such place.
+ * port 0 of loopback, where nobody can listen, gets a reset. Neither can leave the pod: sockets with a source route are refused before. 0: there is
+ * no such place.
  */
 static __always_inline int send_nowhere(struct bpf_sock_addr *ctx, int error)
 {
@@ -276,6 +277,8 @@ int mb_connect4(struct bpf_sock_addr *ctx)
 		break;
 	}
 	attempt.previous = bpf_sk_storage_get(&origins, sk, 0, 0);
+	if (can(ABILITY_KERNEL_READS) && has_source_route(sk))
+		return refuse(ctx, &attempt, REASON_SOURCE_ROUTE, EPERM);
 	attempt.source = bound_by_us(attempt.previous, sk) ? 0 : sk->src_ip4;
 	attempt.port = (__be16)ctx->user_port;
 	attempt.dest = ctx->user_ip4;

@@ -274,6 +274,7 @@ enum reason {
 	REASON_SLOTS_FULL = 14,	    /* a listener found no free slot: the others of its group serve, and it is not remembered */
 	REASON_LISTENER = 15,	    /* a listener could not be registered for another cause (an MPTCP socket: sockhashes refuse it) */
 	REASON_PENDING = 16,	    /* the pod has MAX_PENDING connections in the making */
+	REASON_SOURCE_ROUTE = 17,   /* the socket has a source route (IP_OPTIONS), which would lead past the proxy */
 };
 
 struct counter_key {

@@ -58,6 +58,17 @@ struct sock {
 	struct sock_common __sk_common;
 	struct socket *sk_socket;
 };
+struct ip_options {
+	unsigned char srr;
+};
+
+struct ip_options_rcu {
+	struct ip_options opt;
+};
+
+struct inet_sock {
+	struct ip_options_rcu *inet_opt;
+};
 #pragma clang attribute pop
 
 static __always_inline int cookie_is_atomic(void)
@@ -103,6 +114,18 @@ static __always_inline __u64 read_netns_cookie(void *sk)
 	else
 		bpf_core_read(&cookie, sizeof(cookie), &net->net_cookie);
 	return cookie;
+}
+
+/* A strict or loose source route (IP_OPTIONS): the kernel sends to its first hop, wherever the connection is rewritten to. */
+static __always_inline int has_source_route(void *sk)
+{
+	struct inet_sock *inet = (struct inet_sock *)address_of(sk);
+	struct ip_options_rcu *options = 0;
+	unsigned char srr = 0;
+
+	if (!inet || bpf_core_read(&options, sizeof(options), &inet->inet_opt) || !options)
+		return 0;
+	return bpf_core_read(&srr, sizeof(srr), &options->opt.srr) || srr;
 }
 
 #endif

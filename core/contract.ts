@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '4769f8dbd8cb6a28d79e874a65a83ca33b485d5b9642fff7b03e498e9e586696'
+export const contractHash = '67b2f8df726f92d081206b51abef85d54552595384366a77e3430d1c987e9e91'
 
 export const Limit = {
   RULES: 64,
@@ -117,6 +117,7 @@ export const Reason = {
   SLOTS_FULL: 14,
   LISTENER: 15,
   PENDING: 16,
+  SOURCE_ROUTE: 17,
 } as const
 export type Reason = (typeof Reason)[keyof typeof Reason]
 

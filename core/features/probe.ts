@@ -1,5 +1,5 @@
 /** Asks the kernel for every feature of the catalogue, once, before anything is loaded. A missing necessity is an error that names them all. */
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { release, version } from 'node:os'
 import { MerbridgeError } from '../errors.ts'
 import type { Native } from '../native/api.ts'
@@ -40,6 +40,20 @@ function unsupported(what: string, hint: string): MerbridgeError {
   return new MerbridgeError('KERNEL_UNSUPPORTED', `this kernel (${release()}) ${what}`, hint)
 }
 
+/** Raw BTF (little-endian), or an object file that has it in a section. */
+const beginnings = [Buffer.from([0x9f, 0xeb]), Buffer.from('\x7fELF', 'latin1')]
+const mostBytes = 256 * 1024 * 1024
+
+/** A kernel that shows its own BTF can be asked whether the file is of another one: with wrong offsets programs would read nonsense. */
+function notThisKernels(path: string, size: number): string | undefined {
+  if (size === 0) return 'is empty'
+  if (size > mostBytes) return 'has more than 256 MiB'
+  const bytes = readFileSync(path)
+  if (!beginnings.some((beginning) => bytes.subarray(0, beginning.length).equals(beginning))) return 'holds no BTF'
+  const raw = bytes.subarray(0, 2).equals(beginnings[0] as Buffer)
+  return raw && existsSync(KERNEL_BTF) && !bytes.equals(readFileSync(KERNEL_BTF)) ? 'is the BTF of another kernel' : undefined
+}
+
 /** The file is parsed by root, so nobody else may have written it. */
 function requireBtfFile(path: string): void {
   const status = statSync(path, { throwIfNoEntry: false })
@@ -49,7 +63,7 @@ function requireBtfFile(path: string): void {
       ? `belongs to uid ${status.uid}, not to root`
       : (status.mode & 0o022) !== 0
         ? 'can be written by others than root'
-        : undefined
+        : notThisKernels(path, status.size)
   if (wrong === undefined) return
   throw new MerbridgeError(
     'KERNEL_UNSUPPORTED',

@@ -103,7 +103,7 @@ export class Apt {
   async update(): Promise<void> {
     const stamp = join(this.#directory, 'updated')
     const mirror = await machineMirror()
-    const key = `${mirror.main} ${mirror.security} ${suites[this.#purpose].join(' ')}\n`
+    const key = `${this.#directory} ${mirror.main} ${mirror.security} ${suites[this.#purpose].join(' ')}\n` // the configuration has absolute paths
     const age = Date.now() - (statSync(stamp, { throwIfNoEntry: false })?.mtimeMs ?? 0)
     if (age < LISTS_ARE_FRESH_MS && readFileSync(stamp, 'utf8') === key) return
     if (!existsSync(KEYRING)) throw new Failure(`${KEYRING} is missing: apt-get install debian-archive-keyring`)

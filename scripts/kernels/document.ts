@@ -73,12 +73,20 @@ function differencesIn(what: string, key: string, documented: ReadonlyMap<string
     .map((name) => `${key}: ${what} "${name}" is ${found.get(name) ?? 'gone'}, docs/kernels.md says ${documented.get(name) ?? 'nothing'}`)
 }
 
+/** Features that the deny list takes from some patch levels of a minor version: of another package than the documented one they tell nothing. */
+const byLevel = new Set(optional.filter(({ id }) => defects.some(({ feature }) => feature === id)).map(({ name }): string => name))
+
 /** What the document says otherwise. A kernel that it does not know yet is no difference: Debian moves. */
 export function compareWithDocument(found: readonly Finding[]): { readonly differences: string[]; readonly unknown: string[] } {
   const documented = new Map(known().map((finding) => [finding.key, finding]))
-  const differences = found.flatMap(({ key, features, checks }) => {
+  const differences = found.flatMap(({ key, origin, features, checks }) => {
     const old = documented.get(key)
-    return old === undefined ? [] : [...differencesIn('feature', key, old.features, features), ...differencesIn('check', key, old.checks, checks)]
+    if (old === undefined) return []
+    const same =
+      old.origin === origin
+        ? features
+        : new Map([...features].map(([name, state]) => [name, byLevel.has(name) ? (old.features.get(name) ?? state) : state]))
+    return [...differencesIn('feature', key, old.features, same), ...differencesIn('check', key, old.checks, checks)]
   })
   return { differences, unknown: found.flatMap(({ key }) => (documented.has(key) ? [] : [key])) }
 }

@@ -2,9 +2,10 @@
  * `npm run test:kernels -- [VERSION...]`: boots kernels of Debian in QEMU and runs test/kernels/ in each. Without a version: one kernel of each
  * minor version, and arm64. Exit code 1 when a check failed or docs/kernels.md says otherwise, 2 when a version is unknown.
  */
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { parseWithout, WITHOUT_VARIABLE } from '../../test/lab/without.ts'
 import { Apt } from './apt.ts'
 import { bootGuest } from './boot.ts'
 import { crossBuildAddon } from './cross.ts'
@@ -29,6 +30,9 @@ interface Options {
   readonly ci: boolean
   readonly shape: string
   readonly modules: string | undefined
+  readonly write: boolean
+  /** Features that the guests do without, with commas between. */
+  readonly without: string
 }
 
 /** What can be fetched for an architecture; asked for once. */
@@ -65,7 +69,8 @@ async function fromDebian(
 
 async function named(sources: Sources, text: string, { shape, modules }: Options): Promise<Target[]> {
   const [, prefix, path = text] = /^(?:(amd64|arm64):)?(.*)$/s.exec(text) ?? []
-  if (existsSync(path)) {
+  if (path.includes('/') || path.endsWith('.deb')) {
+    if (!statSync(path, { throwIfNoEntry: false })?.isFile()) throw new Failure(`${path}: there is no such file`, 2)
     const architecture = prefix === 'arm64' ? 'arm64' : 'amd64'
     return [{ key: text, architecture, shape, fetch: () => givenKernel(path, modules, architecture) }]
   }
@@ -125,7 +130,7 @@ class Archives {
 }
 
 /** One after the other, because a guest uses both cores; the next kernel is fetched meanwhile. */
-async function runAll(targets: readonly Target[], archives: Archives): Promise<Result[]> {
+async function runAll(targets: readonly Target[], archives: Archives, without: string): Promise<Result[]> {
   const fetched = new Map<Target, Promise<Bootable>>()
   const kernelOf = (target: Target | undefined): Promise<Bootable> | undefined => {
     if (target === undefined) return undefined
@@ -138,14 +143,15 @@ async function runAll(targets: readonly Target[], archives: Archives): Promise<R
   for (const [index, target] of targets.entries()) {
     const kernel = await kernelOf(target)
     kernelOf(targets[index + 1])
-    if (kernel !== undefined) results.push(await runTarget(target, kernel, await archives.of(target.architecture)))
+    if (kernel !== undefined) results.push(await runTarget(target, kernel, await archives.of(target.architecture), without))
   }
   return results
 }
 
-async function runTarget({ key, architecture, shape }: Target, kernel: Bootable, archives: readonly string[]): Promise<Result> {
+async function runTarget({ key, architecture, shape }: Target, kernel: Bootable, archives: readonly string[], without: string): Promise<Result> {
   const selection = shape === plainShape ? 'all' : 'short'
-  const guest = { name: key, kernel, archives, shape: shapes[shape] ?? { about: '', script: '' }, selection } as const
+  const { script = '', ...rest } = shapes[shape] ?? { about: '' }
+  const guest = { name: key, kernel, archives, shape: { ...rest, script: `export ${WITHOUT_VARIABLE}=${without}\n${script}` }, selection } as const
   const first = await bootGuest(guest)
   if (first.emulatorAtFault) note(`${key}: the emulator ran a breakpoint that the kernel had taken out again; once more`)
   const verdict = first.emulatorAtFault ? await bootGuest(guest) : first
@@ -164,43 +170,56 @@ const findingOf = ({ key, origin, verdict }: Result): Finding => ({
   checks: new Map(verdict.checks.map(({ name, ok }) => [name, ok ? 'ok' : 'failed'])),
 })
 
+/** A kernel that was given as a file is nobody's column. */
+const isFile = (key: string): boolean => key.includes('/') || key.endsWith('.deb')
+
 /** Failures, the console of what ended badly, and what the document says otherwise; true when all is well. */
-function judge(results: readonly Result[], write: boolean): boolean {
+function judge(results: readonly Result[], { write, without }: Options): boolean {
   process.stdout.write(`\n${printTable(results)}\n`)
   for (const result of results.filter(failed)) {
     process.stdout.write(`${explainFailure(result)}\n`)
     if (result.verdict.checks.length === 0)
       process.stdout.write(`${readFileSync(result.verdict.consoleLog, 'utf8').split('\n').slice(-40).join('\n')}\n`)
   }
+  if (without !== '') return !results.some(failed) // the document is about kernels as they are
   const findings = results.map(findingOf)
-  if (write) writeDocument(results.filter((result) => !failed(result)).map(findingOf))
+  if (write) writeDocument(results.filter((result) => !failed(result) && !isFile(result.key)).map(findingOf))
   const { differences, unknown } = compareWithDocument(findings)
   for (const line of differences) process.stdout.write(`${line}\n`)
   if (unknown.length > 0) note(`docs/kernels.md does not have ${unknown.join(', ')} yet; --write adds what a run has found`)
   return differences.length === 0 && !results.some(failed)
 }
 
+function readArguments(): Options {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: {
+        ci: { type: 'boolean', default: false },
+        write: { type: 'boolean', default: false },
+        shape: { type: 'string', default: plainShape },
+        modules: { type: 'string' },
+        without: { type: 'string', default: '' },
+      },
+    })
+    if (!Object.hasOwn(shapes, values.shape)) throw new Error(`no shape ${values.shape}; there are ${Object.keys(shapes).join(', ')}`)
+    return { ...values, modules: values.modules, versions: positionals, without: parseWithout(values.without).join() }
+  } catch (error) {
+    throw new Failure(error instanceof Error ? error.message : String(error), 2)
+  }
+}
+
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      ci: { type: 'boolean', default: false },
-      write: { type: 'boolean', default: false },
-      shape: { type: 'string', default: plainShape },
-      modules: { type: 'string' },
-    },
-  })
-  if (!(values.shape in shapes)) throw new Failure(`no shape ${values.shape}; there are ${Object.keys(shapes).join(', ')}`, 2)
-  const options = { versions: positionals, ci: values.ci, shape: values.shape, modules: values.modules }
+  const options = readArguments()
   const start = performance.now()
   await step('QEMU and what else this ring needs', () => must(['sh', 'scripts/kernels/setup.sh', 'amd64', 'arm64']))
   const [targets, product] = await Promise.all([targetsOf(options), step('the package and the tests', buildProduct)])
   const archives = new Archives(product)
   for (const { architecture } of targets) archives.of(architecture).catch(() => {}) // begins; whoever waits for it gets the error
-  const results = await runAll(targets, archives)
+  const results = await runAll(targets, archives, options.without)
   forgetOldKernels(new Set())
   rmSync(join(cacheDirectory, 'run'), { recursive: true, force: true })
-  const well = judge(results, values.write)
+  const well = judge(results, options)
   note(`${results.length} guests in ${((performance.now() - start) / 60_000).toFixed(1)} minutes`)
   return well ? 0 : 1
 }

@@ -3,11 +3,12 @@
  * old kernels lack is lacking here in the same way, because the programs and the agent know no other reason than `attach.without`.
  */
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync, readdirSync } from 'node:fs'
-import { chmod } from 'node:fs/promises'
+import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { chmod, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import type { Agent } from '../../core/agent.ts'
+import { attachTypes } from '../../core/datapath/hooks.ts'
 import { MerbridgeError } from '../../core/errors.ts'
 import { type Forceable, forceable } from '../../core/features/catalogue.ts'
 import { type KernelFacts, probeKernel } from '../../core/features/probe.ts'
@@ -15,7 +16,7 @@ import { must, run } from '../lab/net.ts'
 import { startProxy } from '../mesh/sidecar.ts'
 import { connect, connectOnce } from '../parity/probe.ts'
 import { app, proxy } from '../parity/shape.ts'
-import { DatapathUnderTest, native, reached, refusalsOf, threePods } from './fixture.ts'
+import { cgroup, DatapathUnderTest, native, reached, refusalsOf, threePods } from './fixture.ts'
 
 const pods = await threePods('fallbacks')
 const { lab, client, server, out } = pods
@@ -97,6 +98,24 @@ describe('the datapath without', { timeout: 180_000 }, () => {
     assert.deepEqual(await agent.datapath.maps.handovers.entries(), [])
   })
 
+  test('nothing: a socket with a source route, which would lead past the proxy, is refused', async () => {
+    for (const without of [[], ['set_retval']] as const) {
+      await using datapath = new DatapathUnderTest('source-route')
+      await using agent = await datapath.start(datapath.config([client]), { kernel: await facts(without) })
+      const hop = server.address.split('.').join(', ')
+      const script = `
+import socket
+s = socket.socket()
+s.setsockopt(0, 4, bytes([131, 7, 4, ${hop}, 0])) # IP_OPTIONS: loose source route
+try: print(s.connect_ex(('${server.address}', 8080)))
+except OSError as error: print(error.errno)`
+      const { stdout, stderr } = await client.exec(['/usr/bin/python3', '-c', script])
+      assert.equal(stdout.trim(), '1', `EPERM ${stderr}`)
+      assert.equal((await refusalsOf(agent.datapath)).get('source route'), 1)
+      assert.equal(reached(await out()), 'client:15001', 'others are not touched')
+    }
+  })
+
   test('kernel_reads: the ids of the process that connects decide, not those of the socket', async () => {
     const made = { creator: proxy }
     const who = async (kernel: KernelFacts) => {
@@ -112,6 +131,7 @@ describe('the datapath without', { timeout: 180_000 }, () => {
     await using datapath = new DatapathUnderTest('cookies')
     const [known] = await native.namespaces.inspect([client.netns])
     assert.ok(known !== undefined && !(known instanceof Error))
+    const attached = () => native.queryCgroup(cgroup, attachTypes.sockCreate, true).map((id) => native.programById(id)?.name)
     const count = async () => (await run(['bpftool', '-j', 'prog', 'show', 'name', 'mb_cookie'])).stdout
     const agent = await datapath.start(datapath.config([client]), { kernel: await facts(['socket_netns_cookie']) })
     assert.deepEqual(
@@ -119,6 +139,7 @@ describe('the datapath without', { timeout: 180_000 }, () => {
       [known.cookie],
     )
     assert.match(await count(), /mb_cookie/)
+    assert.ok(attached().includes('mb_cookie'), 'it is attached while the agent runs')
     await agent[Symbol.asyncDispose]()
     for (let i = 0; i < 50 && /mb_cookie/.test(await count()); i++) await native.barrier()
     assert.doesNotMatch(await count(), /mb_cookie/)
@@ -158,6 +179,13 @@ describe('the datapath without', { timeout: 180_000 }, () => {
     await chmod(file, 0o666)
     assert.match(await refusal(file), /can be written by others than root/)
     assert.match(await refusal(`${file}.no`), /is not a file/)
+    assert.match(await refusal(lab.directory), /is not a file/)
+    assert.match(await refusal('/proc/kmsg'), /is empty/)
+    await writeFile(file, 'no BTF')
+    await chmod(file, 0o644)
+    assert.match(await refusal(file), /holds no BTF/)
+    await writeFile(file, readFileSync('/sys/kernel/btf/vmlinux').subarray(0, 100_000))
+    assert.match(await refusal(file), /of another kernel/)
     assert.equal(existsSync(`${file}.no`), false)
   })
 
