@@ -103,7 +103,7 @@ async function targetsOf(options: Options): Promise<Target[]> {
   return found.flat()
 }
 
-/** The archives of each architecture, made when the first guest wants them; meanwhile those of another may run. */
+/** The archives of each architecture, each made once. */
 class Archives {
   readonly #product: string
   readonly #made = new Map<Architecture, Promise<readonly string[]>>()
@@ -129,22 +129,15 @@ class Archives {
   }
 }
 
-/** One after the other, because a guest uses both cores; the next kernel is fetched meanwhile. */
+/** Everything is there before the first guest boots, and they run one after the other: each uses both cores, and its seconds are shown. */
 async function runAll(targets: readonly Target[], archives: Archives, without: string): Promise<Result[]> {
-  const fetched = new Map<Target, Promise<Bootable>>()
-  const kernelOf = (target: Target | undefined): Promise<Bootable> | undefined => {
-    if (target === undefined) return undefined
-    const kernel = fetched.get(target) ?? step(`the kernel of ${target.key}`, target.fetch)
-    kernel.catch(() => {}) // whoever waits for it is told
-    fetched.set(target, kernel)
-    return kernel
+  const kernels = new Map<Target, Bootable>()
+  const fetchKernels = async () => {
+    for (const target of targets) kernels.set(target, await step(`the kernel of ${target.key}`, target.fetch))
   }
+  await Promise.all([fetchKernels(), ...targets.map(({ architecture }) => archives.of(architecture))])
   const results: Result[] = []
-  for (const [index, target] of targets.entries()) {
-    const kernel = await kernelOf(target)
-    kernelOf(targets[index + 1])
-    if (kernel !== undefined) results.push(await runTarget(target, kernel, await archives.of(target.architecture), without))
-  }
+  for (const [target, kernel] of kernels) results.push(await runTarget(target, kernel, await archives.of(target.architecture), without))
   return results
 }
 
@@ -215,7 +208,6 @@ async function main(): Promise<number> {
   await step('QEMU and what else this ring needs', () => must(['sh', 'scripts/kernels/setup.sh', 'amd64', 'arm64']))
   const [targets, product] = await Promise.all([targetsOf(options), step('the package and the tests', buildProduct)])
   const archives = new Archives(product)
-  for (const { architecture } of targets) archives.of(architecture).catch(() => {}) // begins; whoever waits for it gets the error
   const results = await runAll(targets, archives, options.without)
   forgetOldKernels(new Set())
   rmSync(join(cacheDirectory, 'run'), { recursive: true, force: true })
