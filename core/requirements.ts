@@ -6,7 +6,8 @@ import { MerbridgeError } from './errors.ts'
 import type { Native } from './native/api.ts'
 
 const BPF_FS_MAGIC = 0xcafe4a11
-const CGROUP2_MAGIC = 0x63677270
+/** statfs(2).f_type of cgroup v2 */
+export const CGROUP2_MAGIC = 0x63677270
 /** CAP_SYS_ADMIN, CAP_NET_ADMIN: without either nothing can be loaded or entered. */
 const NEEDED_CAPABILITIES = [
   [21, 'CAP_SYS_ADMIN'],

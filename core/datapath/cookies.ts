@@ -1,10 +1,9 @@
 /** How the agent learns the cookies of network namespaces on kernels that do not tell them (before Linux 5.14): see bpf/cookie.bpf.c. */
 import { dirname } from 'node:path'
 import type { BpfObject, Handle, Namespaces, Native } from '../native/api.ts'
+import { CGROUP2_MAGIC } from '../requirements.ts'
 import { using } from '../scope.ts'
 import { attachTypes, cookieProgram } from './hooks.ts'
-
-const CGROUP2_MAGIC = 0x63677270
 
 /** The agent itself may be outside the cgroup of the pods, but not outside the hierarchy. */
 function topOf(native: Native, cgroup: string): string {

@@ -5,8 +5,6 @@ export interface Hook {
   readonly name: string
   readonly program: string
   readonly attachType: number
-  /** Without it only what the app sees differs: see features/catalogue.ts. */
-  readonly optional?: true
 }
 
 export const attachTypes = { sockCreate: 2, sockOps: 3, connect4: 10, getsockopt: 21, getpeername4: 29, skLookup: 36 } as const
@@ -17,7 +15,7 @@ export const attachTypes = { sockCreate: 2, sockOps: 3, connect4: 10, getsockopt
  */
 export const hooks: readonly Hook[] = [
   { name: 'getsockopt', program: 'mb_getsockopt', attachType: attachTypes.getsockopt },
-  { name: 'getpeername4', program: 'mb_getpeername4', attachType: attachTypes.getpeername4, optional: true },
+  { name: 'getpeername4', program: 'mb_getpeername4', attachType: attachTypes.getpeername4 },
   { name: 'sockops', program: 'mb_sockops', attachType: attachTypes.sockOps },
   { name: 'connect4', program: 'mb_connect4', attachType: attachTypes.connect4 },
 ]

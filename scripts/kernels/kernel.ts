@@ -131,7 +131,7 @@ export async function givenKernel(path: string, modules: string | undefined, arc
 }
 
 /** Kernels of earlier runs beyond the newest few would fill the disk: each is replaced by its successor. */
-export function forgetOldKernels(keep: ReadonlySet<string>): void {
-  const directories = globSync(join(cacheDirectory, 'kernels', '*')).filter((path) => !keep.has(path))
+export function forgetOldKernels(): void {
+  const directories = globSync(join(cacheDirectory, 'kernels', '*'))
   for (const path of directories.toSorted(compareReleases).slice(0, -20)) rmSync(path, { recursive: true, force: true })
 }

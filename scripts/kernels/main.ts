@@ -209,7 +209,7 @@ async function main(): Promise<number> {
   const [targets, product] = await Promise.all([targetsOf(options), step('the package and the tests', buildProduct)])
   const archives = new Archives(product)
   const results = await runAll(targets, archives, options.without)
-  forgetOldKernels(new Set())
+  forgetOldKernels()
   rmSync(join(cacheDirectory, 'run'), { recursive: true, force: true })
   const well = judge(results, options)
   note(`${results.length} guests in ${((performance.now() - start) / 60_000).toFixed(1)} minutes`)
