@@ -11,6 +11,7 @@ export type PodFacts = Omit<Pod, 'read' | 'warn'>
 export type Description =
   | { readonly interception: Interception; readonly warnings: readonly string[] }
   | { readonly cannot: string; readonly warnings: readonly string[] }
+  | { readonly refused: string; readonly warnings: readonly string[] }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
@@ -58,10 +59,11 @@ export function selects(plugin: AnyPlugin, facts: PodFacts): boolean {
 export function describe(plugin: AnyPlugin, facts: PodFacts, options: unknown): Description {
   const { pod, warnings } = readablePod(facts)
   const answer: unknown = guarded(plugin, facts, () => plugin.describe(pod, options as never))
-  if (typeof answer === 'object' && answer !== null && 'cannot' in answer) {
-    const { cannot } = answer
-    if (typeof cannot !== 'string' || cannot === '') throw failed(plugin, facts, 'cannot: expected a reason')
-    return { cannot, warnings: [...warnings] }
+  for (const kind of ['cannot', 'refused'] as const) {
+    if (typeof answer !== 'object' || answer === null || !(kind in answer)) continue
+    const reason: unknown = Reflect.get(answer, kind)
+    if (typeof reason !== 'string' || reason === '') throw failed(plugin, facts, `${kind}: expected a reason`)
+    return kind === 'cannot' ? { cannot: reason, warnings: [...warnings] } : { refused: reason, warnings: [...warnings] }
   }
   const checked = checkInterception(answer)
   if ('problems' in checked) throw failed(plugin, facts, checked.problems.join('; '))

@@ -45,6 +45,7 @@ function candidate(mesh: Mesh, placement: Placement): Candidate {
   const description = describe(mesh.plugin, { ...pod, addresses }, mesh.options)
   const known = { pod, addresses, warnings: description.warnings, ...(state === undefined ? {} : { netns: state.cookie }) }
   if ('cannot' in description) return { outcome: { ...known, state: 'cannot', reason: description.cannot } }
+  if ('refused' in description) return { outcome: { ...known, state: 'cannot', reason: description.refused } }
   compilePolicy(description.interception, podTitle(pod))
   if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
   const { cookie, routes, addresses: own } = placement.state

@@ -7,6 +7,8 @@ export type ErrorCode =
   | 'CONFIG_UNREADABLE' // no such file, a directory, no permission, too large
   | 'CONFIG_RESTART' // the change needs a restart of the agent
   | 'PLUGIN_FAILED' // a plugin threw or returned something that is not an Interception
+  | 'PLUGIN_DENIED' // a plugin's file is not in an allowed directory, or others could change it
+  | 'PLUGIN_INVALID' // a plugin's file cannot be loaded: syntax, imports, what it exports
   | 'COMPILE_FAILED' // an Interception does not fit: a set, a rule or a limit is named
   | 'KERNEL_UNSUPPORTED' // no BTF, no cgroup v2, a hook is missing
   | 'NOT_PERMITTED' // not root, or a capability is missing

@@ -20,6 +20,9 @@ const set = z.strictObject({
     )
     .optional(),
   cgroup: z.array(z.bigint().min(0n).max(0xffffffffffffffffn)).optional(),
+  interfaces: z
+    .array(z.string().regex(/^[^\s/]{1,15}$/, 'expected the name of a network interface: 1 to 15 characters, no space, no "/"'))
+    .optional(),
 })
 
 const name = z.string().min(1, 'the name is empty')
@@ -49,6 +52,7 @@ const interception = z.strictObject({
   targets: z.record(name, target).optional(),
   outbound: z.array(rule),
   inbound: z.array(rule),
+  proxy: z.strictObject({ uid: uint32.optional(), gid: uint32.optional(), mark: uint32.optional() }).optional(),
 })
 
 type Direction = 'outbound' | 'inbound'

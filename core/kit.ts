@@ -47,6 +47,7 @@ export const kit: Kit = {
   definePlugin: (plugin) => plugin,
   z,
   cannot: (reason) => ({ cannot: reason }),
+  refused: (reason) => ({ refused: reason }),
   ports: (text) => numbersIn(listOf(text, portRange)),
   cidrs: (text) => listOf(text, cidrsOf),
   ids: (text) => numbersIn(listOf(text, idRange)),

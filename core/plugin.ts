@@ -53,6 +53,11 @@ export interface SetSpec {
   readonly mark?: readonly { readonly value: number; readonly mask: number }[]
   /** Ids of cgroups (inode number of the directory in cgroup v2); descendants are not included. */
   readonly cgroup?: readonly bigint[]
+  /**
+   * Names of network interfaces of the pod. In `to:` of an outbound rule: the route to the destination leaves by one of them ('lo' for the pod's own
+   * addresses); in `from:` of an inbound rule: the connection came in by one of them. A name that the pod does not have matches nothing.
+   */
+  readonly interfaces?: readonly string[]
 }
 
 export interface Match {
@@ -93,11 +98,21 @@ export interface Interception {
   readonly outbound: readonly Rule[]
   /** Connections that reach the pod from outside. A target's port says which listener of the pod takes them. */
   readonly inbound: readonly Rule[]
+  /** Who the mesh's proxy is; `explain POD from-proxy` assumes a connection of these ids and this mark. It decides nothing. */
+  readonly proxy?: { readonly uid?: number; readonly gid?: number; readonly mark?: number }
 }
 
 /** This pod cannot be intercepted at the socket; it keeps what it has and is named. */
 export interface Cannot {
   readonly cannot: string
+}
+
+/**
+ * The mesh itself refuses what this pod asks for (an annotation that it would not start the pod with). A pod that is not enrolled stays so and is named; one that
+ * is keeps the rules that it has, because meshes read their annotations when a pod starts.
+ */
+export interface Refused {
+  readonly refused: string
 }
 
 export interface Plugin<Options = unknown> {
@@ -107,13 +122,14 @@ export interface Plugin<Options = unknown> {
   readonly options: Zod.ZodType<Options>
   /** Does this pod belong to the mesh? Asked for pods that were discovered, not for those that the config lists by name. */
   readonly selects: (pod: Pod) => boolean
-  readonly describe: (pod: Pod, options: Options) => Interception | Cannot
+  readonly describe: (pod: Pod, options: Options) => Interception | Cannot | Refused
 }
 
 export interface Kit {
   readonly definePlugin: <Options>(plugin: Plugin<Options>) => Plugin<Options>
   readonly z: typeof Zod
   readonly cannot: (reason: string) => Cannot
+  readonly refused: (reason: string) => Refused
   /** Parsers for annotations. Lists are split at commas, empty elements dropped, elements trimmed. */
   readonly ports: Parser<PortSpec[]>
   readonly cidrs: Parser<string[]>
@@ -126,7 +142,10 @@ export interface Kit {
 }
 
 /** A plugin whatever its options are: what `options` parsed is what `describe` gets. */
-export type AnyPlugin = Omit<Plugin, 'describe'> & { readonly describe: (pod: Pod, options: never) => Interception | Cannot }
+export type AnyPlugin = Omit<Plugin, 'describe'> & { readonly describe: (pod: Pod, options: never) => Interception | Cannot | Refused }
 
 /** What a plugin's file exports as default. */
 export type PluginModule = (kit: Kit) => AnyPlugin
+
+/** How the config names a plugin: a built-in mesh, the absolute path of a file, or a package that is installed in a plugin directory. */
+export type MeshReference = string | { readonly path: string } | { readonly package: string }

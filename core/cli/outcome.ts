@@ -22,6 +22,8 @@ const codes: Partial<Record<ErrorCode, ExitCode>> = {
   CONFIG_UNREADABLE: 2,
   CONFIG_RESTART: 2,
   PLUGIN_FAILED: 2,
+  PLUGIN_DENIED: 2,
+  PLUGIN_INVALID: 2,
   COMPILE_FAILED: 2,
   USAGE: 2,
   AGENT_NOT_RUNNING: 3,
