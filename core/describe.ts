@@ -49,8 +49,8 @@ function guarded<T>(plugin: AnyPlugin, facts: PodFacts, call: () => T): T {
 }
 
 /** Does the pod belong to the plugin's mesh? PLUGIN_FAILED when the plugin throws or answers anything but true or false. */
-export function selects(plugin: AnyPlugin, facts: PodFacts): boolean {
-  const answer: unknown = guarded(plugin, facts, () => plugin.selects(readablePod(facts).pod))
+export function selects(plugin: AnyPlugin, facts: PodFacts, options?: unknown): boolean {
+  const answer: unknown = guarded(plugin, facts, () => plugin.selects(readablePod(facts).pod, options as never))
   if (typeof answer !== 'boolean') throw failed(plugin, facts, `selects returned ${String(answer)}; expected true or false`)
   return answer
 }

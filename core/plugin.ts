@@ -121,7 +121,7 @@ export interface Plugin<Options = unknown> {
   readonly name: string
   readonly options: Zod.ZodType<Options>
   /** Does this pod belong to the mesh? Asked for pods that were discovered, not for those that the config lists by name. */
-  readonly selects: (pod: Pod) => boolean
+  readonly selects: (pod: Pod, options?: Options) => boolean
   readonly describe: (pod: Pod, options: Options) => Interception | Cannot | Refused
 }
 
@@ -142,7 +142,10 @@ export interface Kit {
 }
 
 /** A plugin whatever its options are: what `options` parsed is what `describe` gets. */
-export type AnyPlugin = Omit<Plugin, 'describe'> & { readonly describe: (pod: Pod, options: never) => Interception | Cannot | Refused }
+export type AnyPlugin = Omit<Plugin, 'describe' | 'selects'> & {
+  readonly selects: (pod: Pod, options?: never) => boolean
+  readonly describe: (pod: Pod, options: never) => Interception | Cannot | Refused
+}
 
 /** What a plugin's file exports as default. */
 export type PluginModule = (kit: Kit) => AnyPlugin

@@ -1,0 +1,64 @@
+/** The options of the mesh in the config. Their defaults are Istio's own; an annotation of the pod comes before an option. */
+import type { Kit } from '../../core/plugin.ts'
+import { interfaceExpected, isInterface, loopbackNetwork } from './values.ts'
+
+/** As istio-iptables: one rule of iptables holds no more. */
+export const mostOwnerGroups = 64
+
+const alone = (list: readonly (string | number)[]): boolean => !list.includes('*') || list.length === 1
+const aloneMessage = "'*' stands for all and must be the only element"
+
+function isLoopbackNetwork(text: string): boolean {
+  try {
+    return loopbackNetwork(text) !== ''
+  } catch {
+    return false
+  }
+}
+
+export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
+  const port = z.int().min(1).max(65535)
+  const interfaceName = z.string().refine(isInterface, `expected ${interfaceExpected}`)
+  const everyGroup = z.array(z.literal('*')).length(1)
+  const included = z.union([everyGroup, idList.max(mostOwnerGroups, `at most ${mostOwnerGroups} groups, as in Istio`)], {
+    error: `expected ['*'], or at most ${mostOwnerGroups} ids of groups`,
+  })
+  return z.strictObject({
+    setup: z
+      .enum(['cni', 'init'])
+      .default('cni')
+      .describe('whose rules are followed where Istio has two: those of its CNI plugin (cni) or of the container istio-init (init)'),
+    proxyPort: port.default(15001).describe('where the sidecar takes outbound connections'),
+    inboundPort: port.default(15006).describe('where the sidecar takes inbound connections'),
+    proxyUid: idList.min(1).default([1337]).describe('users that the sidecar runs as, unless its container says which (runAsUser)'),
+    proxyGid: idList
+      .min(1)
+      .optional()
+      .describe('groups that the sidecar runs as; absent: with cni runAsGroup of its container, or 1337; with init the same ids as the users'),
+    includeOutboundCidrs: cidrList.refine(alone, aloneMessage).default(['*']).describe('captured destinations; empty: none by destination'),
+    excludeOutboundCidrs: cidrList
+      .refine((list) => !list.includes('*'), "'*' cannot be excluded; capture nothing with includeOutboundCidrs: []")
+      .default([])
+      .describe('destinations that are not captured'),
+    includeOutboundPorts: portList.default([]).describe('ports that are captured whatever the destination'),
+    excludeOutboundPorts: portList.optional().describe('ports that are never captured, whoever calls; absent: 15020 with cni, none with init'),
+    includeInboundPorts: portList.refine(alone, aloneMessage).default(['*']).describe('captured ports; empty: none'),
+    excludeInboundPorts: portList
+      .optional()
+      .describe(
+        "ports that are not captured, besides those of Istio itself; without effect unless includeInboundPorts is ['*']; absent: 15020 with cni, none with init",
+      ),
+    excludeInterfaces: z.array(interfaceName).default([]).describe('network interfaces of the pod whose traffic is not captured, in both directions'),
+    ownerGroupsInclude: included.default(['*']).describe("groups whose processes are captured; ['*']: all"),
+    ownerGroupsExclude: idList.default([]).describe("groups whose processes are not captured; without effect unless ownerGroupsInclude is ['*']"),
+    loopbackCidr: z
+      .string()
+      .refine(isLoopbackNetwork, 'expected a network of loopback from /8 to /32, like 127.0.0.1/32')
+      .default('127.0.0.1/32')
+      .describe('destinations that count as the app itself and are never captured'),
+    dropInvalid: z.boolean().default(false).describe('Istio drops packets that conntrack calls invalid; without effect here, see docs/istio.md'),
+    excludeNamespaces: z.array(z.string()).default(['kube-system']).describe('namespaces whose pods are left alone, unless the config lists them'),
+  })
+}
+
+export type Options = ReturnType<ReturnType<typeof optionsOf>['parse']>

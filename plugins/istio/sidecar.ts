@@ -1,0 +1,76 @@
+/** Which pods have a sidecar, and what its container says. */
+import type { Container, Kit, Pod } from '../../core/plugin.ts'
+import type { Options } from './options.ts'
+import { short } from './values.ts'
+
+export const sidecarOf = (pod: Pod): Container | undefined => pod.containers.find(({ name }) => name === 'istio-proxy')
+const initOf = (pod: Pod): Container | undefined => pod.containers.find(({ name }) => name === 'istio-init')
+
+/** Where istiod injects nothing, whatever labels say. */
+const neverInjected = ['kube-system', 'kube-public', 'kube-node-lease', 'local-path-storage']
+
+const injectKey = 'sidecar.istio.io/inject'
+/** The label beats the annotation. */
+const injectOf = (pod: Pod): string => pod.labels[injectKey] ?? pod.annotations[injectKey] ?? ''
+
+/** undefined: Istio cannot read it and goes on as if it were not there. */
+function truth(text: string, { boolean }: Kit): boolean | undefined {
+  try {
+    return boolean(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** What Istio's injector (init) or its CNI plugin (cni) makes of the label or annotation `inject`. */
+function injectWanted(text: string, setup: Options['setup'], kit: Kit): boolean | undefined {
+  return setup === 'init'
+    ? new Map([
+        ['true', true],
+        ['false', false],
+      ]).get(text)
+    : truth(text, kit)
+}
+
+/** In the order in which istio-cni asks. A proxy that is no sidecar is a gateway; DISABLE_ENVOY is set for apps that speak the mesh's protocol themselves. */
+export function isSidecarPod(pod: Pod, { setup, excludeNamespaces }: Options, kit: Kit): boolean {
+  if (excludeNamespaces.includes(pod.namespace.name)) return false
+  if (setup === 'init' && neverInjected.includes(pod.namespace.name)) return false
+  if (setup === 'cni' && initOf(pod) !== undefined) return false
+  const sidecar = sidecarOf(pod)
+  if (sidecar === undefined || truth(sidecar.env.DISABLE_ENVOY ?? '', kit) === true) return false
+  const [command, role = ''] = sidecar.args
+  if (command === 'proxy' && role !== '' && role !== 'sidecar') return false
+  return injectWanted(injectOf(pod), setup, kit) !== false && pod.annotations['sidecar.istio.io/status'] !== undefined
+}
+
+/**
+ * The environment that Istio's rules are made from: of the container istio-proxy, and with init of istio-init, which gets the same variables from
+ * the proxy's configuration.
+ */
+export const environmentOf = (pod: Pod, setup: Options['setup']): Container['env'] => ({
+  ...sidecarOf(pod)?.env,
+  ...(setup === 'init' ? initOf(pod)?.env : {}),
+})
+
+/** Is one of the variables true? What is neither true nor false counts as false, with a warning. */
+export function isSet(pod: Pod, environment: Container['env'], names: readonly string[], kit: Kit): boolean {
+  return (
+    names.filter((name) => {
+      const text = environment[name]
+      const value = text === undefined ? false : truth(text, kit)
+      if (value === undefined) pod.warn(`environment variable ${name}: expected true or false, got '${short(text ?? '')}'; Istio takes it for false`)
+      return value === true
+    }).length > 0
+  )
+}
+
+/** Says what Istio ignores without a word to the pod's owner. */
+export function warnOfIgnored(pod: Pod, setup: Options['setup'], kit: Kit): void {
+  const inject = injectOf(pod)
+  if (inject !== '' && injectWanted(inject, setup, kit) === undefined) {
+    const kind = pod.labels[injectKey] === undefined ? 'annotation' : 'label'
+    pod.warn(`${kind} ${injectKey}: expected true or false, got '${short(inject)}'; Istio ignores it`)
+  }
+  isSet(pod, sidecarOf(pod)?.env ?? {}, ['DISABLE_ENVOY'], kit)
+}
