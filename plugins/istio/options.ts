@@ -19,10 +19,7 @@ function isLoopbackNetwork(text: string): boolean {
 export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
   const port = z.int().min(1).max(65535)
   const interfaceName = z.string().refine(isInterface, `expected ${interfaceExpected}`)
-  const everyGroup = z.array(z.literal('*')).length(1)
-  const included = z.union([everyGroup, idList.max(mostOwnerGroups, `at most ${mostOwnerGroups} groups, as in Istio`)], {
-    error: `expected ['*'], or at most ${mostOwnerGroups} ids of groups`,
-  })
+  const group = z.union([z.literal('*'), idList.element], { error: "expected '*', or the id of a group; names cannot be looked up here" })
   return z.strictObject({
     setup: z
       .enum(['cni', 'init'])
@@ -34,7 +31,9 @@ export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
     proxyGid: idList
       .min(1)
       .optional()
-      .describe('groups that the sidecar runs as; absent: with cni runAsGroup of its container, or 1337; with init the same ids as the users'),
+      .describe(
+        'groups that the sidecar runs as, unless its container says which (runAsGroup, with cni only); absent: 1337 with cni, the ids of the users with init',
+      ),
     includeOutboundCidrs: cidrList.refine(alone, aloneMessage).default(['*']).describe('captured destinations; empty: none by destination'),
     excludeOutboundCidrs: cidrList
       .refine((list) => !list.includes('*'), "'*' cannot be excluded; capture nothing with includeOutboundCidrs: []")
@@ -49,7 +48,12 @@ export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
         "ports that are not captured, besides those of Istio itself; without effect unless includeInboundPorts is ['*']; absent: 15020 with cni, none with init",
       ),
     excludeInterfaces: z.array(interfaceName).default([]).describe('network interfaces of the pod whose traffic is not captured, in both directions'),
-    ownerGroupsInclude: included.default(['*']).describe("groups whose processes are captured; ['*']: all"),
+    ownerGroupsInclude: z
+      .array(group)
+      .max(mostOwnerGroups, `expected at most ${mostOwnerGroups} groups, as in Istio`)
+      .refine(alone, aloneMessage)
+      .default(['*'])
+      .describe("groups whose processes are captured; ['*']: all; empty: none"),
     ownerGroupsExclude: idList.default([]).describe("groups whose processes are not captured; without effect unless ownerGroupsInclude is ['*']"),
     loopbackCidr: z
       .string()

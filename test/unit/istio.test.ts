@@ -1,60 +1,18 @@
-// The istio plugin, compiled, against Istio's tables. The judge is the pseudo code of the nat tables written down a second time, rule by rule.
+// The istio plugin against Istio's tables, as it is written and as it is compiled. The judge is istio-tables.ts.
 import assert from 'node:assert/strict'
 import { describe as group, it } from 'node:test'
 import fc from 'fast-check'
+import { compilePolicy } from '../../core/compile/policy.ts'
 import { type AnyPlugin, describe, type PodFacts, selects } from '../../core/describe.ts'
 import type { Interception } from '../../core/plugin.ts'
 import { plugins } from '../../core/plugins.ts'
+import { asOptions, interceptionIn, prefix } from './istio-pods.ts'
+import { outInterface, outputTable, own, type Packet, preroutingTable, type Tables } from './istio-tables.ts'
 import { compileOne, container, podFacts } from './pods.ts'
-import { type Connection, inCidr, Reference } from './reference.ts'
+import { type Connection, Reference } from './reference.ts'
+import { evaluate } from './words.ts'
 
 const istio = plugins.istio as AnyPlugin
-
-interface Tables {
-  readonly proxyUid: readonly number[]
-  readonly proxyGid: readonly number[]
-  readonly includeOutboundCidrs: readonly string[]
-  readonly excludeOutboundCidrs: readonly string[]
-  readonly includeOutboundPorts: readonly number[]
-  readonly excludeOutboundPorts: readonly number[]
-  readonly includeInboundPorts: readonly (number | '*')[]
-  readonly excludeInboundPorts: readonly number[]
-}
-
-/** nat OUTPUT, rule by rule; `lo`: the destination's route goes through the loopback interface. */
-function outputTable(tables: Tables, { proto, to, port, from = '', uid = 0, gid = 0 }: Connection): string {
-  if (to.includes(':')) return 'pass' // iptables has IPv4 rules only
-  const dest = to === '0.0.0.0' ? from || '127.0.0.1' : to
-  const lo = dest.startsWith('127.') || dest === '10.9.0.2'
-  const loopbackIncluded = tables.includeOutboundCidrs.some((cidr) => cidr.startsWith('127.'))
-  const LB = dest === '127.0.0.1'
-  if (tables.excludeOutboundPorts.includes(port)) return 'pass'
-  if (lo && from === '127.0.0.6') return 'pass'
-  for (const [id, ids] of [
-    [uid, tables.proxyUid],
-    [gid, tables.proxyGid],
-  ] as const) {
-    for (const one of ids) {
-      if (lo && proto === 'tcp' && !LB && port !== 15008 && id === one) return '127.0.0.1:15006'
-      if (!loopbackIncluded && lo && id !== one) return 'pass'
-      if (id === one) return 'pass'
-    }
-  }
-  if (LB) return 'pass'
-  if (tables.excludeOutboundCidrs.some((cidr) => inCidr(dest, cidr))) return 'pass'
-  if (proto === 'tcp' && tables.includeOutboundPorts.includes(port)) return '127.0.0.1:15001'
-  if (proto === 'tcp' && tables.includeOutboundCidrs.some((cidr) => inCidr(dest, cidr))) return '127.0.0.1:15001'
-  return 'pass'
-}
-
-/** nat PREROUTING, rule by rule. */
-function preroutingTable(tables: Tables, { proto, to, port }: Connection): string {
-  if (to.includes(':') || proto !== 'tcp' || tables.includeInboundPorts.length === 0 || port === 15008) return 'pass'
-  if (tables.includeInboundPorts.includes('*')) {
-    return [...tables.excludeInboundPorts, 15020, 15021, 15090].includes(port) ? 'pass' : '127.0.0.1:15006'
-  }
-  return tables.includeInboundPorts.includes(port) ? '127.0.0.1:15006' : 'pass'
-}
 
 function interceptionFor(options: unknown, facts: PodFacts = podFacts()): Interception {
   const answer = describe(istio, facts, istio.options.parse(options))
@@ -65,10 +23,16 @@ function interceptionFor(options: unknown, facts: PodFacts = podFacts()): Interc
 
 const ids = fc.uniqueArray(fc.constantFrom(3, 4, 1337), { minLength: 1, maxLength: 3 })
 const portList = fc.uniqueArray(fc.constantFrom(22, 53, 80, 8080, 15008, 15020), { maxLength: 3 })
-const networks = ['10.0.0.0/8', '10.9.0.0/24', '10.96.0.0/12', '127.0.0.0/8', '127.0.0.5', '0.0.0.0/0', '192.0.2.1']
+const loopbacks = ['127.0.0.0/8', '127.0.0.5/32', '127.0.0.1/0', '::1/128']
+const networks = ['10.0.0.0/8', '10.9.0.77/24', '10.96.0.0/12', '126.0.0.0/7', '0.0.0.0/0', '192.0.2.1/32', '2001:db8::/32', ...loopbacks]
 const cidrs = fc.uniqueArray(fc.constantFrom(...networks), { maxLength: 3 })
+const groups = fc.uniqueArray(fc.constantFrom(0, 3, 1000, 1337), { maxLength: 3 })
 
 const anyTables: fc.Arbitrary<Tables> = fc.record({
+  excludeInterfaces: fc.oneof(
+    { weight: 3, arbitrary: fc.constant([]) },
+    fc.uniqueArray(fc.constantFrom('lo', 'eth0', 'net2', 'none'), { maxLength: 2 }),
+  ),
   proxyUid: ids,
   proxyGid: ids,
   includeOutboundCidrs: fc.oneof(fc.constant(['*']), cidrs),
@@ -76,42 +40,71 @@ const anyTables: fc.Arbitrary<Tables> = fc.record({
   includeOutboundPorts: portList,
   excludeOutboundPorts: portList,
   includeInboundPorts: fc.oneof(fc.constant(['*' as const]), portList),
-  excludeInboundPorts: portList,
+  excludeInboundPorts: portList.map((ports) => [...ports, 15020, 15021, 15090]),
+  ownerGroupsInclude: fc.oneof({ weight: 3, arbitrary: fc.constant('*' as const) }, groups),
+  ownerGroupsExclude: groups,
+  loopbackCidr: fc.constantFrom('127.0.0.1/32', '127.0.0.1/32', '127.0.0.1/8', '127.0.0.0/29', '127.0.0.9/32'),
+  proxyPort: fc.constantFrom(15001, 16001),
+  inboundPort: fc.constantFrom(15006, 16006),
 })
 
-const address = fc.constantFrom(
-  ...['10.96.0.10', '10.9.0.2', '10.9.0.3', '192.0.2.1', '127.0.0.1', '127.0.0.5', '127.0.0.6', '127.0.0.9', '0.0.0.0', '8.8.8.8'],
-  ...['2001:db8::1', '::1', 'fd09::2', '::'],
-)
-
-const anyConnection: fc.Arbitrary<Connection> = fc
+const anyPacket: fc.Arbitrary<Packet> = fc
   .record({
     proto: fc.constantFrom('tcp' as const, 'tcp' as const, 'udp' as const),
-    to: address,
+    to: fc.constantFrom(
+      ...['10.96.0.10', own, '10.9.0.3', '192.0.2.1', '127.0.0.1', '127.0.0.5', '127.0.0.6', '127.0.0.9', '0.0.0.0', '8.8.8.8', '126.0.0.1'],
+      ...['2001:db8::1', '::1', 'fd09::2', '::'],
+    ),
     port: fc.constantFrom(22, 53, 80, 8080, 9999, 15001, 15006, 15008, 15020, 15021, 15090),
-    bound: fc.constantFrom('', '', '10.9.0.2', '127.0.0.1', '127.0.0.6', '127.0.0.9'),
+    bound: fc.constantFrom('', '', own, '127.0.0.1', '127.0.0.6', '127.0.0.9'),
     uid: fc.constantFrom(0, 3, 4, 1000, 1337),
     gid: fc.constantFrom(0, 3, 4, 1000, 1337),
+    iif: fc.constantFrom('eth0', 'net2'),
   })
-  .map(({ bound, ...rest }) => {
-    const from = bound === '' || rest.to.includes(':') ? {} : { from: bound }
-    return { netns: 1n, direction: 'outbound' as const, ...rest, ...from }
-  })
+  .map(({ bound, ...rest }) => ({ ...rest, ...(bound === '' || rest.to.includes(':') ? {} : { from: bound }) }))
 
-const asText = (value: unknown) => JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? Number(part) : part))
+/** What the plugin decides about the packet as an outbound and as an inbound one. */
+function decided(interception: Interception, packet: Packet): { readonly outbound: string; readonly inbound: string } {
+  const { iif = 'eth0', ...rest } = packet
+  const to = packet.to === '0.0.0.0' ? (packet.from ?? '127.0.0.1') : packet.to
+  const { uid: _uid, gid: _gid, ...stranger } = { ...rest, from: packet.to.includes(':') ? 'fd09::9' : '10.9.0.9' }
+  return {
+    outbound: evaluate(interception, { ...rest, to, direction: 'outbound', device: outInterface(to) }),
+    inbound: evaluate(interception, { ...stranger, direction: 'inbound', device: iif }),
+  }
+}
 
 group('the istio plugin', () => {
-  it('decides as the rules of nat OUTPUT and PREROUTING, for any options', () => {
+  it('decides as the rules of nat OUTPUT and PREROUTING, for any options and annotations', () => {
     fc.assert(
-      fc.property(anyTables, fc.array(anyConnection, { minLength: 30, maxLength: 30 }), (tables, connections) => {
-        const reference = new Reference(compileOne(interceptionFor(tables)))
-        for (const connection of connections) {
-          assert.equal(reference.decide(connection).verdict, outputTable(tables, connection), `outbound ${asText(connection)}`)
-          const inbound: Connection = { ...connection, direction: 'inbound', from: connection.to.includes(':') ? 'fd09::9' : '10.9.0.9' }
-          assert.equal(reference.decide(inbound).verdict, preroutingTable(tables, inbound), `inbound ${asText(inbound)}`)
+      fc.property(anyTables, fc.boolean(), fc.array(anyPacket, { minLength: 30, maxLength: 30 }), (drawn, annotated, packets) => {
+        const tables = annotated ? drawn : asOptions(drawn)
+        const interception = interceptionIn(tables, annotated)
+        assert.ok(interception.outbound.length <= 14 && interception.inbound.length <= 5)
+        for (const packet of packets) {
+          const expected = { outbound: outputTable(tables, packet), inbound: preroutingTable(tables, packet) }
+          assert.deepEqual(decided(interception, packet), expected, JSON.stringify(packet))
         }
       }),
-      { numRuns: 150 },
+      { numRuns: 300 },
+    )
+  })
+
+  it('decides the same when it is compiled', () => {
+    fc.assert(
+      fc.property(anyTables, fc.boolean(), fc.array(anyPacket, { minLength: 30, maxLength: 30 }), (drawn, annotated, packets) => {
+        const tables = { ...(annotated ? drawn : asOptions(drawn)), excludeInterfaces: [] }
+        const interception = interceptionIn(tables, annotated)
+        const reference = new Reference(compileOne(interception))
+        for (const { iif: _iif, ...packet } of packets) {
+          const text = JSON.stringify(packet)
+          const connection: Connection = { netns: 1n, direction: 'outbound', ...packet }
+          assert.equal(reference.decide(connection).verdict, outputTable(tables, packet), `outbound ${text}`)
+          const inbound: Connection = { ...connection, direction: 'inbound', from: packet.to.includes(':') ? 'fd09::9' : '10.9.0.9' }
+          assert.equal(reference.decide(inbound).verdict, preroutingTable(tables, packet), `inbound ${text}`)
+        }
+      }),
+      { numRuns: 100 },
     )
   })
 
@@ -163,9 +156,8 @@ group('the istio plugin', () => {
   })
 
   it('takes the annotations before the options, and the ids of the sidecar before both', () => {
-    const prefix = 'traffic.sidecar.istio.io'
     const annotations = {
-      [`${prefix}/includeOutboundIPRanges`]: '10.0.0.0/8, 127.0.0.0/8',
+      [`${prefix}/includeOutboundIPRanges`]: '10.0.0.0/8,127.0.0.0/8',
       [`${prefix}/excludeOutboundIPRanges`]: '10.1.0.0/16',
       [`${prefix}/includeOutboundPorts`]: '443',
       [`${prefix}/excludeOutboundPorts`]: '',
@@ -173,33 +165,38 @@ group('the istio plugin', () => {
       [`${prefix}/excludeInboundPorts`]: '8081',
     }
     const containers = [container('istio-proxy', { uid: 0, gid: 2000 })]
-    const { sets, targets } = interceptionFor({ proxyUid: [5], proxyPort: 16001 }, podFacts({ annotations, containers }))
+    const { sets, targets, proxy } = interceptionFor({ proxyUid: [5], proxyPort: 16001 }, podFacts({ annotations, containers }))
     assert.deepEqual(sets?.sidecar, { uid: [5], gid: [2000] })
+    assert.deepEqual(proxy, { uid: 0, gid: 2000 })
     assert.deepEqual(sets?.['included destinations'], { cidrs: ['10.0.0.0/8', '127.0.0.0/8'] })
     assert.deepEqual(sets?.['excluded destinations'], { cidrs: ['10.1.0.0/16'] })
     assert.deepEqual(sets?.['included outbound ports'], { ports: [443] })
-    assert.deepEqual(sets?.['excluded outbound ports'], { ports: [] })
+    assert.equal(sets?.['excluded outbound ports'], undefined)
     assert.deepEqual(sets?.['excluded inbound ports'], { ports: [8081, 15020, 15021, 15090] })
     assert.deepEqual(targets, { outbound: { port: 16001 }, inbound: { port: 15006 } })
   })
 
-  it('warns about an annotation that it cannot read and keeps the option', () => {
-    const annotations = { 'traffic.sidecar.istio.io/excludeOutboundIPRanges': '*', 'traffic.sidecar.istio.io/includeInboundPorts': 'http' }
-    const answer = describe(istio, podFacts({ annotations }), istio.options.parse({}))
-    assert.ok('interception' in answer)
-    assert.deepEqual(answer.interception.sets?.['excluded destinations'], { cidrs: [] })
-    assert.equal(answer.warnings.length, 2)
+  it('lets istio-validation pass: user 1337 reaches 127.0.0.6:15002 at the inbound port', () => {
+    const reference = new Reference(compileOne(interceptionFor({})))
+    const validation: Connection = {
+      netns: 1n,
+      direction: 'outbound',
+      proto: 'tcp',
+      to: '127.0.0.6',
+      port: 15002,
+      from: '127.0.0.1',
+      uid: 1337,
+      gid: 1337,
+    }
+    assert.deepEqual(reference.decide(validation), { verdict: '127.0.0.1:15006', rule: 'sidecar calls its own pod' })
+    assert.equal(reference.decide({ ...validation, uid: 1000, gid: 1000 }).verdict, 'pass')
   })
 
-  it('says what it cannot do as Istio does it', () => {
-    const reasonFor = (more: Partial<PodFacts>) => {
-      const answer = describe(istio, podFacts(more), istio.options.parse({}))
-      return 'cannot' in answer ? answer.cannot : ''
-    }
-    assert.match(reasonFor({ annotations: { 'sidecar.istio.io/interceptionMode': 'TPROXY' } }), /TPROXY/)
-    assert.match(reasonFor({ annotations: { 'istio.io/reroute-virtual-interfaces': 'vnet0' } }), /interface/)
-    assert.match(reasonFor({ addresses: ['fd09::2', '10.9.0.2'] }), /IPv6/)
-    assert.equal(reasonFor({ annotations: { 'sidecar.istio.io/interceptionMode': 'REDIRECT' } }), '')
+  it('fits into a policy with 64 owner groups, users and groups', () => {
+    const many = Array.from({ length: 64 }, (_, index) => 2000 + 3 * index)
+    const tables: Partial<Tables> = { proxyUid: many, proxyGid: many, ownerGroupsInclude: many, loopbackCidr: '127.0.0.0/8' }
+    const { record } = compilePolicy(interceptionIn(tables, false), 'default/web')
+    assert.ok(record.length > 0)
   })
 
   it('belongs to a pod as istio-cni decides', () => {
@@ -220,8 +217,19 @@ group('the istio plugin', () => {
   })
 
   it('refuses options that mean nothing, at their place', () => {
-    const bad = { excludeInboundPorts: [80, 70000], includeOutboundCidrs: ['10.0.0.1/8'], proxyUid: [], proxyPort: 0, prxyGid: [1] }
-    const issues = istio.options.safeParse(bad).error?.issues.map(({ path }) => path.join('.'))
-    assert.deepEqual(issues?.sort(), ['', 'excludeInboundPorts.1', 'includeOutboundCidrs.0', 'proxyPort', 'proxyUid'])
+    const many = Array.from({ length: 65 }, (_, index) => index)
+    const bad = {
+      ...{ excludeInboundPorts: [80, 70000], includeOutboundCidrs: ['10.0.0.1/8'], proxyUid: [], proxyPort: 0, prxyGid: [1], setup: 'ambient' },
+      ...{ excludeOutboundCidrs: ['*'], includeInboundPorts: ['*', 80], excludeInterfaces: ['eth0', 'a/b'], ownerGroupsInclude: ['java'] },
+      ...{ loopbackCidr: '10.0.0.0/8', dropInvalid: 'yes' },
+    }
+    const issuesOf = (options: unknown) => istio.options.safeParse(options).error?.issues ?? []
+    const places = issuesOf(bad).map(({ path }) => path.join('.'))
+    assert.deepEqual(places.sort(), [
+      ...['', 'dropInvalid', 'excludeInboundPorts.1', 'excludeInterfaces.1', 'excludeOutboundCidrs', 'includeInboundPorts', 'includeOutboundCidrs.0'],
+      ...['loopbackCidr', 'ownerGroupsInclude.0', 'proxyPort', 'proxyUid', 'setup'],
+    ])
+    assert.match(issuesOf({ ownerGroupsInclude: many })[0]?.message ?? '', /at most 64/)
+    assert.deepEqual(issuesOf({ ownerGroupsInclude: [], loopbackCidr: '127.0.0.9/8', excludeInterfaces: ['net1'] }), [])
   })
 })

@@ -1,0 +1,53 @@
+/** Pods for the tests of the istio plugin: any set of tables as options of the plugin, or as annotations of a pod. */
+import assert from 'node:assert/strict'
+import type { PodFacts } from '../../core/describe.ts'
+import type { Interception, Pod } from '../../core/plugin.ts'
+import { plugins } from '../../core/plugins.ts'
+import type { Tables } from './istio-tables.ts'
+import { podFacts } from './pods.ts'
+
+export const prefix = 'traffic.sidecar.istio.io'
+
+/** What the plugin answers, without core's checks; and the warnings. */
+export function ask(facts: Partial<PodFacts>, options: unknown = {}) {
+  const { istio } = plugins
+  assert.ok(istio !== undefined)
+  const warnings: string[] = []
+  const pod: Pod = { ...podFacts(facts), read: (_annotation, _parse, fallback) => fallback, warn: (message) => void warnings.push(message) }
+  const answer = istio.describe(pod, istio.options.parse(options) as never)
+  return { answer, warnings }
+}
+
+export function textsOf(tables: Partial<Tables>): Readonly<Record<string, string>> {
+  const texts = {
+    includeOutboundIPRanges: tables.includeOutboundCidrs,
+    excludeOutboundIPRanges: tables.excludeOutboundCidrs,
+    includeOutboundPorts: tables.includeOutboundPorts,
+    excludeOutboundPorts: tables.excludeOutboundPorts,
+    includeInboundPorts: tables.includeInboundPorts,
+    excludeInboundPorts: tables.excludeInboundPorts,
+    excludeInterfaces: tables.excludeInterfaces,
+  }
+  return Object.fromEntries(Object.entries(texts).flatMap(([name, list]) => (list === undefined ? [] : [[`${prefix}/${name}`, list.join(',')]])))
+}
+
+const networkOf: Readonly<Record<string, string>> = { '10.9.0.77/24': '10.9.0.0/24', '127.0.0.1/0': '127.0.0.0/8' }
+
+/** Tables that options can have too: an option wants the network itself, an annotation may have bits of a host. */
+export const asOptions = (tables: Tables): Tables => ({
+  ...tables,
+  includeOutboundCidrs: tables.includeOutboundCidrs.map((cidr) => networkOf[cidr] ?? cidr),
+  excludeOutboundCidrs: tables.excludeOutboundCidrs.map((cidr) => networkOf[cidr] ?? cidr),
+})
+
+/** `annotated`: by annotations where there is one; else everything by options. */
+export function interceptionIn(tables: Partial<Tables>, annotated: boolean): Interception {
+  const { ownerGroupsInclude = '*', ...rest } = tables
+  const { proxyUid, proxyGid, ownerGroupsExclude, loopbackCidr, proxyPort, inboundPort } = rest
+  const others = { proxyUid, proxyGid, ownerGroupsExclude, loopbackCidr, proxyPort, inboundPort }
+  const options = { ...(annotated ? others : rest), ownerGroupsInclude: ownerGroupsInclude === '*' ? ['*'] : ownerGroupsInclude }
+  const { answer, warnings } = ask(annotated ? { annotations: textsOf(tables) } : {}, options)
+  assert.ok('outbound' in answer, JSON.stringify(answer))
+  assert.deepEqual(warnings, [])
+  return answer
+}
