@@ -9,10 +9,10 @@ import type { IdSpec, Interception, Kit, Pod } from '../../core/plugin.ts'
 import { type Options, optionsOf } from './options.ts'
 import { interceptionOf } from './rules.ts'
 import { readSettings, type Settings } from './settings.ts'
-import { environmentOf, isSet, isSidecarPod, sidecarOf, warnOfIgnored } from './sidecar.ts'
+import { environmentOf, isSidecarPod, sidecarOf, trueAmong, warnOfIgnored } from './sidecar.ts'
 
 /** Why no socket sees the pod's traffic as Istio would take it. */
-function obstacle(pod: Pod, { mode, rerouted }: Settings, dualStack: boolean): string | undefined {
+function obstacle(pod: Pod, { mode, rerouted }: Settings, dualStack: string | undefined): string | undefined {
   if (mode === 'NONE') return 'interceptionMode NONE: Istio intercepts nothing in this pod, and neither does Merbridge'
   if (mode === 'TPROXY') {
     return 'interceptionMode TPROXY: the sidecar calls the app with the address of the client, and the way back of the answers is not built yet; use REDIRECT'
@@ -22,21 +22,21 @@ function obstacle(pod: Pod, { mode, rerouted }: Settings, dualStack: boolean): s
     return `traffic of the virtual machine at ${names}: the pod forwards its packets, so no socket of the pod sees it`
   }
   if (pod.addresses[0]?.includes(':')) return 'its first address is IPv6: capturing IPv6 is not supported yet'
-  if (dualStack && pod.addresses.some((address) => address.includes(':'))) {
-    return 'it has an IPv6 address and ISTIO_DUAL_STACK: capturing IPv6 is not supported yet'
+  if (dualStack !== undefined && pod.addresses.some((address) => address.includes(':'))) {
+    return `it has an IPv6 address and ${dualStack}: capturing IPv6 is not supported yet`
   }
   return undefined
 }
 
 /** What the environment asks for and gets nothing, or something else. */
-function warnOfDifferences(pod: Pod, { setup, dropInvalid }: Options, kit: Kit): { readonly dualStack: boolean } {
+function warnOfDifferences(pod: Pod, { setup, dropInvalid }: Options, kit: Kit): { readonly dualStack: string | undefined } {
   const environment = environmentOf(pod, setup)
-  const asked = (common: string, init: string) => isSet(pod, environment, setup === 'init' ? [common, init] : [common], kit)
-  if (asked('ISTIO_META_DNS_CAPTURE', 'REDIRECT_DNS')) {
-    pod.warn('ISTIO_META_DNS_CAPTURE: DNS is not captured yet; queries go to the name server without the sidecar')
-  }
-  if (asked('INVALID_DROP', 'DROP_INVALID') || dropInvalid) {
-    pod.warn('INVALID_DROP has no effect: there is no address translation that an invalid packet could slip past, and TCP itself answers it')
+  const asked = (common: string, init: string) => trueAmong(pod, environment, setup === 'init' ? [common, init] : [common], kit)
+  const dns = asked('ISTIO_META_DNS_CAPTURE', 'REDIRECT_DNS')
+  if (dns !== undefined) pod.warn(`${dns}: DNS is not captured yet; queries go to the name server without the sidecar`)
+  const drop = asked('INVALID_DROP', 'DROP_INVALID') ?? (dropInvalid ? 'dropInvalid' : undefined)
+  if (drop !== undefined) {
+    pod.warn(`${drop} has no effect: there is no address translation that an invalid packet could slip past, and TCP itself answers it`)
   }
   return { dualStack: asked('ISTIO_DUAL_STACK', 'DUAL_STACK') }
 }
@@ -63,7 +63,7 @@ export default (kit: Kit) => {
       warnOfIgnored(pod, options.setup, kit)
       const { dualStack } = warnOfDifferences(pod, options, kit)
       for (const complaint of [...refused, ...impossible]) pod.warn(complaint)
-      if (refused.length > 0) return kit.refused(`Istio does not start a pod with ${refused.join('; ')}`)
+      if (refused.length > 0) return kit.refused(`Istio does not start a pod with ${refused.join('; ')}. Correct it and start the pod again`)
       const reason = impossible[0] ?? obstacle(pod, settings, dualStack)
       return reason === undefined ? { ...interceptionOf(settings), proxy: proxyOf(pod, settings) } : kit.cannot(reason)
     },

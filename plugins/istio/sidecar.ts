@@ -53,16 +53,15 @@ export const environmentOf = (pod: Pod, setup: Options['setup']): Container['env
   ...(setup === 'init' ? initOf(pod)?.env : {}),
 })
 
-/** Is one of the variables true? What is neither true nor false counts as false, with a warning. */
-export function isSet(pod: Pod, environment: Container['env'], names: readonly string[], kit: Kit): boolean {
-  return (
-    names.filter((name) => {
-      const text = environment[name]
-      const value = text === undefined ? false : truth(text, kit)
-      if (value === undefined) pod.warn(`environment variable ${name}: expected true or false, got '${short(text ?? '')}'; Istio takes it for false`)
-      return value === true
-    }).length > 0
-  )
+/** The variable that is true, if one is. What is neither true nor false counts as false, with a warning. */
+export function trueAmong(pod: Pod, environment: Container['env'], names: readonly string[], kit: Kit): string | undefined {
+  const all = names.filter((name) => {
+    const text = environment[name]
+    const value = text === undefined ? false : truth(text, kit)
+    if (value === undefined) pod.warn(`environment variable ${name}: expected true or false, got '${short(text ?? '')}'; Istio takes it for false`)
+    return value
+  })
+  return all[0]
 }
 
 /** Says what Istio ignores without a word to the pod's owner. */
@@ -72,5 +71,5 @@ export function warnOfIgnored(pod: Pod, setup: Options['setup'], kit: Kit): void
     const kind = pod.labels[injectKey] === undefined ? 'annotation' : 'label'
     pod.warn(`${kind} ${injectKey}: expected true or false, got '${short(inject)}'; Istio ignores it`)
   }
-  isSet(pod, sidecarOf(pod)?.env ?? {}, ['DISABLE_ENVOY'], kit)
+  trueAmong(pod, sidecarOf(pod)?.env ?? {}, ['DISABLE_ENVOY'], kit)
 }

@@ -83,7 +83,7 @@ group('annotations of Istio', () => {
         assert.equal(warnings.length, 1)
         assert.ok(warnings[0]?.startsWith(`annotation ${annotation}: `), warnings[0])
         assert.match(warnings[0] ?? '', message)
-        assert.equal(answer.refused, `Istio does not start a pod with ${warnings[0]}`)
+        assert.equal(answer.refused, `Istio does not start a pod with ${warnings[0]}. Correct it and start the pod again`)
       }
     })
   }
