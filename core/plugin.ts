@@ -120,7 +120,10 @@ export interface Plugin<Options = unknown> {
   readonly api: 1
   readonly name: string
   readonly options: Zod.ZodType<Options>
-  /** Does this pod belong to the mesh? Asked for pods that were discovered, not for those that the config lists by name. */
+  /**
+   * Does this pod belong to the mesh? Asked for pods that were discovered, not for those that the config lists by name. `options`: as describe gets them;
+   * absent: nobody set any.
+   */
   readonly selects: (pod: Pod, options?: Options) => boolean
   readonly describe: (pod: Pod, options: Options) => Interception | Cannot | Refused
 }
