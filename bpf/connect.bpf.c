@@ -148,6 +148,8 @@ static __always_inline __u64 facts_of(struct bpf_sock_addr *ctx, const struct at
 			facts |= owner_members(attempt->policy_id, OWNER_GID, owner.gid);
 		}
 	}
+	if (policy->lookups & LOOKUP_LEAVES)
+		facts |= owner_members(attempt->policy_id, OWNER_LEAVES, leaves_by(sk->bound_dev_if, attempt->route, attempt->local));
 	if (policy->lookups & LOOKUP_CGROUPS)
 		facts |= cgroup_members(attempt->policy_id, bpf_get_current_cgroup_id());
 	if (policy->marks_used)

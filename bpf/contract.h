@@ -28,6 +28,8 @@ enum ability {
 	ABILITY_SET_RETVAL = 1,	    /* bpf_set_retval in connect and getsockopt hooks (Linux 5.18): a refusal has any errno */
 	ABILITY_SOCKOPS_COOKIE = 2, /* bpf_get_netns_cookie in sock_ops (5.15) */
 	ABILITY_KERNEL_READS = 4,   /* bpf_probe_read_kernel: needs CAP_PERFMON, and no lockdown "confidentiality" */
+	ABILITY_ARRIVAL = 8,	    /* ingress_ifindex in sk_lookup (5.17): the interface by which a connection came in */
+	ABILITY_MPTCP = 16,	    /* bpf_skc_to_mptcp_sock (5.19): from a subflow to the socket that the app has */
 };
 
 /* Address family as the datapath means it: an IPv4-mapped IPv6 address counts as FAMILY_IPV4. */
@@ -76,10 +78,7 @@ struct target {
 };
 _Static_assert(sizeof(struct target) == 24, "target");
 
-enum target_family {
-	TARGET_IPV4 = 1,
-	TARGET_IPV6 = 2,
-};
+enum target_family { TARGET_IPV4 = 1, TARGET_IPV6 = 2 };
 
 /* Socket mark under a mask, as `-m mark --mark value/mask`: sets are on when (mark & mask) == value. */
 struct mark {
@@ -97,6 +96,8 @@ enum lookup {
 	LOOKUP_DEST = 8,
 	LOOKUP_SOURCE = 16,
 	LOOKUP_CGROUPS = 32,
+	LOOKUP_LEAVES = 64,
+	LOOKUP_ARRIVES = 128,
 };
 
 /* policies: id -> policy. Immutable: the id is the first 8 bytes of the SHA-256 of its content and of the content of its sets. */
@@ -138,23 +139,20 @@ enum owner_kind {
 	OWNER_UID = 1,
 	OWNER_GID = 2,
 	OWNER_CGROUP = 3,
+	OWNER_LEAVES = 4,  /* not whose, but which way: the interface by which a connection that the pod makes leaves */
+	OWNER_ARRIVES = 5, /* the interface by which one from outside came in */
 };
 
-/* owner_sets: longest prefix -> sets. Ids are those of the initial user namespace; a cgroup id is the inode number of its directory. */
+/* owner_sets: longest prefix -> sets. uid and gid: of the initial user namespace; cgroup: inode of its directory; interface: index in the pod. */
 struct owner_key {
-	__u32 prefixlen; /* 96 + 0..32 for uid and gid, 96 + 64 for a cgroup */
+	__u32 prefixlen; /* 96 + 0..32 for uid, gid and interface, 96 + 64 for a cgroup */
 	enum owner_kind kind;
 	__u64 policy;
-	__be32 id[2]; /* uid or gid in id[0]; cgroup id as its high and low word */
+	__be32 id[2]; /* uid, gid or interface in id[0]; cgroup id as its high and low word */
 };
 _Static_assert(sizeof(struct owner_key) == 24, "owner_key");
 
-enum cidr_kind {
-	CIDR_DEST4 = 1,
-	CIDR_DEST6 = 2,
-	CIDR_SOURCE4 = 3,
-	CIDR_SOURCE6 = 4,
-};
+enum cidr_kind { CIDR_DEST4 = 1, CIDR_DEST6 = 2, CIDR_SOURCE4 = 3, CIDR_SOURCE6 = 4 };
 
 /* cidr_sets: longest prefix -> sets. */
 struct cidr_key {
@@ -189,8 +187,9 @@ struct route {
 	enum route_kind kind;
 	__u32 error;	  /* positive errno, for ROUTE_UNREACHABLE */
 	__be32 source[4]; /* the source address that routing would choose; zero: none known */
+	__u32 interface;  /* index of the route's own interface, of the first next hop; of a local route: the one that has the address; 0: none */
 };
-_Static_assert(sizeof(struct route) == 24, "route");
+_Static_assert(sizeof(struct route) == 28, "route");
 
 /* What this datapath did to a socket. */
 enum role {
@@ -275,6 +274,7 @@ enum reason {
 	REASON_LISTENER = 15,	    /* a listener could not be registered for another cause (an MPTCP socket: sockhashes refuse it) */
 	REASON_PENDING = 16,	    /* the pod has MAX_PENDING connections in the making */
 	REASON_SOURCE_ROUTE = 17,   /* the socket has a source route (IP_OPTIONS), which would lead past the proxy */
+	REASON_MPTCP_STORAGE = 18,  /* no memory to remember the origin of an MPTCP client: it sees the proxy as its peer; not refused */
 };
 
 struct counter_key {

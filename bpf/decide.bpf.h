@@ -29,6 +29,19 @@ static __always_inline __u64 owner_members(__u64 policy, enum owner_kind kind, _
 	return found ? found->sets : 0;
 }
 
+/*
+ * What iptables' `-o` compares: the device of the route. A socket bound to a device leaves by it, but for addresses that routing finds there to be
+ * the pod's own; those are reached over loopback, which is device number 1 everywhere. 0: no device, which is in no set.
+ */
+static __always_inline __u32 leaves_by(__u32 bound, const struct route *route, int local)
+{
+	__u32 device = route ? route->interface : 0;
+
+	if (local && (!bound || bound == 1 || bound == device))
+		return 1;
+	return bound ? bound : device;
+}
+
 static __always_inline __u64 cgroup_members(__u64 policy, __u64 id)
 {
 	struct owner_key key = {.prefixlen = CGROUP_BITS, .kind = OWNER_CGROUP, .policy = policy, .id = {bpf_htonl(id >> 32), bpf_htonl((__u32)id)}};

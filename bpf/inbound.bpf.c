@@ -88,6 +88,9 @@ static __always_inline __u64 facts_of(struct bpf_sk_lookup *ctx, const struct po
 		facts |= cidr4_members(id, CIDR_DEST4, ctx->local_ip4);
 	if (policy->lookups & LOOKUP_SOURCE)
 		facts |= cidr4_members(id, CIDR_SOURCE4, ctx->remote_ip4);
+	/* The agent gives no policy to a pod that asks for this where the kernel does not tell it. */
+	if (can(ABILITY_ARRIVAL) && policy->lookups & LOOKUP_ARRIVES)
+		facts |= owner_members(id, OWNER_ARRIVES, ctx->ingress_ifindex);
 	return facts;
 }
 

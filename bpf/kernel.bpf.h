@@ -58,6 +58,12 @@ struct sock {
 	struct sock_common __sk_common;
 	struct socket *sk_socket;
 };
+
+/* The sockets of the connection; its first subflow is the one that the app's connect() makes. */
+struct mptcp_sock {
+	struct sock *first;
+};
+
 struct ip_options {
 	unsigned char srr;
 };

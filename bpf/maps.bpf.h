@@ -37,7 +37,7 @@ struct {
 	__type(value, struct members);
 } port_sets __weak SEC(".maps");
 
-/* policy, uid | gid | cgroup -> named sets. Written by the agent; read by connect. */
+/* policy, uid | gid | cgroup | interface -> named sets. Written by the agent; read by connect and sk_lookup. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -81,7 +81,8 @@ struct {
 	__type(value, __u64);
 } listeners __weak SEC(".maps");
 
-/* socket -> origin. Written by connect and sock_ops; read by getpeername and getsockopt. Lives and dies with the socket. */
+/* socket -> origin. Written by connect and sock_ops; read by getpeername and getsockopt. Lives and dies with the socket. An MPTCP client has two: its
+ * subflow's, which connect writes, and its own, where sock_ops puts a copy. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -71,6 +71,27 @@ static __always_inline void remove_handover(const struct tuple *tuple)
 		count_pending(tuple->netns, -1);
 }
 
+/*
+ * The app has the MPTCP socket, the hooks of connect have its subflow: the app's questions (getpeername, SO_ORIGINAL_DST) are answered from a copy of
+ * the origin. `origin` is 0 for a connection that is not redirected: what an earlier connect of the same socket left behind is no answer any more.
+ */
+static __always_inline void tell_mptcp(struct bpf_sock_ops *ctx, const struct origin *origin)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct mptcp_sock *parent = sk ? bpf_skc_to_mptcp_sock(sk) : 0;
+	struct origin *copy;
+
+	if (!parent || (void *)parent->first != (void *)sk) /* further subflows are the kernel's own */
+		return;
+	copy = bpf_sk_storage_get(&origins, parent, 0, origin ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	if (copy && origin)
+		*copy = *origin;
+	else if (copy)
+		copy->role = ROLE_NONE;
+	else if (origin)
+		count_reason(netns_of(ctx), REASON_MPTCP_STORAGE);
+}
+
 static __always_inline void hand_over(struct bpf_sock_ops *ctx)
 {
 	struct origin *origin = client_origin(ctx);
@@ -78,6 +99,8 @@ static __always_inline void hand_over(struct bpf_sock_ops *ctx)
 	struct tuple tuple;
 	__u64 netns;
 
+	if (can(ABILITY_MPTCP))
+		tell_mptcp(ctx, origin);
 	if (!origin || !is_ipv4(ctx))
 		return;
 	netns = netns_of(ctx);

@@ -7,6 +7,7 @@
  * step. A config is accepted as a whole or not at all. A pod that cannot be enrolled does not disturb the others.
  */
 import type { Config } from './config/schema.ts'
+import { Ability } from './contract.ts'
 import { apply, type Place } from './datapath/apply.ts'
 import { sweepHandovers, tidyPending } from './datapath/counters.ts'
 import type { Datapath, Log } from './datapath/datapath.ts'
@@ -140,7 +141,7 @@ export class Agent implements AsyncDisposable {
   async #reconcile(wanted: AgentConfig, strict: boolean): Promise<boolean> {
     const snapshot = await this.#pods.look(wanted.config.pods)
     if (wanted === this.#current && snapshot.signature === this.#signature) return false
-    const enrolment = enrol(wanted.mesh, snapshot.placements, this.datapath.capacities, strict)
+    const enrolment = enrol(wanted.mesh, snapshot.placements, this.datapath.capacities, strict, this.datapath.can(Ability.ARRIVAL))
     const applied = await apply(this.datapath, enrolment.desired, places(snapshot))
     const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed, this.datapath.unfound))
     this.#report(outcomes)

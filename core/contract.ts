@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '67b2f8df726f92d081206b51abef85d54552595384366a77e3430d1c987e9e91'
+export const contractHash = '10ba276fb000b9ed141d8e3b0795647973bde88c7892016d8aba410eb2c5bbc5'
 
 export const Limit = {
   RULES: 64,
@@ -17,6 +17,8 @@ export const Ability = {
   SET_RETVAL: 1,
   SOCKOPS_COOKIE: 2,
   KERNEL_READS: 4,
+  ARRIVAL: 8,
+  MPTCP: 16,
 } as const
 export type Ability = (typeof Ability)[keyof typeof Ability]
 
@@ -59,6 +61,8 @@ export const Lookup = {
   DEST: 8,
   SOURCE: 16,
   CGROUPS: 32,
+  LEAVES: 64,
+  ARRIVES: 128,
 } as const
 export type Lookup = (typeof Lookup)[keyof typeof Lookup]
 
@@ -66,6 +70,8 @@ export const OwnerKind = {
   UID: 1,
   GID: 2,
   CGROUP: 3,
+  LEAVES: 4,
+  ARRIVES: 5,
 } as const
 export type OwnerKind = (typeof OwnerKind)[keyof typeof OwnerKind]
 
@@ -118,6 +124,7 @@ export const Reason = {
   LISTENER: 15,
   PENDING: 16,
   SOURCE_ROUTE: 17,
+  MPTCP_STORAGE: 18,
 } as const
 export type Reason = (typeof Reason)[keyof typeof Reason]
 
@@ -251,11 +258,13 @@ export interface RouteRecord {
   readonly kind: RouteKind
   readonly error: number
   readonly source: readonly number[]
+  readonly interface: number
 }
-export const routeCodec = structOf<RouteRecord>('route', 24, {
+export const routeCodec = structOf<RouteRecord>('route', 28, {
   kind: [0, enumeration<RouteKind>()],
   error: [4, u32],
   source: [8, arrayOf(be32, 4)],
+  interface: [24, u32],
 })
 
 export interface OriginRecord {

@@ -4,11 +4,13 @@
  * Two ways to take an error: a new config is refused as a whole (`strict`), a change on the node (a pod that appeared) leaves out that pod alone.
  */
 import { type CompilePod, compile, type Desired } from './compile/compile.ts'
+import { type Locality, unmappedIds } from './compile/localize.ts'
 import type { Capacities } from './compile/maps.ts'
 import { compilePolicy } from './compile/policy.ts'
 import type { StaticPod } from './config/schema.ts'
 import { type AnyPlugin, describe } from './describe.ts'
 import { MerbridgeError } from './errors.ts'
+import { asksForArrival } from './interception.ts'
 import { type Placement, podAddresses, podTitle } from './pods/static.ts'
 import type { PodState } from './views.ts'
 
@@ -38,7 +40,7 @@ interface Candidate {
   readonly compilePod?: CompilePod
 }
 
-function candidate(mesh: Mesh, placement: Placement): Candidate {
+function candidate(mesh: Mesh, placement: Placement, seesArrival: boolean): Candidate {
   const { pod } = placement
   const state = 'state' in placement ? placement.state : undefined
   const addresses = state === undefined ? [] : podAddresses(state)
@@ -46,24 +48,36 @@ function candidate(mesh: Mesh, placement: Placement): Candidate {
   const known = { pod, addresses, warnings: description.warnings, ...(state === undefined ? {} : { netns: state.cookie }) }
   if ('cannot' in description) return { outcome: { ...known, state: 'cannot', reason: description.cannot } }
   if ('refused' in description) return { outcome: { ...known, state: 'cannot', reason: description.refused } }
-  compilePolicy(description.interception, podTitle(pod))
+  const { interception } = description
+  if (!seesArrival && asksForArrival(interception)) return { outcome: { ...known, state: 'cannot', reason: noArrival } }
+  compilePolicy(interception, podTitle(pod))
   if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
-  const { cookie, routes, addresses: own } = placement.state
+  const { cookie: netns, interfaces, users, routes, addresses: own } = placement.state
+  if (users instanceof Error) return { outcome: { ...known, state: 'failed', reason: noUsers(users.message) } }
+  const locality: Locality = { interfaces, ...(users && { ids: users }) }
+  const warnings = [...description.warnings, ...unmappedIds(interception, locality)]
   return {
-    outcome: { ...known, state: 'enrolled' },
-    compilePod: { name: podTitle(pod), netns: cookie, interception: description.interception, routes, addresses: own },
+    outcome: { ...known, warnings, state: 'enrolled' },
+    compilePod: { name: podTitle(pod), netns, interception, routes, addresses: own, locality },
   }
 }
+
+const noArrival =
+  'its inbound rules name network interfaces, and this kernel does not tell by which one a connection came in (Linux 5.17 does, or attach.without in the config has arrival_interface)'
+
+const noUsers = (why: string): string =>
+  `the ids of its user namespace (hostUsers: false) cannot be read, so nobody can tell which of its processes is the proxy: ${why}; trying again`
 
 function failedCandidate(placement: Placement, error: MerbridgeError): Candidate {
   const netns = 'state' in placement ? { netns: placement.state.cookie, addresses: podAddresses(placement.state) } : { addresses: [] }
   return { outcome: { pod: placement.pod, state: 'failed', reason: `${error.message}. ${error.hint}`, warnings: [], ...netns } }
 }
 
-export function enrol(mesh: Mesh, placements: readonly Placement[], capacities: Capacities, strict: boolean): Enrolment {
+/** `seesArrival`: the kernel tells inbound programs the interface (ABILITY_ARRIVAL). */
+export function enrol(mesh: Mesh, placements: readonly Placement[], capacities: Capacities, strict: boolean, seesArrival = true): Enrolment {
   const candidates = placements.map((placement) => {
     try {
-      return candidate(mesh, placement)
+      return candidate(mesh, placement, seesArrival)
     } catch (error) {
       if (strict || !(error instanceof MerbridgeError)) throw error
       return failedCandidate(placement, error)

@@ -71,14 +71,22 @@ const listed = (kind: string, known: Readonly<Record<string, unknown>> | undefin
 
 const ownerKinds = ['uid', 'gid', 'mark', 'cgroup'] as const
 
+/** Where a set with interfaces may stand: the way out is known of connections that the pod makes, the way in of those that reach it. */
+const interfaceUse = { outbound: 'to', inbound: 'from' } as const
+
 /** Why the set does not fit where it is used; undefined: it fits. */
 function misfit(use: 'port' | 'to' | 'from', spec: SetSpec, direction: Direction): string | undefined {
   if (use === 'port') return spec.ports === undefined ? 'has no ports' : undefined
-  if (use === 'to') return spec.cidrs === undefined ? 'has no cidrs' : undefined
+  const fitsHere = interfaceUse[direction] === use
+  if (spec.interfaces !== undefined && !fitsHere)
+    return `has interfaces, which ${direction} rules match in '${interfaceUse[direction]}:' only; put them into a set of their own`
+  const addressed = spec.cidrs !== undefined || spec.interfaces !== undefined
+  if (use === 'to') return addressed ? undefined : `has no cidrs${fitsHere ? ' and no interfaces' : ''}`
   const owners = ownerKinds.filter((kind) => spec[kind] !== undefined)
   if (direction === 'inbound' && owners.length > 0)
-    return `has ${owners.join(', ')}, which a connection from outside the pod does not have; use cidrs`
-  return spec.cidrs === undefined && owners.length === 0 ? 'has none of cidrs, uid, gid, mark, cgroup' : undefined
+    return `has ${owners.join(', ')}, which a connection from outside the pod does not have; use cidrs or interfaces`
+  if (addressed || owners.length > 0) return undefined
+  return direction === 'inbound' ? 'has none of cidrs, interfaces' : 'has none of cidrs, uid, gid, mark, cgroup'
 }
 
 function problemsOfMatch(checked: Match, direction: Direction, sets: Interception['sets']): string[] {
@@ -116,6 +124,12 @@ function problemsOfNames(checked: Interception): string[] {
     )
   })
   return [...reserved('set', checked.sets, reservedSets), ...reserved('target', checked.targets, reservedTargets), ...repeated]
+}
+
+/** Some inbound rule asks by which interface a connection came in. */
+export function asksForArrival({ sets = {}, inbound }: Interception): boolean {
+  const names = inbound.flatMap(({ when, unless }) => [...asList(when?.from), ...asList(unless?.from)])
+  return names.some((wanted) => Object.hasOwn(sets, wanted) && sets[wanted]?.interfaces !== undefined)
 }
 
 /** The checked value, or everything that is wrong with it, one sentence each. */

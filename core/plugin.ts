@@ -42,7 +42,8 @@ export type IdSpec = number | string
 
 /**
  * A named set. Members of different kinds are alternatives: a connection is in the set when any member matches. Which keys may be used where:
- * `port:` wants ports; `to:` wants cidrs; `from:` wants cidrs (source addresses), uid, gid, mark or cgroup.
+ * `port:` wants ports; `to:` wants cidrs or, of an outbound rule, interfaces; `from:` wants cidrs (source addresses) and, of an outbound rule, uid, gid,
+ * mark or cgroup, of an inbound rule interfaces.
  */
 export interface SetSpec {
   readonly ports?: readonly PortSpec[]
@@ -55,7 +56,8 @@ export interface SetSpec {
   readonly cgroup?: readonly bigint[]
   /**
    * Names of network interfaces of the pod. In `to:` of an outbound rule: the route to the destination leaves by one of them ('lo' for the pod's own
-   * addresses); in `from:` of an inbound rule: the connection came in by one of them. A name that the pod does not have matches nothing.
+   * addresses); in `from:` of an inbound rule: the connection came in by one of them. A name that the pod does not have matches nothing; one that ends
+   * in '+' stands for every name that begins so, as in iptables.
    */
   readonly interfaces?: readonly string[]
 }

@@ -4,8 +4,9 @@ import { u32Codec, u64Codec } from '../codec.ts'
 import { podCodec, proxyPortCodec } from '../contract.ts'
 import type { Address, Route } from '../native/api.ts'
 import type { Interception } from '../plugin.ts'
+import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
 import { type Capacities, compileError, MapBuilder, type MapContents } from './maps.ts'
-import { type CompiledPolicy, compilePolicy } from './policy.ts'
+import { type CompiledPolicy, compileLocal } from './policy.ts'
 import { compileRoutes } from './routes.ts'
 import type { RuleText } from './rules.ts'
 
@@ -17,6 +18,8 @@ export interface CompilePod {
   readonly interception: Interception
   readonly routes: readonly Route[]
   readonly addresses: readonly Address[]
+  /** Absent: it has no interfaces, and ids are what they say. */
+  readonly locality?: Locality
 }
 
 export interface CompileInput {
@@ -36,8 +39,8 @@ export interface Desired {
 }
 
 /** The interception as text, to find equal ones. JSON has no bigint; only ids of cgroups are. */
-function contentOf(interception: Interception): string {
-  const hasCgroups = Object.values(interception.sets ?? {}).some(({ cgroup }) => cgroup !== undefined)
+function contentOf(interception: LocalInterception): string {
+  const hasCgroups = Object.values(interception.sets).some(({ cgroup }) => cgroup !== undefined)
   if (!hasCgroups) return JSON.stringify(interception)
   return JSON.stringify(interception, (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value))
 }
@@ -65,8 +68,9 @@ export function compile({ pods }: CompileInput, capacities: Capacities): Desired
   const compiled = new Map<bigint, CompiledPod>()
   for (const pod of pods) {
     if (compiled.has(pod.netns)) throw compileError(pod.name, 'another pod has the same network namespace', 'List a network namespace once.')
-    const content = contentOf(pod.interception)
-    const policy = byContent.get(content) ?? compilePolicy(pod.interception, pod.name)
+    const local = localize(pod.interception, pod.locality ?? nowhere)
+    const content = contentOf(local)
+    const policy = byContent.get(content) ?? compileLocal(local, pod.name)
     byContent.set(content, policy)
     const known = byId.get(policy.id)
     if (known === undefined) addPolicy(builder, policy, pod.name)

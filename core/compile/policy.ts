@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { parseAddress, zeroWords } from '../address.ts'
 import { Limit, policyCodec, TargetFamily, type TargetRecord } from '../contract.ts'
 import type { Interception, TargetSpec } from '../plugin.ts'
+import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
 import { compileError } from './maps.ts'
 import { compileRules, describeRules, type RuleText } from './rules.ts'
 import { type SetEntry, SetTable } from './sets.ts'
@@ -37,7 +38,7 @@ function compileTarget({ port = 0, ipv4 = '127.0.0.1', ipv6 = '::1' }: TargetSpe
 }
 
 /** Ports that inbound rules send to, and ports that outbound rules reach on the pod's own loopback. */
-function proxyPortsOf({ targets = {}, inbound }: Interception): number[] {
+function proxyPortsOf({ targets = {}, inbound }: LocalInterception): number[] {
   const takesInbound = new Set(inbound.map((rule) => rule.then))
   const used = Object.entries(targets).filter(
     ([name, { ipv4 = '127.0.0.1', ipv6 = '::1' }]) => takesInbound.has(name) || ipv4 === '127.0.0.1' || ipv6 === '::1',
@@ -46,12 +47,16 @@ function proxyPortsOf({ targets = {}, inbound }: Interception): number[] {
 }
 
 /** `subject` names the pod in errors. Pure; throws COMPILE_FAILED when something does not fit into the contract. */
-export function compilePolicy(interception: Interception, subject: string): CompiledPolicy {
+export function compilePolicy(interception: Interception, subject: string, locality: Locality = nowhere): CompiledPolicy {
+  return compileLocal(localize(interception, locality), subject)
+}
+
+export function compileLocal(interception: LocalInterception, subject: string): CompiledPolicy {
   const targets = Object.entries(interception.targets ?? {})
   if (targets.length > Limit.TARGETS) {
     throw compileError(subject, `${targets.length} targets: at most ${Limit.TARGETS} fit`, 'Join targets that are equal.')
   }
-  const sets = new SetTable(interception.sets ?? {}, subject)
+  const sets = new SetTable(interception.sets, subject)
   const outbound = compileRules(interception, 'outbound', sets, subject)
   const inbound = compileRules(interception, 'inbound', sets, subject)
   const marks = sets.marks()

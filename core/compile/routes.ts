@@ -34,7 +34,7 @@ const errors: ReadonlyMap<number, number> = new Map([
   [routeType.prohibit, EACCES],
 ])
 
-const unreachable = (error: number): RouteRecord => ({ kind: RouteKind.UNREACHABLE, error, source: zeroWords })
+const unreachable = (error: number): RouteRecord => ({ kind: RouteKind.UNREACHABLE, error, source: zeroWords, interface: 0 })
 
 /**
  * The source that the kernel chooses for an IPv4 route without a preferred one (inet_select_addr): an address of the interface in the gateway's
@@ -60,14 +60,16 @@ function ipOf(text: string): Ip {
 function recordOf({ cidr, route }: Row, addresses: readonly Address[]): RouteRecord {
   const error = errors.get(route.type)
   if (error !== undefined) return unreachable(error)
+  const index = route.index ?? 0
   const preferred = route.source === undefined ? undefined : ipOf(route.source).words
   // A route to one own address without a preferred source: the source is that address. For a network it depends on the destination.
   const single = cidr.length === addressBits(cidr.family)
-  if (route.type === routeType.local) return { kind: RouteKind.LOCAL, error: 0, source: preferred ?? (single ? cidr.words : zeroWords) }
-  if (route.type === routeType.anycast) return { kind: RouteKind.LOCAL, error: 0, source: preferred ?? zeroWords }
+  const own = route.type === routeType.local && single ? cidr.words : zeroWords
+  if (route.type === routeType.local || route.type === routeType.anycast)
+    return { kind: RouteKind.LOCAL, error: 0, source: preferred ?? own, interface: index }
   // IPv6 chooses per destination (RFC 6724); what is not known here is left to the kernel.
   const source = preferred ?? (cidr.family === 4 ? selectSource(route, addresses) : zeroWords)
-  return { kind: RouteKind.UNICAST, error: 0, source }
+  return { kind: RouteKind.UNICAST, error: 0, source, interface: index }
 }
 
 interface Row {

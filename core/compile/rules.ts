@@ -7,6 +7,9 @@ import type { SetTable } from './sets.ts'
 
 export type RuleText = Omit<RuleView, 'hits'>
 
+/** Names of sets are all that rules know of them. */
+type Rules = Omit<Interception, 'sets'>
+
 /** Names in `to:` and `from:` that are facts, not sets. */
 export const factNames: { readonly to: Readonly<Record<string, Fact>>; readonly from: Readonly<Record<string, Fact>> } = {
   to: { pod: Fact.TO_POD, loopback: Fact.TO_LOOPBACK },
@@ -53,7 +56,7 @@ function compileRule(rule: Rule, title: string, sets: SetTable, targets: readonl
   return { mask, value, verdict: Verdict.TARGET, target }
 }
 
-export function compileRules(interception: Interception, direction: 'outbound' | 'inbound', sets: SetTable, subject: string): RuleRecord[] {
+export function compileRules(interception: Rules, direction: 'outbound' | 'inbound', sets: SetTable, subject: string): RuleRecord[] {
   const rules = interception[direction]
   if (rules.length > Limit.RULES) {
     throw compileError(subject, `${rules.length} ${direction} rules: at most ${Limit.RULES} fit`, 'Join rules by putting their members into one set.')
@@ -76,7 +79,7 @@ function targetText(name: string, { port, ipv4 = '127.0.0.1', ipv6 = '::1' }: Ta
 }
 
 /** The rules in the kernel's order, in words. */
-export function describeRules(interception: Interception): RuleText[] {
+export function describeRules(interception: Rules): RuleText[] {
   const targets = interception.targets ?? {}
   return (['outbound', 'inbound'] as const).flatMap((direction) =>
     interception[direction].map(({ name, when = {}, unless = {}, then }, index) => {

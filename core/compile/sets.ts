@@ -4,8 +4,8 @@
  */
 import { CidrKind, cidrKeyCodec, Fact, Limit, Lookup, membersCodec, OwnerKind, ownerKeyCodec, portKeyCodec } from '../contract.ts'
 import type { Entry } from '../native/api.ts'
-import type { SetSpec } from '../plugin.ts'
 import { cidrPrefix, cidrsOf, idRange, type Prefix, portRange, prefixValue, rangePrefixes } from '../prefix.ts'
+import type { LocalSet } from './localize.ts'
 import { compileError, type MapName } from './maps.ts'
 
 /** How a rule uses a set: the same set is one bit as a port set and another one as a set of destinations. */
@@ -53,6 +53,8 @@ const kinds = {
   uid: owners(OwnerKind.UID, Lookup.UIDS, 32),
   gid: owners(OwnerKind.GID, Lookup.GIDS, 32),
   cgroup: owners(OwnerKind.CGROUP, Lookup.CGROUPS, 64),
+  leaves: owners(OwnerKind.LEAVES, Lookup.LEAVES, 32),
+  arrives: owners(OwnerKind.ARRIVES, Lookup.ARRIVES, 32),
   to4: cidrs(CidrKind.DEST4, Lookup.DEST, 32),
   to6: cidrs(CidrKind.DEST6, Lookup.DEST, 128),
   from4: cidrs(CidrKind.SOURCE4, Lookup.SOURCE, 32),
@@ -69,12 +71,14 @@ interface Member {
 const networks = (specs: readonly string[], use: 'to' | 'from'): Member[] =>
   specs.flatMap(cidrsOf).map((cidr) => ({ kind: `${use}${cidr.family}`, prefix: cidrPrefix(cidr) }))
 
-function membersOf(use: SetUse, spec: SetSpec): readonly Member[] {
+function membersOf(use: SetUse, spec: LocalSet): readonly Member[] {
   if (use === 'port') return (spec.ports ?? []).flatMap((port) => rangePrefixes(portRange(port), 16)).map((prefix) => ({ kind: 'port', prefix }))
-  if (use === 'to') return networks(spec.cidrs ?? [], 'to')
+  const interfaces = (kind: 'leaves' | 'arrives') =>
+    (spec.interfaces ?? []).map((index): Member => ({ kind, prefix: { bits: BigInt(index), length: 32 } }))
+  if (use === 'to') return [...networks(spec.cidrs ?? [], 'to'), ...interfaces('leaves')]
   const ids = (kind: 'uid' | 'gid') => (spec[kind] ?? []).flatMap((id) => rangePrefixes(idRange(id), 32)).map((prefix): Member => ({ kind, prefix }))
   const cgroups = (spec.cgroup ?? []).map((bits): Member => ({ kind: 'cgroup', prefix: { bits, length: 64 } }))
-  return [...ids('uid'), ...ids('gid'), ...cgroups, ...networks(spec.cidrs ?? [], 'from')]
+  return [...ids('uid'), ...ids('gid'), ...cgroups, ...interfaces('arrives'), ...networks(spec.cidrs ?? [], 'from')]
 }
 
 const prefixId = (bits: bigint, length: number): string => `${length}/${bits}`
@@ -94,14 +98,14 @@ export interface SetEntry extends Entry {
 /** The sets of one policy, numbered as rules ask for them. */
 export class SetTable {
   readonly #subject: string
-  readonly #specs: Readonly<Record<string, SetSpec>>
+  readonly #specs: Readonly<Record<string, LocalSet>>
   /** "port skipped" -> fact bit, and the canonical list of members -> fact bit, so that equal lists share one. */
   readonly #bits = new Map<string, bigint>()
   readonly #rows = new Map<KindName, Map<string, Row>>()
   readonly #marks = new Map<string, { value: number; mask: number; sets: bigint }>()
   #used = 0
 
-  constructor(specs: Readonly<Record<string, SetSpec>>, subject: string) {
+  constructor(specs: Readonly<Record<string, LocalSet>>, subject: string) {
     this.#specs = specs
     this.#subject = subject
   }
@@ -117,6 +121,7 @@ export class SetTable {
     const content = [
       ...members.map(({ kind, prefix }) => `${kind} ${prefixId(prefix.bits, prefix.length)}`),
       ...marks.map(({ value, mask }) => `mark ${value}/${mask}`),
+      ...(use === 'port' || spec.written === undefined ? [] : [spec.written]),
     ]
     const canonical = `members: ${[...new Set(content)].sort().join(',')}`
     const bit = this.#bits.get(canonical) ?? this.#allocate(name, members, marks)
@@ -125,7 +130,7 @@ export class SetTable {
     return bit
   }
 
-  #allocate(name: string, members: readonly Member[], marks: NonNullable<SetSpec['mark']>): bigint {
+  #allocate(name: string, members: readonly Member[], marks: NonNullable<LocalSet['mark']>): bigint {
     const most = Fact.BITS - Fact.SET
     if (this.#used === most) {
       throw compileError(this.#subject, `set '${name}' is one too many: a policy has at most ${most} sets`, 'Join sets that rules treat alike.')

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { mapNames as agentMaps, type Capacities, type MapContents, type MapName } from '../compile/maps.ts'
-import { type MetaRecord, metaCodec } from '../contract.ts'
+import { type Ability, type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
 import { type Feature, type KernelFacts, optionalFeatures } from '../features/probe.ts'
 import type { BpfLink, BpfMap, BpfObject, Entry, Namespaces, Native, OpenOptions } from '../native/api.ts'
@@ -55,11 +55,14 @@ export class Datapath implements Disposable {
   readonly #attaching: Attaching
   readonly #teller: CookieTeller | undefined
 
-  private constructor(attaching: Attaching, { features, teller }: Prepared, have: MapContents, adopted: boolean) {
+  readonly #abilities: bigint
+
+  private constructor(attaching: Attaching, { features, teller, abilities }: Prepared, have: MapContents, adopted: boolean) {
     const { native, layout, object } = attaching
     this.namespaces = teller?.namespaces ?? native.namespaces
     this.#teller = teller
     this.features = features
+    this.#abilities = abilities
     this.native = native
     this.layout = layout
     this.object = object
@@ -137,6 +140,11 @@ export class Datapath implements Disposable {
     return this.listenersMissed || this.unfound.size > 0
   }
 
+  /** The programs may use it on this kernel. */
+  can(ability: Ability): boolean {
+    return (this.#abilities & BigInt(ability)) !== 0n
+  }
+
   get capacities(): Capacities {
     return Object.fromEntries(agentMaps.map((name) => [name, this.maps[name].info.maxEntries])) as Record<MapName, number>
   }
@@ -188,6 +196,7 @@ interface Prepared {
   readonly object: BpfObject
   readonly features: readonly Feature[]
   readonly teller: CookieTeller | undefined
+  readonly abilities: bigint
 }
 
 /** Everything that can be refused without a trace. */
@@ -199,7 +208,7 @@ async function prepare(
   const { object, refused } = await loadObject(native, { path, kernel, ...maps })
   try {
     const teller = kernel.tellsCookies ? undefined : attachCookieTeller(native, object, cgroup)
-    return { object, features: optionalFeatures(kernel, refused), teller }
+    return { object, features: optionalFeatures(kernel, refused), teller, abilities: kernel.abilities }
   } catch (error) {
     object.close()
     throw error

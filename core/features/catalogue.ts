@@ -4,7 +4,7 @@
  */
 import { Ability } from '../contract.ts'
 import type { Native } from '../native/api.ts'
-import { binds, callsCookie, readsKernel, selectsSocket, setsRetval, stores } from './questions.ts'
+import { binds, callsCookie, findsMptcp, readsKernel, seesArrival, selectsSocket, setsRetval, stores } from './questions.ts'
 
 const BPF_MAP_TYPE_RINGBUF = 27
 
@@ -116,6 +116,24 @@ export const probed = [
     detail: 'as routing or a closed port would give (bpf_set_retval)',
     fallback: 'ENETUNREACH and ECONNREFUSED by a destination that gives them; other errors of routing become EPERM',
     ability: Ability.SET_RETVAL,
+  },
+  {
+    id: 'arrival_interface',
+    name: 'arrival interface in sk_lookup',
+    since: '5.17',
+    probe: seesArrival,
+    detail: 'inbound rules that name interfaces',
+    fallback: 'not here: a pod whose inbound rules name interfaces cannot be enrolled, and says so',
+    ability: Ability.ARRIVAL,
+  },
+  {
+    id: 'mptcp_socket',
+    name: 'MPTCP socket of a subflow',
+    since: '5.19',
+    probe: findsMptcp,
+    detail: 'an app with an MPTCP socket sees the destination that it asked for',
+    fallback: 'not here: an app that asks its MPTCP socket for its peer sees the proxy',
+    ability: Ability.MPTCP,
   },
   {
     id: 'ring_buffer',

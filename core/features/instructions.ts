@@ -14,6 +14,8 @@ export const copy = (register: number, from: number): Buffer => instruction(0xbf
 export const add = (register: number, value: number): Buffer => instruction(0x07, register, 0, 0, value)
 /** A pointer or __u64 field of what the register points to. */
 export const load = (register: number, from: number, offset: number): Buffer => instruction(0x79, register, from, offset, 0)
+/** A __u32 field of what the register points to. */
+export const loadWord = (register: number, from: number, offset: number): Buffer => instruction(0x61, register, from, offset, 0)
 /** __u64 on the stack, at a negative offset. */
 export const storeOnStack = (offset: number, value: number): Buffer => instruction(0x7a, 10, 0, offset, value)
 export const skipIfNull = (register: number, instructions: number): Buffer => instruction(0x15, register, 0, instructions, 0)

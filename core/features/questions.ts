@@ -1,6 +1,6 @@
 /** Questions to the verifier: the smallest whole program that does the thing. The kernel takes it, or the feature is not there. */
 import type { Native } from '../native/api.ts'
-import { add, call, copy, load, loadMap, program, set, skipIfNull, storeOnStack } from './instructions.ts'
+import { add, call, copy, load, loadMap, loadWord, program, set, skipIfNull, storeOnStack } from './instructions.ts'
 
 /** enum bpf_prog_type, enum bpf_attach_type; and where the context has its socket (struct bpf_sock_addr, bpf_sock_ops, bpf_sockopt, sk_msg_md). */
 const hooks = {
@@ -13,7 +13,10 @@ const hooks = {
 type Hook = keyof typeof hooks
 
 /** enum bpf_func_id */
-const helpers = { bind: 64, skStorageGet: 107, probeReadKernel: 113, netnsCookie: 122, skAssign: 124, setRetval: 187 } as const
+const helpers = { bind: 64, skStorageGet: 107, probeReadKernel: 113, netnsCookie: 122, skAssign: 124, setRetval: 187, mptcpSock: 196 } as const
+
+/** struct bpf_sk_lookup */
+const ingressInterface = 64
 
 const takes = (native: Native, hook: Hook, ...body: readonly Buffer[]): boolean =>
   native.takesProgram(hooks[hook].type, hooks[hook].attach, program(...body))
@@ -42,6 +45,13 @@ export const binds = (native: Native): boolean =>
 
 /** bpf_sk_assign(context, NULL, 0) */
 export const selectsSocket = (native: Native): boolean => takes(native, 'skLookup', set(2, 0), set(3, 0), call(helpers.skAssign))
+
+/** A load of context->ingress_ifindex */
+export const seesArrival = (native: Native): boolean => takes(native, 'skLookup', loadWord(2, 1, ingressInterface))
+
+/** bpf_skc_to_mptcp_sock(context->sk); the context may have no socket. */
+export const findsMptcp = (native: Native): boolean =>
+  takes(native, 'sockOps', load(1, 1, hooks.sockOps.socket), skipIfNull(1, 1), call(helpers.mptcpSock))
 
 /** bpf_probe_read_kernel(8 bytes on the stack, 8, 0) */
 const reads = [copy(1, 10), add(1, -8), set(2, 8), set(3, 0), call(helpers.probeReadKernel)]

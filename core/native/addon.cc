@@ -31,6 +31,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports)
 	exportRingBuffers(env, exports);
 	exportNamespaces(env, exports);
 	exportWatches(env, exports);
+	exportUserNamespaces(env, exports);
 	exportProbes(env, exports);
 	exportSockets(env, exports);
 	exportSystem(env, exports);

@@ -29,6 +29,8 @@ export interface NamespaceDump {
   /** 0: the kernel does not tell it */
   readonly cookie: bigint
   readonly inode: number
+  /** Inode of the user namespace that owns it; 0: the agent's own */
+  readonly users: number
   readonly replies: readonly Buffer[]
 }
 
@@ -90,6 +92,8 @@ export interface Addon {
 
   /** 0: there is none */
   namespaceInodes(paths: readonly string[]): Promise<number[]>
+  /** The inode of the network namespace, and the maps of the user namespace that owns it, as /proc has them. */
+  namespaceIds(path: string): Promise<{ readonly inode: number; readonly uid: string; readonly gid: string }>
   namespaceDump(
     paths: readonly string[],
     protocol: number,

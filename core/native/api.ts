@@ -7,6 +7,10 @@
  *
  * A handle owns one descriptor (opened with O_CLOEXEC). `close()` twice is a no-op; using a closed handle throws EBADF.
  */
+import type { NamespaceState } from './state.ts'
+
+export type * from './state.ts'
+
 export interface Handle extends Disposable {
   readonly fd: number
   readonly closed: boolean
@@ -108,42 +112,6 @@ export interface BpfObject extends Disposable {
    */
   clone(program: string, section: string, rodata: Uint8Array): BpfProgram
   close(): void
-}
-
-export interface Address {
-  readonly family: 4 | 6
-  /** Textual: "10.0.0.2", "fd00::2" */
-  readonly address: string
-  readonly prefix: number
-  readonly index: number
-  readonly interface: string
-  /** rtnetlink scope: 0 universe, 253 link, 254 host */
-  readonly scope: number
-  readonly secondary: boolean
-}
-
-export interface Route {
-  readonly family: 4 | 6
-  /** Textual; "0.0.0.0" or "::" for a default route */
-  readonly destination: string
-  readonly prefix: number
-  /** RT_TABLE_*: 255 local, 254 main, 253 default */
-  readonly table: number
-  /** RTN_*: 1 unicast, 2 local, 3 broadcast, 5 multicast, 6 blackhole, 7 unreachable, 8 prohibit, 9 throw */
-  readonly type: number
-  readonly metric: number
-  readonly source?: string
-  readonly gateway?: string
-  /** Interface index of the route, or of its first next hop. */
-  readonly index?: number
-}
-
-export interface NamespaceState {
-  /** Never reused while the node is up. */
-  readonly cookie: bigint
-  readonly inode: number
-  readonly addresses: readonly Address[]
-  readonly routes: readonly Route[]
 }
 
 export interface Listener {

@@ -15,4 +15,5 @@ void exportNamespaces(Napi::Env env, Napi::Object exports);
 void exportWatches(Napi::Env env, Napi::Object exports);
 void exportProbes(Napi::Env env, Napi::Object exports);
 void exportSockets(Napi::Env env, Napi::Object exports);
+void exportUserNamespaces(Napi::Env env, Napi::Object exports);
 void exportSystem(Napi::Env env, Napi::Object exports);

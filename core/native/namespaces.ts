@@ -6,6 +6,7 @@ import { descriptorOf, nativeError } from './handles.ts'
 import { LISTENER_REQUESTS, listeners, NETLINK_SOCK_DIAG } from './listeners.ts'
 import { hasNatRule, NAT_REQUESTS, NETLINK_NETFILTER } from './nftables.ts'
 import { addresses, linkNames, NETLINK_ROUTE, routes, STATE_REQUESTS } from './rtnetlink.ts'
+import { usersOf } from './users.ts'
 
 /** What a kernel without nf_tables answers: no such netlink protocol, no such subsystem. */
 const NO_NFTABLES = ['EPROTONOSUPPORT', 'EOPNOTSUPP', 'EINVAL']
@@ -23,11 +24,19 @@ function reply(dump: NamespaceDump, index: number): Buffer {
 const known = new Map<bigint, { readonly dump: NamespaceDump; readonly state: NamespaceState }>()
 const MOST_KNOWN = 4096
 
-function stateOf(dump: NamespaceDump): NamespaceState {
+async function stateOf(path: string, dump: NamespaceDump): Promise<NamespaceState> {
   const before = known.get(dump.cookie)
-  if (before?.dump.replies.every((bytes, index) => bytes.equals(reply(dump, index)))) return before.state
+  const users = dump.users === 0 ? undefined : await usersOf(path, dump)
+  if (before?.state.users === users && before?.dump.replies.every((bytes, index) => bytes.equals(reply(dump, index)))) return before.state
   const names = linkNames(reply(dump, 0))
-  const state = { cookie: dump.cookie, inode: dump.inode, addresses: addresses(reply(dump, 1), names), routes: routes(reply(dump, 2)) }
+  const state = {
+    cookie: dump.cookie,
+    inode: dump.inode,
+    interfaces: Array.from(names, ([index, name]) => ({ index, name })),
+    ...(users && { users }),
+    addresses: addresses(reply(dump, 1), names),
+    routes: routes(reply(dump, 2)),
+  }
   if (known.size >= MOST_KNOWN) known.clear() // most are of namespaces that are gone
   known.set(dump.cookie, { dump, state })
   return state
@@ -84,10 +93,13 @@ export const namespaces: Namespaces = {
 
   async inspect(paths: readonly string[], cookies?: BpfMap): Promise<(NamespaceState | NativeError)[]> {
     const answers = await addon().namespaceDump(paths, NETLINK_ROUTE, STATE_REQUESTS, cookies && descriptorOf(cookies))
-    return answers.map((answer, index) => {
-      if (answer instanceof Error) return answer as NativeError
-      return answer.cookie === 0n ? noCookie(paths[index] ?? '') : stateOf(answer)
-    })
+    return Promise.all(
+      answers.map((answer, index) => {
+        const path = paths[index] ?? ''
+        if (answer instanceof Error) return answer as NativeError
+        return answer.cookie === 0n ? noCookie(path) : stateOf(path, answer)
+      }),
+    )
   },
 
   async listeners(path: string): Promise<Listener[]> {

@@ -6,6 +6,7 @@
 #include "namespaces.h"
 #include "netfilter.h"
 #include "netlink.h"
+#include "userns.h"
 
 #include <bpf/bpf.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@ struct Answer {
 	std::optional<Failure> failure;
 	uint64_t cookie = 0;
 	uint64_t inode = 0;
+	uint64_t users = 0; // inode of the user namespace that owns it; 0: our own
 	std::vector<Message> replies;
 };
 
@@ -40,6 +42,7 @@ static Answer ask(const std::string &path, int protocol, const std::vector<Messa
 			struct stat status;
 			checked(operation, fstat(netns, &status));
 			answer.inode = status.st_ino;
+			answer.users = foreignUserNamespace(netns, operation);
 			Netlink netlink(protocol, operation, room);
 			answer.cookie = cookies ? cookieFromMap(cookies->number, operation) : netlink.cookie();
 			for (const Message &request : requests)
@@ -61,6 +64,7 @@ static Napi::Value valueOf(Napi::Env env, const Answer &answer)
 	Napi::Object result = Napi::Object::New(env);
 	result.Set("cookie", Napi::BigInt::New(env, answer.cookie));
 	result.Set("inode", static_cast<double>(answer.inode));
+	result.Set("users", static_cast<double>(answer.users));
 	result.Set("replies", replies);
 	return result;
 }
@@ -96,7 +100,7 @@ static Napi::Value inodes(const Napi::CallbackInfo &info)
 	    });
 }
 
-// (paths, protocol, requests, cookie map or undefined) -> per path {cookie, inode, replies} or an error
+// (paths, protocol, requests, cookie map or undefined) -> per path {cookie, inode, users, replies} or an error
 static Napi::Value dump(const Napi::CallbackInfo &info)
 {
 	std::vector<std::string> paths = pathsArgument(info, 0);

@@ -33,15 +33,17 @@ function whyNot({ netns }: StaticPod, state: NamespaceState | NativeError, node:
 }
 
 /** Trouble of the agent or the kernel, which says nothing about the pod: it must not leave the datapath, and bypass the mesh, for that. */
-const transient = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN', 'EINTR', 'EIO'])
+const transient = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN', 'EINTR', 'EIO', 'ETIMEDOUT'])
 
 const digests = new WeakMap<NamespaceState, string>()
+
+const userText = ({ users }: NamespaceState): unknown => (users instanceof Error ? users.message : users)
 
 /** Computed once for each state: those of most pods are the same objects at every look. */
 function digestOf(state: NamespaceState): string {
   const known = digests.get(state)
   if (known !== undefined) return known
-  const text = JSON.stringify([String(state.cookie), state.addresses, state.routes])
+  const text = JSON.stringify([String(state.cookie), state.interfaces, userText(state), state.addresses, state.routes])
   const digest = createHash('sha256').update(text).digest('hex')
   digests.set(state, digest)
   return digest
@@ -53,7 +55,10 @@ function digestOf(state: NamespaceState): string {
  * One result for each pod; `node` is the inode of the agent's own namespace. Two pods in one namespace: the later one waits, with the reason.
  */
 export function takeSnapshot(pods: readonly StaticPod[], results: readonly (NamespaceState | NativeError)[], node: number): Snapshot {
-  for (const result of results) if (isError(result) && transient.has(result.code)) throw result
+  for (const result of results) {
+    const error = isError(result) ? result : result.users
+    if (error instanceof Error && transient.has(error.code)) throw error
+  }
   const owners = new Map<bigint, StaticPod>()
   const hash = createHash('sha256')
   const placements = pods.map((pod, index): Placement => {

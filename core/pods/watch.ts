@@ -31,7 +31,7 @@ interface Known {
 
 /** What could not be read is tried again. */
 function hasState({ result }: Known): boolean {
-  return result !== undefined && !(result instanceof Error)
+  return result !== undefined && !(result instanceof Error) && !(result.users instanceof Error)
 }
 
 /** The soft limit of this process. */

@@ -8,7 +8,7 @@ import { address, compilePod, roomy, route } from './pods.ts'
 import { Reference } from './reference.ts'
 
 const interception = { outbound: [], inbound: [] }
-const unicast = (source: string) => ({ kind: RouteKind.UNICAST, error: 0, source })
+const unicast = (source: string) => ({ kind: RouteKind.UNICAST, error: 0, source, interface: 2 })
 
 function routed(routes: readonly Route[], addresses: readonly Address[]): (to: string) => ReturnType<Reference['route']> {
   const reference = new Reference(compile({ pods: [compilePod(interception, { routes, addresses })] }, roomy))
@@ -26,7 +26,7 @@ describe('the mirror of routes', () => {
       addresses,
     )
     assert.deepEqual(to('192.0.2.1'), unicast('10.9.0.2'))
-    assert.deepEqual(to('192.0.3.1'), { kind: RouteKind.UNREACHABLE, error: 101, source: '0.0.0.0' })
+    assert.deepEqual(to('192.0.3.1'), { kind: RouteKind.UNREACHABLE, error: 101, source: '0.0.0.0', interface: 0 })
   })
 
   it('knows no source where the namespace has no address', () => {
@@ -41,7 +41,7 @@ describe('the mirror of routes', () => {
       compilePod(interception, { name: 'default/other', netns: 2n, routes: [route('10.9.0.0', 24, 254, 8)], addresses }),
     ]
     const reference = new Reference(compile({ pods }, roomy))
-    assert.deepEqual(reference.route(1n, '10.9.0.2'), { kind: RouteKind.LOCAL, error: 0, source: '10.9.0.2' })
-    assert.deepEqual(reference.route(2n, '10.9.0.2'), { kind: RouteKind.UNREACHABLE, error: 13, source: '0.0.0.0' })
+    assert.deepEqual(reference.route(1n, '10.9.0.2'), { kind: RouteKind.LOCAL, error: 0, source: '10.9.0.2', interface: 2 })
+    assert.deepEqual(reference.route(2n, '10.9.0.2'), { kind: RouteKind.UNREACHABLE, error: 13, source: '0.0.0.0', interface: 0 })
   })
 })

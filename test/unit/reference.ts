@@ -37,6 +37,8 @@ export interface Connection {
   readonly gid?: number
   readonly mark?: number
   readonly cgroup?: bigint
+  /** Index of the interface: of an outbound connection the one that the socket is bound to, of an inbound one that by which it came. */
+  readonly device?: number
 }
 
 export interface Decision {
@@ -91,13 +93,13 @@ export class Reference {
     this.#desired = desired
   }
 
-  route(netns: bigint, to: string): { kind: RouteKind; error: number; source: string } {
+  route(netns: bigint, to: string): { kind: RouteKind; error: number; source: string; interface: number } {
     const address = parse(to)
     const data = trieData(address.family, netns, bigEndian(address.words))
     const value = longestMatch(this.#desired.maps.routes.values(), data)
-    if (value === undefined) return { kind: RouteKind.UNREACHABLE, error: 101, source: address.family === 4 ? '0.0.0.0' : '::' }
-    const { kind, error, source } = routeCodec.decode(value)
-    return { kind, error, source: formatAddress({ family: address.family, words: source as unknown as Words }) }
+    if (value === undefined) return { kind: RouteKind.UNREACHABLE, error: 101, source: address.family === 4 ? '0.0.0.0' : '::', interface: 0 }
+    const { kind, error, source, interface: index } = routeCodec.decode(value)
+    return { kind, error, source: formatAddress({ family: address.family, words: source as unknown as Words }), interface: index }
   }
 
   policy(netns: bigint): { id: bigint; record: PolicyRecord } {
@@ -114,7 +116,7 @@ export class Reference {
   }
 
   facts(connection: Connection): bigint {
-    const { netns, direction, proto, to, port, from, uid = 0, gid = 0, mark = 0, cgroup = 0n } = connection
+    const { netns, direction, proto, to, port, from, uid = 0, gid = 0, mark = 0, cgroup = 0n, device = 0 } = connection
     const { id, record } = this.policy(netns)
     // The unspecified address means the bound one, else loopback; the unbound source is the one that routing would choose.
     const loopback = parse(to).family === 4 ? '127.0.0.1' : '::1'
@@ -144,12 +146,14 @@ export class Reference {
       lookup(Lookup.PORTS, port_sets.values(), () => trieData(0, id, ported)) |
       lookup(Lookup.DEST, cidr_sets.values(), () => trieData(six ? CidrKind.DEST6 : CidrKind.DEST4, id, bigEndian(dest.words))) |
       lookup(Lookup.SOURCE, cidr_sets.values(), () => trieData(six ? CidrKind.SOURCE6 : CidrKind.SOURCE4, id, bigEndian(source.words)))
-    if (direction === 'inbound') return facts | sets
+    if (direction === 'inbound') return facts | sets | lookup(Lookup.ARRIVES, owner_sets.values(), owner(OwnerKind.ARRIVES, [device, 0]))
+    const leaves = local && [0, 1, route.interface].includes(device) ? 1 : device || route.interface
     const marks = record.marks.slice(0, record.marksUsed).reduce((all, row) => all | ((mark & row.mask) >>> 0 === row.value ? row.sets : 0n), 0n)
     return (
       facts |
       sets |
       marks |
+      lookup(Lookup.LEAVES, owner_sets.values(), owner(OwnerKind.LEAVES, [leaves, 0])) |
       lookup(Lookup.UIDS, owner_sets.values(), owner(OwnerKind.UID, [uid, 0])) |
       lookup(Lookup.GIDS, owner_sets.values(), owner(OwnerKind.GID, [gid, 0])) |
       lookup(Lookup.CGROUPS, owner_sets.values(), owner(OwnerKind.CGROUP, [Number(cgroup >> 32n), Number(BigInt.asUintN(32, cgroup))]))

@@ -1,0 +1,59 @@
+/** What is in a network namespace. */
+import type { NativeError } from './api.ts'
+
+/** `count` ids from `inside` on are those from `outside` on in the agent's own user namespace. */
+export interface IdMapping {
+  readonly inside: number
+  readonly outside: number
+  readonly count: number
+}
+
+/** Which ids processes of a user namespace have, as the agent and the kernel's programs see them. */
+export interface Users {
+  readonly uid: readonly IdMapping[]
+  readonly gid: readonly IdMapping[]
+}
+
+export interface Address {
+  readonly family: 4 | 6
+  /** Textual: "10.0.0.2", "fd00::2" */
+  readonly address: string
+  readonly prefix: number
+  readonly index: number
+  readonly interface: string
+  /** rtnetlink scope: 0 universe, 253 link, 254 host */
+  readonly scope: number
+  readonly secondary: boolean
+}
+
+export interface Route {
+  readonly family: 4 | 6
+  /** Textual; "0.0.0.0" or "::" for a default route */
+  readonly destination: string
+  readonly prefix: number
+  /** RT_TABLE_*: 255 local, 254 main, 253 default */
+  readonly table: number
+  /** RTN_*: 1 unicast, 2 local, 3 broadcast, 5 multicast, 6 blackhole, 7 unreachable, 8 prohibit, 9 throw */
+  readonly type: number
+  readonly metric: number
+  readonly source?: string
+  readonly gateway?: string
+  /** Interface index of the route, or of its first next hop. */
+  readonly index?: number
+}
+
+export interface Interface {
+  readonly index: number
+  readonly name: string
+}
+
+export interface NamespaceState {
+  /** Never reused while the node is up. */
+  readonly cookie: bigint
+  readonly inode: number
+  readonly interfaces: readonly Interface[]
+  /** Of the user namespace that owns it; absent: the agent's own. An error: not known (yet), nothing that depends on ids can be said. */
+  readonly users?: Users | NativeError
+  readonly addresses: readonly Address[]
+  readonly routes: readonly Route[]
+}
