@@ -274,7 +274,7 @@ enum reason {
 	REASON_LISTENER = 15,	    /* a listener could not be registered for another cause (an MPTCP socket: sockhashes refuse it) */
 	REASON_PENDING = 16,	    /* the pod has MAX_PENDING connections in the making */
 	REASON_SOURCE_ROUTE = 17,   /* the socket has a source route (IP_OPTIONS), which would lead past the proxy */
-	REASON_MPTCP_STORAGE = 18,  /* no memory to remember the origin of an MPTCP client: it sees the proxy as its peer; not refused */
+	REASON_MPTCP_STORAGE = 18,  /* no memory to remember the origin of an MPTCP socket: a client sees the proxy, a proxy has no SO_ORIGINAL_DST */
 };
 
 struct counter_key {

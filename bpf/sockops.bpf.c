@@ -72,7 +72,7 @@ static __always_inline void remove_handover(const struct tuple *tuple)
 }
 
 /*
- * The app has the MPTCP socket, the hooks of connect have its subflow: the app's questions (getpeername, SO_ORIGINAL_DST) are answered from a copy of
+ * The program has the MPTCP socket, our hooks have its subflow: the program's questions (getpeername, SO_ORIGINAL_DST) are answered from a copy of
  * the origin. `origin` is 0 for a connection that is not redirected: what an earlier connect of the same socket left behind is no answer any more.
  */
 static __always_inline void tell_mptcp(struct bpf_sock_ops *ctx, const struct origin *origin)
@@ -81,7 +81,7 @@ static __always_inline void tell_mptcp(struct bpf_sock_ops *ctx, const struct or
 	struct mptcp_sock *parent = sk ? bpf_skc_to_mptcp_sock(sk) : 0;
 	struct origin *copy;
 
-	if (!parent || (void *)parent->first != (void *)sk) /* further subflows are the kernel's own */
+	if (!parent || (parent->first && (void *)parent->first != (void *)sk)) /* further subflows are the kernel's own */
 		return;
 	copy = bpf_sk_storage_get(&origins, parent, 0, origin ? BPF_SK_STORAGE_GET_F_CREATE : 0);
 	if (copy && origin)
@@ -157,6 +157,8 @@ static __always_inline void take_over(struct bpf_sock_ops *ctx)
 		origin->family = FAMILY_IPV4;
 		origin->role = ROLE_DIRECT;
 	}
+	if (can(ABILITY_MPTCP) && origin)
+		tell_mptcp(ctx, origin);
 	if (handover)
 		remove_handover(&tuple);
 }

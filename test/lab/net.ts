@@ -14,6 +14,7 @@ import { attachCgroup } from '../../core/cgroup.ts'
 import { own, release } from './cleanup.ts'
 import { LabPod } from './pod.ts'
 import { must } from './process.ts'
+import { type UserMaps, UserNamespace } from './users.ts'
 
 export { LabPod } from './pod.ts'
 export { kill, must, type Result, run } from './process.ts'
@@ -27,6 +28,8 @@ export interface PodOptions {
   readonly secondary?: readonly string[]
   /** Arguments of `ip route add` in the pod, ['unreachable', '10.99.0.0/16'] */
   readonly routes?: readonly (readonly string[])[]
+  /** A user namespace of its own with these maps, as Kubernetes makes it for hostUsers: false */
+  readonly users?: UserMaps
 }
 
 export interface LabOptions {
@@ -87,11 +90,11 @@ export class Lab implements AsyncDisposable {
     return [...this.#pods.values()]
   }
 
-  async pod(name: string, { address, secondary = [], routes = [] }: PodOptions = {}): Promise<LabPod> {
+  async pod(name: string, { address, secondary = [], routes = [], users }: PodOptions = {}): Promise<LabPod> {
     if (this.#pods.has(name) || name === 'node') throw new Error(`the lab has a pod ${name} already`)
     const port = this.#next++
     const primary = address ?? `${this.#subnet}.${port}/24`
-    const pod = await this.#namespace(name, withoutPrefix(primary))
+    const pod = await this.#namespace(name, withoutPrefix(primary), users)
     this.#pods.set(name, pod)
     const addresses = [primary, ...secondary]
     await batch(this.node, [
@@ -132,13 +135,16 @@ export class Lab implements AsyncDisposable {
     return `${this.#prefix}-${name}`
   }
 
-  async #namespace(name: string, address: string): Promise<LabPod> {
+  async #namespace(name: string, address: string, maps?: UserMaps): Promise<LabPod> {
     const namespace = this.#namespaceName(name)
     const directory = join(this.directory, name)
     await mkdir(directory, { mode: 0o755 })
-    await must(['ip', 'netns', 'add', namespace])
-    const pod: LabPod = new LabPod({ name, netns: `/run/netns/${namespace}`, address, directory, cgroup: this.cgroup }, async () => {
+    const users = maps === undefined ? undefined : await UserNamespace.create(namespace, maps)
+    if (users === undefined) await must(['ip', 'netns', 'add', namespace])
+    const place = { name, netns: `/run/netns/${namespace}`, address, directory, cgroup: this.cgroup, users: users?.path }
+    const pod: LabPod = new LabPod(place, async () => {
       await pod.killAll()
+      await users?.close()
       if (name === 'node') this.#node = undefined
       else if (this.#pods.get(name) !== pod) return
       this.#pods.delete(name)

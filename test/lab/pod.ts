@@ -9,6 +9,8 @@ export interface PodPlace {
   readonly address: string
   readonly directory: string
   readonly cgroup: string | undefined
+  /** Its user namespace, if it has one of its own */
+  readonly users?: string | undefined
 }
 
 /** A network namespace: a pod, or the node. */
@@ -22,6 +24,7 @@ export class LabPod implements AsyncDisposable {
   readonly directory: string
   readonly #children = new Set<ChildProcess>()
   readonly #cgroup: string | undefined
+  readonly #users: string | undefined
   readonly #onRemove: () => Promise<void>
 
   constructor(place: PodPlace, onRemove: () => Promise<void>) {
@@ -30,6 +33,7 @@ export class LabPod implements AsyncDisposable {
     this.address = place.address
     this.directory = place.directory
     this.#cgroup = place.cgroup
+    this.#users = place.users
     this.#onRemove = onRemove
   }
 
@@ -42,7 +46,8 @@ export class LabPod implements AsyncDisposable {
   command(argv: readonly string[], { uid, gid = uid }: RunAs = {}): string[] {
     // Before anything else, so that no socket is older than the membership. "0" is the process that writes.
     const join = this.#cgroup === undefined ? [] : ['sh', '-c', 'echo 0 >"$0" && exec "$@"', `${this.#cgroup}/cgroup.procs`]
-    const enter = [...join, 'nsenter', `--net=${this.netns}`, '--']
+    const users = this.#users === undefined ? [] : [`--user=${this.#users}`] // as its root, unless somebody else is wanted
+    const enter = [...join, 'nsenter', ...users, `--net=${this.netns}`, '--']
     if (uid === undefined && gid === undefined) return [...enter, ...argv]
     const who = [...(uid === undefined ? [] : [`--reuid=${uid}`]), ...(gid === undefined ? [] : [`--regid=${gid}`])]
     return [...enter, 'setpriv', ...who, '--clear-groups', '--', ...argv]
