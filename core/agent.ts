@@ -6,6 +6,7 @@
  * It runs when the config changes, when something changes in a pod's namespace, and once a second; when nothing changed it ends after the second
  * step. A config is accepted as a whole or not at all. A pod that cannot be enrolled does not disturb the others.
  */
+import { shownId } from './compile/localize.ts'
 import type { Config } from './config/schema.ts'
 import { Ability } from './contract.ts'
 import { apply, type Place } from './datapath/apply.ts'
@@ -209,7 +210,7 @@ function afterApply(outcome: Outcome, failed: ReadonlyMap<bigint, Error>, unfoun
   const missing = unfound.get(outcome.netns) ?? []
   const warnings = missing.map(
     ({ address, port, uid, reason }) =>
-      `the proxy that listens on ${address}:${port} (uid ${uid}) could not be registered: ${reason}; inbound connections are refused until it is, or listens again`,
+      `the proxy that listens on ${address}:${port} (uid ${shownId(uid, outcome.users?.uid)}) could not be registered: ${reason}; inbound connections are refused until it is, or listens again`,
   )
   return { ...outcome, warnings: [...outcome.warnings, ...warnings] }
 }

@@ -11,6 +11,7 @@ import type { StaticPod } from './config/schema.ts'
 import { type AnyPlugin, describe } from './describe.ts'
 import { MerbridgeError } from './errors.ts'
 import { asksForArrival } from './interception.ts'
+import type { Users } from './native/api.ts'
 import { type Placement, podAddresses, podTitle } from './pods/static.ts'
 import type { PodState } from './views.ts'
 
@@ -22,6 +23,8 @@ export interface Outcome {
   readonly addresses: readonly string[]
   /** Netns cookie; absent while the namespace is not there. */
   readonly netns?: bigint
+  /** Of its user namespace, when it has one of its own. */
+  readonly users?: Users
 }
 
 export interface Enrolment {
@@ -57,7 +60,7 @@ function candidate(mesh: Mesh, placement: Placement, seesArrival: boolean): Cand
   const locality: Locality = { interfaces, ...(users && { ids: users }) }
   const warnings = [...description.warnings, ...unmappedIds(interception, locality)]
   return {
-    outcome: { ...known, warnings, state: 'enrolled' },
+    outcome: { ...known, warnings, state: 'enrolled', ...(users && { users }) },
     compilePod: { name: podTitle(pod), netns, interception, routes, addresses: own, locality },
   }
 }

@@ -42,6 +42,9 @@ export function insideId(id: number, map: readonly IdMapping[]): number | undefi
   return line && id - line.outside + line.inside
 }
 
+/** As the mesh's rules have it, for people; an id of the node that the pod has not stays what it is. */
+export const shownId = (id: number, map: readonly IdMapping[] | undefined): number => (map && insideId(id, map)) ?? id
+
 const rangeText = ({ low, high }: Range): string => (low === high ? `${low}` : `${low}-${high}`)
 
 const translated = (specs: readonly IdSpec[], map: readonly IdMapping[]): IdSpec[] =>

@@ -122,6 +122,7 @@ class Visitor
 		char byte;
 		close(stay.in.number);
 		int error = prctl(PR_SET_DUMPABLE, 0) < 0 || setns(users, CLONE_NEWUSER) < 0 ? errno : 0;
+		(void)prctl(PR_SET_DUMPABLE, 0); // new credentials may have made it what fs.suid_dumpable says
 		(void)!write(ready.in.number, &error, sizeof(error));
 		while (read(stay.out.number, &byte, sizeof(byte)) < 0 && errno == EINTR)
 			;

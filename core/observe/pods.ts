@@ -1,5 +1,6 @@
 /** What `merbridge pods` shows: each pod with its rules in the kernel's order, and how often each decided. */
 import type { Agent } from '../agent.ts'
+import { shownId } from '../compile/localize.ts'
 import type { RuleText } from '../compile/rules.ts'
 import { type PodCounts, podCounts, readCounts } from '../datapath/counters.ts'
 import type { Outcome } from '../enrol.ts'
@@ -17,7 +18,9 @@ async function lookInside(agent: Agent, outcome: Outcome): Promise<{ listeners: 
   if (outcome.netns === undefined) return { listeners: [], iptables: false }
   try {
     const [listeners, iptables] = await Promise.all([namespaces.listeners(outcome.pod.netns), namespaces.hasNatRules(outcome.pod.netns)])
-    const shown = listeners.map(({ family, address, port, uid }) => `${family === 6 ? `[${address}]` : address}:${port} (uid ${uid})`)
+    const shown = listeners.map(
+      ({ family, address, port, uid }) => `${family === 6 ? `[${address}]` : address}:${port} (uid ${shownId(uid, outcome.users?.uid)})`,
+    )
     return { listeners: shown.sort(), iptables }
   } catch {
     return { listeners: [], iptables: false } // the namespace went away: the next tick says so

@@ -1,13 +1,14 @@
 /** The decisions, addresses and listeners of the datapath, with an agent in this process: starting one costs much under emulation. */
 import assert from 'node:assert/strict'
 import type { Agent } from '../../core/agent.ts'
-import { DatapathUnderTest, reached, refusalsOf } from '../kernel/fixture.ts'
+import { DatapathUnderTest, reached, refusalsOf, seesProxy } from '../kernel/fixture.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { startApp, startProxy } from '../mesh/sidecar.ts'
 import { type Case, connect, connectOnce, flood, type Step } from '../parity/probe.ts'
 import { app, proxy } from '../parity/shape.ts'
 import type { Check, Group } from './checks.ts'
 import type { Refusals } from './differences.ts'
+import { localityChecks, localityNames } from './locality-checks.ts'
 
 /** A service address: the node routes it to the server. */
 const VIP = '10.96.0.10'
@@ -29,6 +30,7 @@ const names = [
   'source seen by the proxy',
   'errors of routes',
   'long socket options',
+  ...localityNames,
   'refused while nobody listens',
   'a listener that came later',
   'a proxy that restarts',
@@ -191,8 +193,9 @@ export const datapathChecks = (refusals: Refusals, { short }: { readonly short: 
     await Promise.all([startProxy(client), startProxy(server), startApp(client, [8080]), startApp(server, [8080, 15020])])
     await using datapath = new DatapathUnderTest('kernels')
     let agent: Agent | undefined
+    const config = datapath.config([client, server, late])
     await check(LOADS, async () => {
-      agent = await datapath.start(datapath.config([client, server, late]))
+      agent = await datapath.start(config)
       const states = agent.outcomes.map(({ state, reason }) => `${state}${reason === undefined ? '' : `: ${reason}`}`)
       assert.deepEqual(states, ['enrolled', 'enrolled', 'enrolled'])
       return '3 pods enrolled'
@@ -200,6 +203,7 @@ export const datapathChecks = (refusals: Refusals, { short }: { readonly short: 
     if (agent === undefined) throw new Error('the programs did not load')
     const scene = { client, server, late, agent }
     await decisions(scene, check, refusals)
+    await localityChecks({ ...scene, lab, datapath }, check, config, seesProxy)
     if (!short) await listeners(scene, check, refusals)
     await agent[Symbol.asyncDispose]()
   },

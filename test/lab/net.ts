@@ -139,6 +139,7 @@ export class Lab implements AsyncDisposable {
     const namespace = this.#namespaceName(name)
     const directory = join(this.directory, name)
     await mkdir(directory, { mode: 0o755 })
+    if (maps !== undefined) await chmod(directory, 0o777) // its root is not the node's, and writes there too
     const users = maps === undefined ? undefined : await UserNamespace.create(namespace, maps)
     if (users === undefined) await must(['ip', 'netns', 'add', namespace])
     const place = { name, netns: `/run/netns/${namespace}`, address, directory, cgroup: this.cgroup, users: users?.path }
