@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { after, describe, test } from 'node:test'
 import { Ability } from '../../core/contract.ts'
+import { applyIptables, istioRules } from '../lab/istio-iptables.ts'
 import { must } from '../lab/net.ts'
 import { DatapathUnderTest, kernel, threePods } from './fixture.ts'
 
@@ -89,6 +90,16 @@ describe('MPTCP clients', { timeout: 60_000, skip }, async () => {
     assert.equal(seen?.echo, 'ping')
     assert.equal(seen?.peer, told ? `${server.address}:8080` : '127.0.0.1:15001')
     assert.equal(seen?.origin, told ? `${server.address}:8080` : 'Protocol not available')
+  })
+
+  test('see what they see with iptables', { skip: told ? false : 'this kernel does not tell the MPTCP socket' }, async () => {
+    await using datapath = new DatapathUnderTest('mptcp-iptables')
+    await datapath.start(datapath.config([client]))
+    await applyIptables(third, istioRules())
+    const both = await Promise.all([client, third].map((pod) => connectAll([[server.address, 8080]], 'new', pod)))
+    const seen = both.map((each) => each.map(({ peer, origin, said }) => [peer, origin, said.origin['16'], said.listener.replace(/^.*:/, '')]))
+    assert.deepEqual(seen[0], seen[1])
+    await must(third.command(['iptables-nft', '-t', 'nat', '-F']))
   })
 
   test('and proxies that really speak MPTCP with each other know where the connection goes', async () => {

@@ -92,6 +92,27 @@ group('describe', () => {
     refused(inbound, /inbound rule 0 'x': from: set 'me' has uid, which a connection from outside the pod does not have/)
   })
 
+  it('takes interfaces where a way out, or a way in, is known', () => {
+    const side = (outbound: object, inbound: object, set: object = { interfaces: ['net2'] }) => ({
+      sets: { side: set },
+      outbound: [{ name: 'x', when: outbound, then: 'pass' }],
+      inbound: [{ name: 'x', when: inbound, then: 'pass' }],
+    })
+    assert.ok(
+      'interception' in
+        describe(
+          plugin(() => side({ to: 'side' }, { from: 'side' })),
+          podFacts(),
+          {},
+        ),
+    )
+    refused(side({ from: 'side' }, {}), /outbound rule 0 'x': from: set 'side' has interfaces, which outbound rules match in 'to:' only/)
+    refused(side({}, { to: 'side' }, { interfaces: ['net2'], cidrs: ['10.0.0.0/8'] }), /has interfaces, which inbound rules match in 'from:' only/)
+    refused(side({ to: 'side' }, {}, {}), /to: set 'side' has no cidrs and no interfaces/)
+    refused(side({}, { from: 'side' }, {}), /from: set 'side' has none of cidrs, interfaces/)
+    refused(side({}, {}, { interfaces: ['a b'] }), /sets\.side\.interfaces\.0: expected the name of a network interface/)
+  })
+
   it('refuses reserved, repeated and empty names', () => {
     refused({ ...empty, sets: { pod: {} } }, /set 'pod': the name is reserved/)
     refused({ ...empty, targets: { drop: {} } }, /target 'drop': the name is reserved/)

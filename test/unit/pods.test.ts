@@ -28,7 +28,24 @@ test('a pod whose namespace is gone, or cannot be one, waits; so does the second
 })
 
 test('an agent that has no descriptors or no memory leaves every pod as it is', () => {
-  for (const code of ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN', 'EINTR', 'EIO']) {
+  for (const code of ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN', 'EINTR', 'EIO', 'ETIMEDOUT']) {
     assert.throws(() => takeSnapshot([pod('a'), pod('b')], [state(10n, 10), error(code)], node), { message: code })
+    const unread = { ...state(11n, 11), users: error(code) }
+    assert.throws(() => takeSnapshot([pod('a'), pod('b')], [state(10n, 10), unread], node), { message: code })
   }
+})
+
+test('what a plugin or compile can see changes the signature', () => {
+  const before = state(10n, 10)
+  const signature = (now: NamespaceState) => takeSnapshot([pod('a')], [now], node).signature
+  const ids = [{ inside: 0, outside: 100_000, count: 65_536 }]
+  const others = [
+    { ...before, interfaces: [{ index: 2, name: 'eth0' }] },
+    { ...before, interfaces: [{ index: 3, name: 'eth0' }] },
+    { ...before, interfaces: [{ index: 2, name: 'eth1' }] },
+    { ...before, users: { uid: ids, gid: ids } },
+    { ...before, users: error('EPERM') },
+  ]
+  assert.equal(new Set([before, ...others].map(signature)).size, others.length + 1)
+  assert.equal(signature({ ...before }), signature(before))
 })
