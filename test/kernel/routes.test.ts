@@ -1,4 +1,4 @@
-/** The mirror of a namespace's routes says what the kernel's routing does: same source, same errno, same idea of what is local. */
+/** The mirror of a namespace's routes says what the kernel's routing does: same source, same errno, same interface, same idea of what is local. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { formatAddress, network, parseAddress, type Words } from '../../core/address.ts'
@@ -91,7 +91,7 @@ async function compare(lab: Lab, defaultRoute: boolean): Promise<number> {
   if (!defaultRoute) await must(pod.command(['ip', '-batch', '-']), { input: 'route del default\nroute del ::/0\n' })
   const [state] = await native.namespaces.inspect([pod.netns])
   assert.ok(state !== undefined && 'routes' in state)
-  const { addresses, routes, cookie: netns } = state
+  const { addresses, routes, interfaces, cookie: netns } = state
   const interception = { outbound: [], inbound: [] }
   const reference = new Reference(compile({ pods: [compilePod(interception, { netns, routes, addresses })] }, roomy))
   const fixed = ['8.8.8.8', '255.255.255.255', '224.0.0.1', '239.255.255.255', '127.255.255.255', '2001:db8::1', 'ff02::1', 'ff0e::1', '::1']
@@ -99,6 +99,8 @@ async function compare(lab: Lab, defaultRoute: boolean): Promise<number> {
   const seen: unknown = JSON.parse(await must(pod.command(['/usr/bin/python3', '-c', probe]), { input: JSON.stringify(asked) }))
   const gets = await pod.exec(['ip', '-oneline', '-force', '-batch', '-'], { input: asked.map((to) => `route get ${to}\n`).join('') })
   const locals = new Set([...gets.stdout.matchAll(/^(?:local|anycast) (\S+)/gm)].map(([, to]) => to))
+  const devices = new Map([...gets.stdout.matchAll(/^(?:(?:local|anycast) )?(\S+) .*?dev (\S+)/gm)].map(([, to, device]) => [to, device]))
+  const nameOf = new Map(interfaces.map(({ index, name }) => [index, name]))
   for (const [to, [errno, source]] of Object.entries(seen as Record<string, [number, string]>)) {
     const mirrored = reference.route(netns, to)
     const local = locals.has(to)
@@ -108,8 +110,13 @@ async function compare(lab: Lab, defaultRoute: boolean): Promise<number> {
     const found =
       mirrored.kind === RouteKind.UNREACHABLE
         ? { errno: mirrored.error }
-        : { errno: 0, local: mirrored.kind === RouteKind.LOCAL, source: known ? mirrored.source : source }
-    assert.deepEqual(found, errno === 0 ? { errno, local, source } : { errno }, to)
+        : {
+            errno: 0,
+            local: mirrored.kind === RouteKind.LOCAL,
+            source: known ? mirrored.source : source,
+            device: mirrored.kind === RouteKind.LOCAL ? 'lo' : nameOf.get(mirrored.interface),
+          }
+    assert.deepEqual(found, errno === 0 ? { errno, local, source, device: devices.get(to) } : { errno }, to)
   }
   return asked.length
 }
