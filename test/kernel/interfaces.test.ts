@@ -125,6 +125,7 @@ describe('rules that name interfaces', { timeout: 120_000 }, () => {
       to('proxy over eth0', lab.node.address, { as: proxy }),
       to('bound to eth0', lab.node.address, { device: 'eth0', alone: true }),
       to('bound to net2', far(side), { device: 'net2' }),
+      to('bound to net2, moving', MOVING, { device: 'net2' }),
       to('bound to lo, own address', own(side), { device: 'lo', alone: true }),
       to('bound to net2, own address there', own(side), { device: 'net2' }),
     ]
@@ -181,7 +182,7 @@ describe('rules that name interfaces', { timeout: 120_000 }, () => {
     await moveTo('net2')
     await soon('node')
     await moveTo('eth0')
-    await both('moved', { moving: 'proxy:15001', 'over net2': 'node' })
+    await both('moved', { moving: 'proxy:15001', 'bound to net2, moving': 'node', 'over net2': 'node' })
   })
 
   test('an interface that is renamed is another one', async () => {
