@@ -1,29 +1,27 @@
 /**
  * READ FIRST. The whole pipeline, from top to bottom:
  *
- *     config -> pods (what is in their namespaces now) -> plugin.describe -> compile -> diff -> apply
+ *     config -> pods (what is in their namespaces now) -> the mesh of each -> plugin.describe -> compile -> diff -> apply
  *
  * It runs when the config changes, when something changes in a pod's namespace, and once a second; when nothing changed it ends after the second
  * step. A config is accepted as a whole or not at all. A pod that cannot be enrolled does not disturb the others.
  */
 import { shownId } from './compile/localize.ts'
+import type { AgentConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
 import { Ability } from './contract.ts'
 import { apply, type Place } from './datapath/apply.ts'
 import { sweepHandovers, tidyPending } from './datapath/counters.ts'
 import type { Datapath, Log } from './datapath/datapath.ts'
-import { type Enrolment, enrol, type Mesh, type Outcome } from './enrol.ts'
+import { type Enrolment, enrol, type Outcome } from './enrol.ts'
 import { MerbridgeError } from './errors.ts'
 import { podTitle, type Snapshot } from './pods/static.ts'
 import type { StrayWatch } from './pods/strays.ts'
 import { PodWatch } from './pods/watch.ts'
+import { meshTitle } from './select.ts'
 import type { ReloadOutcome } from './views.ts'
 
-/** A configuration with the plugin that it names. */
-export interface AgentConfig {
-  readonly config: Config
-  readonly mesh: Mesh
-}
+export type { AgentConfig }
 
 export interface Reload {
   readonly at: string
@@ -44,6 +42,7 @@ export class Agent implements AsyncDisposable {
   #outcomes: readonly Outcome[] = []
   #enrolment: Enrolment | undefined
   #lastReload: Reload
+  readonly #reloads: Record<ReloadOutcome, number> = { applied: 0, unchanged: 0, refused: 0, 'last-good': 0 }
   #ticks = 0
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -62,6 +61,11 @@ export class Agent implements AsyncDisposable {
 
   get lastReload(): Reload {
     return this.#lastReload
+  }
+
+  /** How many had which outcome since this process started; its start is the first. */
+  get reloads(): Readonly<Record<ReloadOutcome, number>> {
+    return this.#reloads
   }
 
   get outcomes(): readonly Outcome[] {
@@ -87,7 +91,7 @@ export class Agent implements AsyncDisposable {
       this.#current = initial
       this.#lastReload = how
       const changed = await this.#reconcile(initial, true)
-      if (!changed && how.outcome === 'applied') this.#lastReload = { ...how, outcome: 'unchanged' }
+      this.#count(!changed && how.outcome === 'applied' ? { ...how, outcome: 'unchanged' } : how)
     })
   }
 
@@ -98,14 +102,19 @@ export class Agent implements AsyncDisposable {
       this.#signature = '' // if this fails half-way, the next tick takes back what was written
       const changed = await this.#reconcile(next, true)
       this.#current = next
-      this.#lastReload = { at: new Date().toISOString(), outcome: changed ? 'applied' : 'unchanged' }
+      this.#count({ at: new Date().toISOString(), outcome: changed ? 'applied' : 'unchanged' })
       return changed
     })
   }
 
   /** A config that was refused before it got here, or by reload(). */
   refused(error: MerbridgeError): void {
-    this.#lastReload = { at: new Date().toISOString(), outcome: 'refused', reason: error.message }
+    this.#count({ at: new Date().toISOString(), outcome: 'refused', reason: error.message })
+  }
+
+  #count(reload: Reload): void {
+    this.#lastReload = reload
+    this.#reloads[reload.outcome]++
   }
 
   /** Looks at the pods; an error is logged, and the next tick tries again. */
@@ -142,7 +151,7 @@ export class Agent implements AsyncDisposable {
   async #reconcile(wanted: AgentConfig, strict: boolean): Promise<boolean> {
     const snapshot = await this.#pods.look(wanted.config.pods)
     if (wanted === this.#current && snapshot.signature === this.#signature) return false
-    const enrolment = enrol(wanted.mesh, snapshot.placements, this.datapath.capacities, strict, this.datapath.can(Ability.ARRIVAL))
+    const enrolment = enrol(wanted.meshes, snapshot.placements, this.datapath.capacities, strict, this.datapath.can(Ability.ARRIVAL))
     const applied = await apply(this.datapath, enrolment.desired, places(snapshot))
     const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed, this.datapath.unfound))
     this.#report(outcomes)
@@ -169,9 +178,12 @@ export class Agent implements AsyncDisposable {
       const pod = podTitle(outcome.pod)
       const old = before.get(pod)
       before.delete(pod)
-      if (old?.state !== outcome.state || old.reason !== outcome.reason || old.netns !== outcome.netns) {
+      const mesh = outcome.selection && meshTitle(outcome.selection.mesh)
+      const same = old?.state === outcome.state && old.reason === outcome.reason && old.netns === outcome.netns
+      if (!same || (old.selection && meshTitle(old.selection.mesh)) !== mesh) {
         const level = outcome.state === 'enrolled' ? 'info' : 'warn'
-        this.#log(level, `pod ${outcome.state}`, { pod, ...(outcome.reason === undefined ? {} : { reason: outcome.reason }) })
+        const facts = { ...(mesh === undefined ? {} : { mesh }), ...(outcome.reason === undefined ? {} : { reason: outcome.reason }) }
+        this.#log(level, `pod ${outcome.state}`, { pod, ...facts })
       }
       for (const warning of outcome.warnings) if (!old?.warnings.includes(warning)) this.#log('warn', warning, { pod })
     }

@@ -8,11 +8,12 @@ import { type Locality, unmappedIds } from './compile/localize.ts'
 import type { Capacities } from './compile/maps.ts'
 import { compilePolicy } from './compile/policy.ts'
 import type { StaticPod } from './config/schema.ts'
-import { type AnyPlugin, describe } from './describe.ts'
+import { describe } from './describe.ts'
 import { MerbridgeError } from './errors.ts'
 import { asksForArrival } from './interception.ts'
 import type { Users } from './native/api.ts'
 import { type Placement, podAddresses, podTitle } from './pods/static.ts'
+import { chooseMesh, type Mesh, type Selection } from './select.ts'
 import type { PodState } from './views.ts'
 
 export interface Outcome {
@@ -25,6 +26,8 @@ export interface Outcome {
   readonly netns?: bigint
   /** Of its user namespace, when it has one of its own. */
   readonly users?: Users
+  /** Absent: no entry of the config's meshes takes the pod, or a plugin could not say. */
+  readonly selection?: Selection
 }
 
 export interface Enrolment {
@@ -32,36 +35,34 @@ export interface Enrolment {
   readonly outcomes: readonly Outcome[]
 }
 
-export interface Mesh {
-  readonly plugin: AnyPlugin
-  /** As `plugin.options` parsed them. */
-  readonly options: unknown
-}
-
 interface Candidate {
   readonly outcome: Outcome
   readonly compilePod?: CompilePod
 }
 
-function candidate(mesh: Mesh, placement: Placement, seesArrival: boolean): Candidate {
+function candidate(meshes: readonly Mesh[], placement: Placement, seesArrival: boolean): Candidate {
   const { pod } = placement
   const state = 'state' in placement ? placement.state : undefined
   const addresses = state === undefined ? [] : podAddresses(state)
-  const description = describe(mesh.plugin, { ...pod, addresses }, mesh.options)
-  const known = { pod, addresses, warnings: description.warnings, ...(state === undefined ? {} : { netns: state.cookie }) }
+  const netns = state === undefined ? {} : { netns: state.cookie }
+  const selection = chooseMesh(meshes, { ...pod, addresses })
+  if ('untaken' in selection) return { outcome: { pod, addresses, warnings: [], ...netns, state: 'cannot', reason: selection.untaken } }
+  const { plugin, options } = selection.mesh
+  const description = describe(plugin, { ...pod, addresses }, options)
+  const known = { pod, addresses, warnings: [...selection.warnings, ...description.warnings], ...netns, selection }
   if ('cannot' in description) return { outcome: { ...known, state: 'cannot', reason: description.cannot } }
   if ('refused' in description) return { outcome: { ...known, state: 'cannot', reason: description.refused } }
   const { interception } = description
   if (!seesArrival && asksForArrival(interception)) return { outcome: { ...known, state: 'cannot', reason: noArrival } }
   compilePolicy(interception, podTitle(pod))
   if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
-  const { cookie: netns, interfaces, users, routes, addresses: own } = placement.state
+  const { cookie, interfaces, users, routes, addresses: own } = placement.state
   if (users instanceof Error) return { outcome: { ...known, state: 'failed', reason: noUsers(users.message) } }
   const locality: Locality = { interfaces, ...(users && { ids: users }) }
-  const warnings = [...description.warnings, ...unmappedIds(interception, locality)]
+  const warnings = [...known.warnings, ...unmappedIds(interception, locality)]
   return {
     outcome: { ...known, warnings, state: 'enrolled', ...(users && { users }) },
-    compilePod: { name: podTitle(pod), netns, interception, routes, addresses: own, locality },
+    compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, locality },
   }
 }
 
@@ -77,10 +78,16 @@ function failedCandidate(placement: Placement, error: MerbridgeError): Candidate
 }
 
 /** `seesArrival`: the kernel tells inbound programs the interface (ABILITY_ARRIVAL). */
-export function enrol(mesh: Mesh, placements: readonly Placement[], capacities: Capacities, strict: boolean, seesArrival = true): Enrolment {
+export function enrol(
+  meshes: readonly Mesh[],
+  placements: readonly Placement[],
+  capacities: Capacities,
+  strict: boolean,
+  seesArrival = true,
+): Enrolment {
   const candidates = placements.map((placement) => {
     try {
-      return candidate(mesh, placement, seesArrival)
+      return candidate(meshes, placement, seesArrival)
     } catch (error) {
       if (strict || !(error instanceof MerbridgeError)) throw error
       return failedCandidate(placement, error)

@@ -23,3 +23,6 @@ export const builtInOnly: PluginSource = {
     throw new MerbridgeError('PLUGIN_DENIED', 'no directory of plugins is allowed', 'Start the agent with --plugin-dir DIRECTORY.')
   },
 }
+
+/** `directories`: those whose plugins the config may name. */
+export const pluginSource = (_directories: readonly string[]): PluginSource => builtInOnly

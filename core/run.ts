@@ -3,7 +3,7 @@ import { setInterval as every } from 'node:timers/promises'
 import { type Agent, type AgentConfig, describeError, type Reload } from './agent.ts'
 import { type AttachPoint, attachCgroup } from './cgroup.ts'
 import { readLastGood, saveLastGood } from './config/lastgood.ts'
-import { type Loaded, loadConfig, parseConfig } from './config/load.ts'
+import { type Content, type Loaded, loadConfig, parseConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
 import { watchConfig } from './config/watch.ts'
 import { createAgent } from './container.ts'
@@ -17,7 +17,8 @@ import type { Log as Logger } from './log.ts'
 import type { Native } from './native/api.ts'
 import { podViews } from './observe/pods.ts'
 import { type Started, statusView } from './observe/status.ts'
-import { plugins } from './plugins.ts'
+import type { PluginSource } from './plugins.ts'
+import { Reloads } from './reload.ts'
 import { requireKernel } from './requirements.ts'
 import { objectPath } from './root.ts'
 import { usingAsync } from './scope.ts'
@@ -27,6 +28,8 @@ export interface RunOptions {
   readonly configPath: string
   /** Where the last good config is kept. */
   readonly stateDir: string
+  /** Where the plugins come from that the config may name. */
+  readonly plugins: PluginSource
   /** Made from the `log` settings of the first config; it follows those of later ones. */
   readonly createLogger: (settings: Config['log']) => Logger
   /** Aborted by SIGTERM: the agent ends and the datapath stays. */
@@ -36,21 +39,22 @@ export interface RunOptions {
 }
 
 interface FirstConfig {
-  readonly config: Config
+  readonly initial: AgentConfig
   /** The file as it is; absent when the last good config stands in for it, then `refusal` says why. */
   readonly loaded?: Loaded
   readonly refusal?: MerbridgeError
+  readonly read: Content
 }
 
 const tickMs = 1000
 
 export async function runAgent(options: RunOptions): Promise<void> {
   const first = await firstConfig(options)
-  const logger = options.createLogger(first.config.log)
+  const logger = options.createLogger(first.initial.config.log)
   const log: Log = (level, message, fields) => logger[level](fields ?? {}, message)
   if (first.refusal !== undefined) sayLastGood(log, options.configPath, first.refusal)
   const { native } = await import('./native/index.ts')
-  const { attach } = first.config
+  const { attach } = first.initial.config
   const cgroup = attachCgroup(attach.cgroup)
   requireKernel(native, cgroup.path, attach.bpffs)
   if (cgroup.reach !== 'everything') log('warn', 'the programs do not see every process of this node', { cgroup: cgroup.detail })
@@ -79,7 +83,7 @@ interface Operation {
 
 /** The socket comes first: an agent that cannot have it must not have touched the datapath. */
 async function operate({ options, first, native, cgroup, logger, log, ended }: Operation): Promise<void> {
-  const { attach, control } = first.config
+  const { attach, control } = first.initial.config
   const kernel = await probeKernel(native, attach)
   const features = [
     { id: 'cgroup', name: 'cgroup v2', state: cgroup.reach === 'namespace' ? 'fallback' : 'yes', detail: cgroup.detail } as const,
@@ -91,18 +95,25 @@ async function operate({ options, first, native, cgroup, logger, log, ended }: O
     if (running !== undefined) return running
     throw new MerbridgeError('AGENT_STARTING', 'the agent is starting', 'ask again in a moment')
   }
-  const reload = () => reloadConfig(present(), options, logger, log)
+  let { read } = first
+  const onRead = (content: Content) => {
+    read = content
+  }
+  const reloads = new Reloads(async () => {
+    if (running !== undefined) await reloadConfig(running, options, { logger, log, onRead })
+  })
+  const reload = () => reloads.request()
   await serveControl(control.socket, handlersFor(present, started, reload, ended), ended.signal)
 
   const setting = { bpffs: attach.bpffs, cgroup: cgroup.path, object: objectPath('merbridge.bpf.o'), kernel }
-  const agent = await createAgent({ native, log, setting, cgroup, config: asAgentConfig(first.config), reload: firstReload(first.refusal) })
+  const agent = await createAgent({ native, log, setting, cgroup, config: first.initial, reload: firstReload(first.refusal) })
   await usingAsync(agent, async () => {
     await startWithAny(agent, first, options, log)
     running = agent
     agent.datapath.removeOthers(attach.bpffs, log)
     options.onReload(() => void reload())
-    await watchConfig(options.configPath, () => void reload(), ended.signal, {
-      ...(first.loaded === undefined ? {} : { known: first.loaded.sha256 }),
+    await watchConfig(options.configPath, reload, ended.signal, {
+      known: () => read,
       onDegraded: (error) => log('warn', 'the config is polled, because the kernel has no more file watches to give', describeError(error)),
     })
     log('info', 'ready', { generation: Number(agent.datapath.meta().generation), socket: control.socket })
@@ -116,6 +127,7 @@ function handlersFor(present: () => Agent, started: Started, reload: () => Promi
     status: async () => statusView(present(), started),
     pods: async () => podViews(present()),
     reload: async () => {
+      present() // says that it is starting
       await reload()
       return { ...present().lastReload, generation: Number(present().datapath.meta().generation) }
     },
@@ -124,21 +136,24 @@ function handlersFor(present: () => Agent, started: Started, reload: () => Promi
 }
 
 /** The file's config; where it is refused, the last good one; where there is none, the file's error. */
-async function firstConfig({ configPath, stateDir }: RunOptions): Promise<FirstConfig> {
+async function firstConfig(options: RunOptions): Promise<FirstConfig> {
+  let read: Content = ''
   try {
-    const loaded = await loadConfig(configPath, plugins)
-    return { config: loaded.config, loaded }
+    const loaded = await loadConfig(options.configPath, options.plugins, (content) => {
+      read = content
+    })
+    return { initial: loaded, loaded, read }
   } catch (error) {
-    return { config: await lastGood(configPath, stateDir, error), refusal: error as MerbridgeError }
+    return { initial: await lastGood(options, error), refusal: error as MerbridgeError, read }
   }
 }
 
 /** Throws `refusal` when there is no last good config, or none that this build accepts. */
-async function lastGood(configPath: string, stateDir: string, refusal: unknown): Promise<Config> {
+async function lastGood({ configPath, stateDir, plugins }: RunOptions, refusal: unknown): Promise<AgentConfig> {
   const text = refusal instanceof MerbridgeError ? await readLastGood(stateDir, configPath) : undefined
   if (text === undefined) throw refusal
   try {
-    return parseConfig(text, `last good config of ${configPath}`, plugins)
+    return await parseConfig(text, `last good config of ${configPath}`, plugins)
   } catch {
     throw refusal
   }
@@ -154,16 +169,17 @@ async function keep(loaded: Loaded, stateDir: string, log: Log): Promise<void> {
 }
 
 /** A config can be valid and still not compile (a map is too small for it): then, too, the last good one stands in. */
-async function startWithAny(agent: Agent, first: FirstConfig, { configPath, stateDir }: RunOptions, log: Log): Promise<void> {
+async function startWithAny(agent: Agent, first: FirstConfig, options: RunOptions, log: Log): Promise<void> {
   try {
-    await agent.start(asAgentConfig(first.config), firstReload(first.refusal))
-    if (first.loaded !== undefined) await keep(first.loaded, stateDir, log)
+    await agent.start(first.initial, firstReload(first.refusal))
+    sayWarnings(first.initial, log)
+    if (first.loaded !== undefined) await keep(first.loaded, options.stateDir, log)
   } catch (error) {
     try {
       if (first.loaded === undefined || !(error instanceof MerbridgeError)) throw error
-      const config = await lastGood(configPath, stateDir, error)
-      sayLastGood(log, configPath, error)
-      await agent.start(asAgentConfig(config), firstReload(error))
+      const last = await lastGood(options, error)
+      sayLastGood(log, options.configPath, error)
+      await agent.start(last, firstReload(error))
     } catch (last) {
       if (!agent.datapath.adopted) agent.datapath.layout.remove() // built for nothing
       throw last
@@ -180,21 +196,27 @@ function firstReload(refusal: MerbridgeError | undefined): Reload {
   return refusal === undefined ? { at, outcome: 'applied' } : { at, outcome: 'last-good', reason: refusal.message }
 }
 
-function asAgentConfig(config: Config): AgentConfig {
-  const plugin = plugins[config.mesh]
-  if (plugin === undefined) throw new TypeError(`the schema let an unknown mesh through: ${config.mesh}`)
-  return { config, mesh: { plugin, options: config.options } }
+function sayWarnings({ warnings }: AgentConfig, log: Log): void {
+  for (const { line, path, message, hint } of warnings) log('warn', `config: ${path} ${message}`, { line, hint })
 }
 
-async function reloadConfig(agent: Agent, { configPath, stateDir }: RunOptions, logger: Logger, log: Log): Promise<void> {
+interface Listeners {
+  readonly logger: Logger
+  readonly log: Log
+  readonly onRead: (content: Content) => void
+}
+
+async function reloadConfig(agent: Agent, options: RunOptions, { logger, log, onRead }: Listeners): Promise<void> {
+  const { configPath, stateDir, plugins } = options
   try {
-    const loaded = await loadConfig(configPath, plugins)
-    const changed = await agent.reload(asAgentConfig(loaded.config))
+    const loaded = await loadConfig(configPath, plugins, onRead)
+    const changed = await agent.reload(loaded)
     logger.configure(loaded.config.log)
     await keep(loaded, stateDir, log)
     log('info', changed ? 'config applied' : 'config accepted; nothing changed in the datapath', {
       generation: Number(agent.datapath.meta().generation),
     })
+    sayWarnings(loaded, log)
   } catch (error) {
     const refusal =
       error instanceof MerbridgeError ? error : new MerbridgeError('DATAPATH_FAILED', String(error), 'see the log; the old config stays', error)

@@ -15,6 +15,12 @@ export interface StatusView {
     /** Grows by one whenever pods join, leave or get other policies; survives restarts. */
     readonly generation: number
     readonly lastReload: { readonly at: string; readonly outcome: ReloadOutcome; readonly reason?: string }
+    /** Since this agent started; its start is the first. */
+    readonly reloads: { readonly applied: number; readonly unchanged: number; readonly refused: number }
+    /** In the order in which they take pods. */
+    readonly meshes: readonly { readonly entry: string; readonly mesh: string; readonly pods: number }[]
+    /** "line 12: meshes[1].match matches no pod: this config lists 3, and none has such labels" */
+    readonly warnings: readonly string[]
   }
   readonly kernel: {
     readonly release: string
@@ -45,10 +51,22 @@ export interface RuleView {
   readonly hits: number
 }
 
+/** Why a pod belongs to its mesh. */
+export interface SelectionView {
+  /** Where the config has the mesh: "mesh", "meshes[0]" */
+  readonly entry: string
+  /** only: the config has one mesh and no match; match: the entry's match matches the pod; selects: the plugin says that the pod is its mesh's */
+  readonly why: 'only' | 'match' | 'selects'
+  /** Later entries that would have taken the pod as well, "meshes[1] (istio)" */
+  readonly also: readonly string[]
+}
+
 export interface PodView {
   readonly name: string
   readonly namespace: string
+  /** Empty: no entry of the config's meshes takes the pod. */
   readonly mesh: string
+  readonly selection?: SelectionView
   readonly netns: string
   readonly state: PodState
   /** Why it is not enrolled. */

@@ -4,7 +4,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { type JsonSchema, jsonSchema, meshJsonSchema } from '../core/config/jsonschema.ts'
+import { configJsonSchema, type JsonSchema, jsonSchema, optionsJsonSchema } from '../core/config/jsonschema.ts'
 import { plugins } from '../core/plugins.ts'
 import { packageRoot } from '../core/root.ts'
 
@@ -72,11 +72,10 @@ Limits: a file of 1 MiB, one document, no tags, no merge keys, at most 1000 alia
 
 function reference(): string {
   const meshes = Object.keys(plugins)
-  const common = rowsOf(meshJsonSchema(meshes, undefined), '')
-  const options = Object.entries(plugins).map(([mesh, plugin]) => {
-    const schema = meshJsonSchema(meshes, plugin.options).properties?.options ?? {}
-    return `## \`options\` of \`mesh: ${mesh}\`\n\n${table(rowsOf(schema, ''))}`
-  })
+  const common = rowsOf(configJsonSchema(meshes), '')
+  const options = Object.entries(plugins).map(
+    ([mesh, plugin]) => `## \`options\` of \`mesh: ${mesh}\`\n\n${table(rowsOf(optionsJsonSchema(plugin.options), ''))}`,
+  )
   return `${[`${introduction}\n## Keys\n\n${table(common)}`, ...options].join('\n\n')}\n`
 }
 

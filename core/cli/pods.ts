@@ -14,12 +14,31 @@ const title = (pod: PodView) => `${pod.namespace}/${pod.name}`
 export const inOrder = (pods: readonly PodView[]) =>
   [...pods].sort((a, b) => urgency.indexOf(a.state) - urgency.indexOf(b.state) || (title(a) < title(b) ? -1 : 1))
 
+const also = ({ selection }: PodView): string[] =>
+  selection === undefined || selection.also.length === 0 ? [] : [`${selection.also.join(', ')} would have taken it, too, but comes later`]
+
+/** The entry of the config, where there are several. */
+const meshOf = ({ mesh, selection }: PodView): string =>
+  selection === undefined || selection.entry === 'mesh' ? mesh || '-' : `${mesh} (${selection.entry})`
+
+const whys = { only: 'the only mesh of the config', match: 'its match', selects: "the plugin's own selection" }
+
+function meshFact(pod: PodView): string {
+  const { selection } = pod
+  return selection === undefined ? 'none' : `${pod.mesh}, by ${selection.entry}: ${whys[selection.why]}`
+}
+
 const notes = (pod: PodView): string =>
-  [...(pod.reason === undefined ? [] : [pod.reason]), ...(pod.iptables ? ['has NAT rules of its own as well'] : []), ...pod.warnings].join('; ')
+  [
+    ...(pod.reason === undefined ? [] : [pod.reason]),
+    ...also(pod),
+    ...(pod.iptables ? ['has NAT rules of its own as well'] : []),
+    ...pod.warnings,
+  ].join('; ')
 
 function listText(pods: readonly PodView[]): string {
   if (pods.length === 0) return 'no pods are listed in the config\n'
-  const rows = inOrder(pods).map((pod) => [title(pod), pod.state, pod.mesh, pod.addresses.join(' ') || '-', notes(pod)])
+  const rows = inOrder(pods).map((pod) => [title(pod), pod.state, meshOf(pod), pod.addresses.join(' ') || '-', notes(pod)])
   return `${table(['POD', 'STATE', 'MESH', 'ADDRESSES', 'NOTES'], rows)}\n`
 }
 
@@ -34,7 +53,8 @@ export function podText(pod: PodView): string {
   const facts = [
     ...(pod.reason === undefined ? [] : [['reason', pod.reason]]),
     ...pod.warnings.map((warning) => ['warning', warning]),
-    ['mesh', pod.mesh],
+    ['mesh', meshFact(pod)],
+    ...also(pod).map((note) => ['overlap', note]),
     ['netns', pod.netns],
     ['addresses', pod.addresses.join(' ') || 'none'],
     ['listeners', pod.listeners.join(' ') || 'none'],

@@ -6,7 +6,7 @@ import { defaultStateDir } from '../config/lastgood.ts'
 import { defaultConfigPath } from '../config/schema.ts'
 import { MerbridgeError } from '../errors.ts'
 import type { LogStream } from '../log.ts'
-import { plugins } from '../plugins.ts'
+import { pluginSource, plugins } from '../plugins.ts'
 import { type DetachChoice, detachCommand } from './detach.ts'
 import { failure, type Outcome, type Output, outputs, render } from './outcome.ts'
 import { pods } from './pods.ts'
@@ -30,6 +30,7 @@ export interface Surroundings {
 interface Common {
   readonly config: string
   readonly stateDir: string
+  readonly pluginDir: readonly string[]
   readonly output: Output
 }
 
@@ -92,6 +93,11 @@ class CommandLine {
       .description(description)
       .addOption(new Option('--config <file>', 'the config file').default(defaultConfigPath).argParser(this.path))
       .addOption(new Option('--state-dir <dir>', 'where the last good config is kept').default(defaultStateDir).argParser(this.path))
+      .addOption(
+        new Option('--plugin-dir <dir>', 'a directory whose plugins the config may name; may be given several times')
+          .default([], 'none')
+          .argParser((value, before: readonly string[]) => [...before, this.path(value)]),
+      )
       .addOption(new Option('--output <format>', 'what is printed').choices([...outputs]).default('text'))
       .addHelpText('after', help)
   }
@@ -100,9 +106,10 @@ class CommandLine {
     const signals =
       '\nSignals: SIGHUP reads the config again; SIGTERM ends the agent and leaves the datapath in place, so that no connection notices.'
     this.command('run', 'run the agent in the foreground', `${signals}\n${example('merbridge run --config /etc/merbridge/config.yaml')}`).action(
-      async ({ config, stateDir, output }: Common) => {
+      async ({ config, stateDir, pluginDir, output }: Common) => {
         const { logStream, stopSignal, onReloadSignal } = this.around
-        this.outcome = await run({ configPath: config, stateDir, stop: stopSignal(), onReload: onReloadSignal }, logStream, output)
+        const options = { configPath: config, stateDir, plugins: pluginSource(pluginDir), stop: stopSignal(), onReload: onReloadSignal }
+        this.outcome = await run(options, logStream, output)
       },
     )
   }
@@ -111,9 +118,9 @@ class CommandLine {
     const help = example('merbridge validate', 'merbridge validate ./config.yaml --output json', 'merbridge validate - < config.yaml')
     this.command('validate', 'check a config file and say what is wrong with it', help)
       .argument('[file]', 'the file, or - for standard input; default: that of --config')
-      .action(async (file: string | undefined, { config, output }: Common) => {
+      .action(async (file: string | undefined, { config, pluginDir, output }: Common) => {
         const path = file === undefined || file === '-' ? (file ?? config) : this.path(file)
-        this.outcome = await validate(path, this.around.stdin, plugins, output)
+        this.outcome = await validate(path, this.around.stdin, pluginSource(pluginDir), output)
       })
   }
 

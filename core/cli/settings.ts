@@ -2,10 +2,12 @@
 import { existsSync } from 'node:fs'
 import { readDocument } from '../config/document.ts'
 import { readLastGood } from '../config/lastgood.ts'
-import { fieldsOf, loadConfig, parseConfig } from '../config/load.ts'
-import { type Config, defaultBpffs, defaultSocket, type MeshOptions, type StaticPod } from '../config/schema.ts'
+import { loadConfig, parseConfig } from '../config/load.ts'
+import { fieldsOf, withoutLoading } from '../config/resolve.ts'
+import { type Config, defaultBpffs, defaultSocket, type StaticPod } from '../config/schema.ts'
 import { readSource } from '../config/source.ts'
 import { MerbridgeError } from '../errors.ts'
+import type { PluginSource } from '../plugins.ts'
 
 export interface ConfigPlace {
   /** Absolute. */
@@ -21,10 +23,10 @@ export interface Settings {
   readonly problem?: { readonly error: MerbridgeError; readonly instead: string }
 }
 
-async function lastGood({ config, stateDir }: ConfigPlace, plugins: MeshOptions): Promise<Config | undefined> {
+async function lastGood({ config, stateDir }: ConfigPlace, plugins: PluginSource): Promise<Config | undefined> {
   try {
     const text = await readLastGood(stateDir, config)
-    return text === undefined ? undefined : parseConfig(text, config, plugins)
+    return text === undefined ? undefined : (await parseConfig(text, config, plugins)).config
   } catch {
     // Unreadable for this user, or written by another version: no better than none.
     return undefined
@@ -61,7 +63,9 @@ function choose(candidates: readonly (Places | undefined)[]): { readonly socket:
   }
 }
 
-export async function findSettings(place: ConfigPlace, plugins: MeshOptions): Promise<Settings> {
+/** Loads no plugin of somebody else's: a command that asks the agent, or takes the datapath away, must work whatever has become of one. */
+export async function findSettings(place: ConfigPlace, builtIn: PluginSource['builtIn']): Promise<Settings> {
+  const plugins = withoutLoading(builtIn)
   const good = await lastGood(place, plugins)
   const inForce = good && placesOf(good)
   try {

@@ -15,6 +15,7 @@ function head({ agent }: StatusView): string {
 
 function configPart({ config }: StatusView): string {
   const { at, outcome, reason } = config.lastReload
+  const { reloads, meshes, warnings } = config
   const loud = outcome === 'refused' || outcome === 'last-good'
   const last = `${loud ? outcome.toUpperCase() : outcome} ${since(at)} ago${reason === undefined ? '' : `: ${printable(reason)}`}`
   return table(
@@ -22,6 +23,9 @@ function configPart({ config }: StatusView): string {
     [
       ['generation', String(config.generation)],
       ['last reload', last],
+      ['reloads', `${reloads.applied} applied, ${reloads.unchanged} unchanged, ${reloads.refused} refused since the start, which counts as one`],
+      ...meshes.map(({ entry, mesh, pods }) => [entry, `${mesh}, ${count(pods, 'pod')}`]),
+      ...warnings.map((warning) => ['warning', warning]),
     ],
   )
 }

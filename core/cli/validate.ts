@@ -1,17 +1,15 @@
 import { compilePolicy } from '../compile/policy.ts'
-import { loadConfig, parseConfig } from '../config/load.ts'
+import { type AgentConfig, loadConfig, parseConfig } from '../config/load.ts'
 import { printable } from '../config/printable.ts'
-import type { Config } from '../config/schema.ts'
 import { maxConfigBytes } from '../config/source.ts'
 import { errorView } from '../control/api.ts'
 import { describe } from '../describe.ts'
 import { MerbridgeError } from '../errors.ts'
-import type { AnyPlugin } from '../plugin.ts'
+import type { PluginSource } from '../plugins.ts'
 import { podTitle } from '../pods/static.ts'
+import { chooseMesh, meshTitle } from '../select.ts'
 import { exitCodeOf, type Outcome, type Output, render } from './outcome.ts'
 import { count } from './table.ts'
-
-type Plugins = Readonly<Record<string, AnyPlugin>>
 
 async function readAll(stdin: AsyncIterable<Buffer>): Promise<string> {
   const chunks: Buffer[] = []
@@ -28,36 +26,57 @@ async function readAll(stdin: AsyncIterable<Buffer>): Promise<string> {
     .replace(/^\uFEFF/, '')
 }
 
+/** Either about a pod, or about a place of the config. */
 interface Note {
-  readonly pod: string
+  readonly pod?: string
+  readonly line?: number
+  readonly column?: number
+  readonly path?: string
   readonly message: string
+  readonly hint?: string
 }
 
-/** What the mesh's plugin says of the listed pods: what it ignores, what it cannot intercept. Throws PLUGIN_FAILED and COMPILE_FAILED. */
-function notesOn(config: Config, plugins: Plugins): Note[] {
-  const plugin = plugins[config.mesh]
-  if (plugin === undefined) return []
-  return config.pods.flatMap((pod) => {
-    const described = describe(plugin, { ...pod, addresses: [] }, config.options)
-    if ('interception' in described) compilePolicy(described.interception, podTitle(pod))
-    const cannot = 'cannot' in described ? [`cannot be intercepted: ${described.cannot}`] : []
-    return [...cannot, ...described.warnings].map((message) => ({ pod: podTitle(pod), message }))
-  })
+/** What the meshes say of a listed pod: what they ignore, what they cannot intercept. Throws PLUGIN_FAILED and COMPILE_FAILED. */
+function messagesOn(meshes: AgentConfig['meshes'], pod: AgentConfig['config']['pods'][number]): string[] {
+  const facts = { ...pod, addresses: [] }
+  const selection = chooseMesh(meshes, facts)
+  if ('untaken' in selection) return [`is not intercepted: ${selection.untaken}`]
+  const { mesh, also, warnings } = selection
+  const described = describe(mesh.plugin, facts, mesh.options)
+  if ('interception' in described) compilePolicy(described.interception, podTitle(pod))
+  return [
+    ...('cannot' in described ? [`cannot be intercepted: ${described.cannot}`] : []),
+    ...('refused' in described ? [`is refused by the mesh: ${described.refused}`] : []),
+    ...(also.length === 0 ? [] : [`is taken by ${meshTitle(mesh)}; ${also.join(', ')} would take it, too`]),
+    ...warnings,
+    ...described.warnings,
+  ]
 }
 
-async function check(file: string, stdin: () => AsyncIterable<Buffer>, plugins: Plugins) {
-  const config = file === '-' ? parseConfig(await readAll(stdin()), '<stdin>', plugins) : (await loadConfig(file, plugins)).config
-  return { config, notes: notesOn(config, plugins) }
+function notesOn({ config, meshes, warnings }: AgentConfig): Note[] {
+  const ofPods = config.pods.flatMap((pod) => messagesOn(meshes, pod).map((message) => ({ pod: podTitle(pod), message })))
+  return [...warnings, ...ofPods]
+}
+
+async function check(file: string, stdin: () => AsyncIterable<Buffer>, plugins: PluginSource) {
+  const loaded = file === '-' ? await parseConfig(await readAll(stdin()), '<stdin>', plugins) : await loadConfig(file, plugins)
+  return { ...loaded, notes: notesOn(loaded) }
+}
+
+function noteText({ pod, line, column, path, message, hint }: Note, file: string): string {
+  if (pod !== undefined) return `warning: ${printable(pod)}: ${printable(message)}`
+  return `warning: ${printable(file)}:${line}:${column}: ${path}: ${printable(message)}\n  ${hint}`
 }
 
 /** `file`: an absolute path, or '-'. For programs the verdict is the answer, so it goes to stdout either way. */
-export async function validate(file: string, stdin: () => AsyncIterable<Buffer>, plugins: Plugins, output: Output): Promise<Outcome> {
+export async function validate(file: string, stdin: () => AsyncIterable<Buffer>, plugins: PluginSource, output: Output): Promise<Outcome> {
   try {
-    const { config, notes } = await check(file, stdin, plugins)
-    const view = { ok: true, file, mesh: config.mesh, pods: config.pods.length, warnings: notes }
+    const { config, meshes, notes } = await check(file, stdin, plugins)
+    const names = meshes.map(({ plugin }) => plugin.name)
+    const view = { ok: true, file, meshes: names, pods: config.pods.length, warnings: notes }
     const lines = [
-      `ok: mesh ${config.mesh}, ${count(config.pods.length, 'pod')} listed`,
-      ...notes.map(({ pod, message }) => `warning: ${printable(pod)}: ${printable(message)}`),
+      `ok: ${names.length === 1 ? 'mesh' : 'meshes'} ${names.join(', ')}, ${count(config.pods.length, 'pod')} listed`,
+      ...notes.map((note) => noteText(note, file === '-' ? '<stdin>' : file)),
     ]
     return { code: 0, stdout: render(view, output, () => `${lines.join('\n')}\n`) }
   } catch (error) {

@@ -1,5 +1,5 @@
 /** YAML text -> a value, what is wrong with it as YAML, and where each part of the value stands in the text. */
-import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, type Pair, parseDocument, type YAMLError } from 'yaml'
+import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, type Pair, parseDocument, visit, type YAMLError } from 'yaml'
 import { inspectNodes } from './nodes.ts'
 
 export type Path = readonly (string | number)[]
@@ -23,8 +23,8 @@ export interface ParsedDocument {
   readonly problems: readonly Problem[]
   /** Where the value of `path` stands; 'key': its key. A path that is not in the text: the nearest part of it that is. */
   locate(path: Path, part: 'key' | 'value'): Span
-  /** Number of the line, from 1. */
-  lineAt(offset: number): number
+  /** Both count from 1. */
+  position(offset: number): { readonly line: number; readonly column: number }
 }
 
 /** What each error of the parser asks for; the others are about indentation and quotes. */
@@ -47,10 +47,35 @@ const messages: Readonly<Record<string, string>> = {
 
 const lowerFirst = (text: string) => text.charAt(0).toLowerCase() + text.slice(1)
 
-function fromParser(error: YAMLError): Problem {
+/** The parser notices a missing quote at the end of the file; what its author looks for is where the text begins. */
+function unclosed(document: Document.Parsed): Problem | undefined {
+  let span: Span | undefined
+  visit(document, {
+    Scalar: (_, node) => {
+      if (node.type === 'QUOTE_DOUBLE' || node.type === 'QUOTE_SINGLE') span = spanOf(node)
+    },
+  })
+  return (
+    span && {
+      span: { start: span.start, end: span.start + 1 },
+      path: [],
+      message: 'not valid YAML: this quote is not closed',
+      hint: 'Close it at the end of the value.',
+    }
+  )
+}
+
+function fromParser(error: YAMLError, document: Document.Parsed): Problem {
+  const quote = error.message.startsWith('Missing closing') ? unclosed(document) : undefined
+  if (quote !== undefined) return quote
+  const span = { start: error.pos[0], end: error.pos[1] }
+  if (error.message === 'Sequence item without - indicator') {
+    const hint = 'Indent the keys of one element alike: this line begins in another column than the key of the element above it.'
+    return { span, path: [], message: 'not valid YAML: neither an element of the list above nor a key of its last element', hint }
+  }
   const hint = hints[error.code] ?? 'Check the indentation, the quotes and the brackets here and in the line before.'
   const message = messages[error.code] ?? `not valid YAML: ${lowerFirst(error.message)}`
-  return { span: { start: error.pos[0], end: error.pos[1] }, path: [], message, hint }
+  return { span, path: [], message, hint }
 }
 
 /** One error for each place: what follows from the first one at the same place says nothing new. Too deep: the rest follows from that. */
@@ -65,13 +90,19 @@ function firstErrors(errors: readonly YAMLError[]): YAMLError[] {
 function badCharacter(text: string): Problem | undefined {
   const start = text.search(/[\0\ufffd]/)
   if (start < 0) return undefined
-  const message = text[start] === '\0' ? 'a NUL byte' : 'not valid UTF-8'
-  return { span: { start, end: start + 1 }, path: [], message, hint: 'Save the file as UTF-8 text.' }
+  const span = { start, end: start + 1 }
+  if (text[start] !== '\0') return { span, path: [], message: 'not valid UTF-8', hint: 'Save the file as UTF-8 text.' }
+  return { span, path: [], message: 'a NUL byte: this is no text', hint: 'Name the config file, or save it as UTF-8 text.' }
 }
 
 const wholeText: Span = { start: 0, end: 0 }
 
-const failed = (problems: readonly Problem[]): ParsedDocument => ({ value: undefined, problems, locate: () => wholeText, lineAt: () => 1 })
+const failed = (problems: readonly Problem[]): ParsedDocument => ({
+  value: undefined,
+  problems,
+  locate: () => wholeText,
+  position: () => ({ line: 1, column: 1 }),
+})
 
 /** The key check of the library compares every key with every other: inspectNodes does it instead. */
 function parse(text: string, lineCounter: LineCounter): Document.Parsed {
@@ -85,16 +116,20 @@ export function readDocument(text: string): ParsedDocument {
   if (bad !== undefined) return failed([bad])
   const lines = new LineCounter()
   const document = parse(text, lines)
-  if (document.errors.length > 0) return failed(firstErrors(document.errors).map(fromParser))
+  if (document.errors.length > 0) return failed(firstErrors(document.errors).map((error) => fromParser(error, document)))
   if (document.contents === null || (isScalar(document.contents) && document.contents.source === '')) {
     const hint = 'Write at least "version: 1" and "mesh: istio".'
     return failed([{ span: wholeText, path: [], message: 'there is nothing in this file', hint }])
   }
   const inspection = inspectNodes(document.contents)
-  const problems = [...document.warnings.map(fromParser), ...inspection.problems]
+  const problems = [...document.warnings.map((warning) => fromParser(warning, document)), ...inspection.problems]
   if (!inspection.convertible) return failed(problems)
   const value: unknown = document.toJS({ maxAliasCount: -1 })
-  return { value, problems, locate: (path, part) => locate(document, path, part), lineAt: (offset) => lines.linePos(offset).line }
+  const position = (offset: number) => {
+    const { line, col } = lines.linePos(offset)
+    return { line, column: col }
+  }
+  return { value, problems, locate: (path, part) => locate(document, path, part), position }
 }
 
 function spanOf(node: Node | null | undefined): Span | undefined {

@@ -108,10 +108,12 @@ export class Explainer {
     return first?.const !== undefined ? String(first.const) : first?.enum !== undefined ? String(first.enum[0]) : '...'
   }
 
-  /** The alternative that the author seems to have meant: the one whose outer type fits. */
+  /** The alternative that the author seems to have meant: the one whose outer type fits; best of all one that looks further inside. */
   private union(path: Path, issue: z.core.$ZodIssueInvalidUnion, input: unknown): Finding[] {
-    const branches = issue.errors.filter((errors) => !errors.some((error) => error.path.length === 0 && error.code === 'invalid_type'))
-    const [meant] = branches
+    const outside = (codes: readonly string[]) => (errors: readonly ZodIssue[]) =>
+      errors.some(({ path: at, code }) => at.length === 0 && codes.includes(code))
+    const fitting = issue.errors.filter((errors) => !outside(['invalid_type'])(errors))
+    const meant = fitting.find((errors) => !outside(['invalid_value'])(errors)) ?? fitting[0]
     if (meant !== undefined) return meant.flatMap((error) => this.explain(error, path))
     const wanted = issue.errors.flatMap((errors) =>
       errors.flatMap((error) => (error.code === 'invalid_type' ? [kinds[error.expected] ?? error.expected] : [])),
@@ -138,12 +140,33 @@ export class Explainer {
   private wayOut(issue: ZodIssue, path: Path, input: unknown): string {
     if (issue.code === 'custom' && typeof issue.params?.hint === 'string') return issue.params.hint
     if (input === null) return `Give it a value, or remove the key to get the default.${this.meaning(path)}`
-    if (issue.code === 'invalid_type' && issue.expected === 'string' && typeof input !== 'object') return quoted(input)
-    if (issue.code === 'invalid_value' && typeof input === 'string') {
-      const [best] = nearest(input, issue.values.map(String))
+    if (issue.code === 'invalid_type') return this.retype(issue.expected, path, input)
+    if (issue.code === 'invalid_value') {
+      const same = issue.values.find((value) => typeof value !== 'string' && String(value) === input)
+      if (same !== undefined) return `Write it without quotes: ${String(same)}.`
+      const [best] = typeof input === 'string' ? nearest(input, issue.values.map(String)) : []
       if (best !== undefined) return `Did you mean "${best}"?`
+      if (issue.values.length === 1 && !this.hasAlternatives(path)) return `Write "${String(path.at(-1))}: ${String(issue.values[0])}".`
     }
     return `Correct the value.${this.meaning(path)}`
+  }
+
+  /** Something is there, but of another kind. */
+  private retype(expected: string, path: Path, input: unknown): string {
+    if (expected === 'string' && typeof input !== 'object') return quoted(input)
+    const keys = knownKeys(this.schema, path)
+    if ((expected === 'object' || expected === 'record') && typeof input === 'string' && keys.length > 0) {
+      const glued = /^([\w.-]+):(\S+)$/.exec(input)
+      if (glued !== null) return `A space is missing after the colon: "${glued[1]}: ${glued[2]}".`
+      return `Write a map: its keys are ${listed(keys, 'and')}.`
+    }
+    if (expected === 'array') return `Write a list: each element begins with "- ".${this.meaning(path)}`
+    return `Correct the value.${this.meaning(path)}`
+  }
+
+  /** The place takes other kinds of values, too. */
+  private hasAlternatives(path: Path): boolean {
+    return schemasAt(this.schema, path).length > 1
   }
 
   /** What the schema says about the key, with its range and default. */
@@ -160,8 +183,9 @@ export class Explainer {
 
 function bound(origin: string, side: string, limit: number | bigint): string {
   if (origin === 'string') return `have ${side} ${limit} characters`
-  if (origin === 'array' || origin === 'set') return `have ${side} ${limit} elements`
-  if (origin === 'object' || origin === 'record' || origin === 'map') return `have ${side} ${limit} keys`
+  const plural = Number(limit) === 1 ? '' : 's'
+  if (origin === 'array' || origin === 'set') return `have ${side} ${limit} element${plural}`
+  if (origin === 'object' || origin === 'record' || origin === 'map') return `have ${side} ${limit} key${plural}`
   return `be ${side} ${limit}`
 }
 

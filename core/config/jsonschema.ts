@@ -1,7 +1,8 @@
 /** JSON Schema 2020-12 of the config, and questions to it: which keys are known here, what does this one mean. */
 import { z } from 'zod'
+import type { PluginSource } from '../plugins.ts'
 import type { Path } from './document.ts'
-import { configSchema, type MeshOptions } from './schema.ts'
+import { configSchema } from './schema.ts'
 
 /** The parts of JSON Schema that zod writes for our schemas. */
 export interface JsonSchema {
@@ -25,18 +26,40 @@ export interface JsonSchema {
 
 const convert = (schema: z.ZodType): JsonSchema => z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as JsonSchema
 
-/** As one mesh's users see it. */
-export const meshJsonSchema = (meshes: readonly string[], options: z.ZodType | undefined): JsonSchema => convert(configSchema(meshes, options))
+/** The options of every mesh are a map of anything. */
+export const configJsonSchema = (names: readonly string[]): JsonSchema => convert(configSchema(names))
 
-/** As an editor wants it: `options` depends on `mesh`. */
-export function jsonSchema(plugins: MeshOptions): object {
-  const meshes = Object.keys(plugins)
-  const allOf = Object.entries(plugins).map(([mesh, plugin]) => {
-    const { options } = meshJsonSchema(meshes, plugin.options).properties ?? {}
-    return { if: { properties: { mesh: { const: mesh } } }, then: { properties: { options } } }
+/** What can be said of a plugin's options as JSON Schema; empty where nothing can. */
+export function optionsJsonSchema(options: z.ZodType): JsonSchema {
+  try {
+    return convert(options)
+  } catch {
+    return {} // a plugin of somebody else's may use what JSON Schema has no words for
+  }
+}
+
+/** `options` depends on `mesh`. */
+const conditions = (plugins: PluginSource['builtIn']) =>
+  Object.entries(plugins).map(([mesh, { options }]) => {
+    const { $schema: _, ...own } = optionsJsonSchema(options) as JsonSchema & { readonly $schema?: string }
+    return { if: { properties: { mesh: { const: mesh } }, required: ['mesh'] }, then: { properties: { options: own } } }
   })
-  const { $schema, ...rest } = meshJsonSchema(meshes, undefined) as JsonSchema & { readonly $schema?: string }
-  return { $schema, title: 'merbridge config', ...rest, allOf }
+
+/** The options of a mesh that this build does not have may be anything; said in full, editors would offer "property" as a key. */
+function withOpenOptions(properties: JsonSchema['properties'] = {}): JsonSchema['properties'] {
+  const { description = '' } = properties.options ?? {}
+  return { ...properties, options: { type: 'object', description, default: {} } }
+}
+
+/** As an editor wants it. */
+export function jsonSchema(plugins: PluginSource['builtIn']): object {
+  const { $schema, ...rest } = configJsonSchema(Object.keys(plugins)) as JsonSchema & { readonly $schema?: string }
+  const allOf = conditions(plugins)
+  const { meshes } = rest.properties ?? {}
+  const items = { ...meshes?.items, properties: withOpenOptions(meshes?.items?.properties), allOf }
+  const properties = { ...withOpenOptions(rest.properties), meshes: { ...meshes, items } }
+  const oneOf = [{ required: ['mesh'] }, { required: ['meshes'] }]
+  return { $schema, title: 'merbridge config', ...rest, properties, oneOf, allOf }
 }
 
 /** Every schema that applies at the path. */

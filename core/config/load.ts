@@ -1,15 +1,26 @@
-/** A file or a text -> a valid Config, or a MerbridgeError that says everything that is wrong with it. */
+/** A file or a text -> a valid Config with its plugins, or a MerbridgeError that says everything that is wrong with it. */
 import { createHash } from 'node:crypto'
-import { posix, resolve } from 'node:path'
-import { type Path, type Problem, readDocument } from './document.ts'
-import { Explainer, noMessage } from './explain.ts'
-import { meshJsonSchema } from './jsonschema.ts'
-import { invalidConfig } from './report.ts'
-import { asConfig, type Config, configSchema, type MeshOptions } from './schema.ts'
+import { resolve } from 'node:path'
+import type { PluginSource } from '../plugins.ts'
+import type { Mesh } from '../select.ts'
+import { type ConfigWarning, consistency, idleMatches, impossibleMatches, kubernetesObject } from './checks.ts'
+import { type ParsedDocument, type Path, type Problem, readDocument } from './document.ts'
+import { Explainer, type Finding, noMessage } from './explain.ts'
+import { configJsonSchema } from './jsonschema.ts'
+import { invalidConfig, pathText } from './report.ts'
+import { fieldsOf, resolveMeshes } from './resolve.ts'
+import { asConfig, type Config, configSchema } from './schema.ts'
 import { readSource } from './source.ts'
 
-export interface Loaded {
+/** A configuration with the plugins that it names. */
+export interface AgentConfig {
   readonly config: Config
+  /** In the order of `config.meshes`. */
+  readonly meshes: readonly Mesh[]
+  readonly warnings: readonly ConfigWarning[]
+}
+
+export interface Loaded extends AgentConfig {
   readonly text: string
   /** Of the text, hexadecimal. */
   readonly sha256: string
@@ -19,75 +30,55 @@ export interface Loaded {
 
 export const digest = (text: string): string => createHash('sha256').update(text).digest('hex')
 
-/** Throws CONFIG_UNREADABLE or CONFIG_INVALID. `plugins`: the registry of core/plugins.ts. */
-export async function loadConfig(path: string, plugins: MeshOptions): Promise<Loaded> {
+/** What a file says, to compare: the digest of its text, or why it cannot be read. */
+export type Content = string
+
+/** Throws CONFIG_UNREADABLE or CONFIG_INVALID. `onRead` gets what the file says before anything is made of it. */
+export async function loadConfig(path: string, source: PluginSource, onRead: (content: Content) => void = () => {}): Promise<Loaded> {
   const absolute = resolve(path)
-  const text = await readSource(absolute)
-  return { config: parseConfig(text, absolute, plugins), text, sha256: digest(text), path: absolute }
+  const text = await readSource(absolute).catch((error: Error) => {
+    onRead(error.message)
+    throw error
+  })
+  const sha256 = digest(text)
+  onRead(sha256)
+  return { ...(await parseConfig(text, absolute, source)), text, sha256, path: absolute }
 }
 
-/** `file` is what messages call the text. Throws CONFIG_INVALID. */
-export function parseConfig(text: string, file: string, plugins: MeshOptions): Config {
+/** `file` is what messages call the text. Throws CONFIG_INVALID. Plugins are loaded anew each time. */
+export async function parseConfig(text: string, file: string, source: PluginSource): Promise<AgentConfig> {
   const document = readDocument(text)
   const problems: Problem[] = [...document.problems]
-  if (document.value !== undefined) {
-    const checked = check(document.value, plugins)
-    for (const { path, part, message, hint } of [
-      ...checked.findings,
-      ...twins(document.value, (at) => document.lineAt(document.locate(at, 'key').start)),
-    ]) {
-      problems.push({ span: document.locate(path, part), path, message, hint })
-    }
-    if (problems.length === 0 && checked.config !== undefined) return checked.config
+  const report = (findings: readonly Finding[]) => {
+    for (const { path, part, message, hint } of findings) problems.push({ span: document.locate(path, part), path, message, hint })
   }
-  throw invalidConfig(file, text, problems)
+  if (document.value === undefined) throw invalidConfig(file, text, problems)
+  const object = kubernetesObject(document.value)
+  if (object !== undefined) throw invalidConfig(file, text, [{ ...object, span: document.locate(object.path, object.part) }])
+  const lineAt = (path: Path) => document.position(document.locate(path, 'key').start).line
+  const { config, findings } = check(document.value, Object.keys(source.builtIn))
+  const resolved = await resolveMeshes(document.value, source)
+  report([...findings, ...resolved.findings, ...consistency(document.value, lineAt)])
+  if (config !== undefined && problems.length === 0) report(impossibleMatches(config, lineAt))
+  if (config === undefined || problems.length > 0) throw invalidConfig(file, text, problems)
+  const meshes = config.meshes.flatMap(({ match }, index): Mesh[] => {
+    const mesh = resolved.meshes[index]
+    return mesh === undefined ? [] : [{ ...mesh, entry: entryName(document.value, index), ...(match === undefined ? {} : { match }) }]
+  })
+  return { config, meshes, warnings: warningsOf(config, document) }
 }
 
-/** A map of the config, or nothing where something else stands. */
-export const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
+const entryName = (value: unknown, index: number): string => ('meshes' in fieldsOf(value) ? `meshes[${index}]` : 'mesh')
 
-function check(value: unknown, plugins: MeshOptions) {
-  const meshes = Object.keys(plugins)
-  const { mesh } = fieldsOf(value)
-  const options = typeof mesh === 'string' && Object.hasOwn(plugins, mesh) ? plugins[mesh]?.options : undefined
-  const result = configSchema(meshes, options).safeParse(value, { error: noMessage, reportInput: false })
+function warningsOf(config: Config, document: ParsedDocument): ConfigWarning[] {
+  return idleMatches(config).map(({ path, message, hint }) => {
+    const { start } = document.locate(path, 'key')
+    return { ...document.position(start), path: pathText(path), message, hint }
+  })
+}
+
+function check(value: unknown, names: readonly string[]): { readonly config?: Config; readonly findings: readonly Finding[] } {
+  const result = configSchema(names).safeParse(value, { error: noMessage, reportInput: false })
   if (result.success) return { config: asConfig(result.data), findings: [] }
-  const explainer = new Explainer(value, meshJsonSchema(meshes, options))
-  return { config: undefined, findings: explainer.explainAll(result.error.issues) }
-}
-
-function nameOf(pod: Readonly<Record<string, unknown>>): string {
-  const namespace = typeof pod.namespace === 'object' ? fieldsOf(pod.namespace).name : (pod.namespace ?? 'default')
-  return `${String(namespace)}/${String(pod.name)}`
-}
-
-function netnsOf(pod: Readonly<Record<string, unknown>>): string | undefined {
-  if (typeof pod.netns === 'string') return posix.normalize(pod.netns)
-  return typeof pod.pid === 'number' ? `/proc/${pod.pid}/ns/net` : undefined
-}
-
-/** Two pods of one name, or in one network namespace. Works on what the file says, whether or not the rest of it is valid. */
-function* twins(value: unknown, lineAt: (path: Path) => number) {
-  const list = fieldsOf(fieldsOf(value).workloads).static
-  const seen = new Map<string, Path>()
-  for (const [index, item] of (Array.isArray(list) ? list : []).entries()) {
-    const pod = fieldsOf(item)
-    const netns = netnsOf(pod)
-    const place: Path = ['workloads', 'static', index]
-    const claims = [
-      { what: `pod ${nameOf(pod)}`, path: [...place, 'name'], hint: 'Rename one of the two, or remove it.', made: typeof pod.name === 'string' },
-      {
-        what: `network namespace ${netns}`,
-        path: [...place, 'netns' in pod ? 'netns' : 'pid'],
-        hint: 'A network namespace is one pod.',
-        made: netns !== undefined,
-      },
-    ]
-    for (const { what, path, hint } of claims.filter(({ made }) => made)) {
-      const first = seen.get(what)
-      if (first === undefined) seen.set(what, path)
-      else yield { path, part: 'value' as const, message: `the ${what} is listed twice, in lines ${lineAt(first)} and ${lineAt(path)}`, hint }
-    }
-  }
+  return { findings: new Explainer(value, configJsonSchema(names)).explainAll(result.error.issues) }
 }

@@ -6,6 +6,8 @@ import type { Path, Problem } from './document.ts'
 const maxDepth = 40
 /** Nodes of the document with all aliases written out; a pod with a container has about twenty. */
 const maxExpanded = 200_000
+/** A text of 256 KiB behind a thousand aliases is no thousand values: so many characters count as one. */
+const charactersOfOne = 100
 const maxAliases = 1000
 
 export interface Inspection {
@@ -26,8 +28,9 @@ class Walk {
     if (!this.convertible) return 0
     if (isAlias(node)) return this.countAlias(node, path)
     if (!isMap(node) && !isSeq(node)) {
-      if (isScalar(node) && node.anchor !== undefined) this.anchors.set(node.anchor, 1)
-      return 1
+      const size = 1 + (isScalar(node) && typeof node.value === 'string' ? Math.floor(node.value.length / charactersOfOne) : 0)
+      if (isScalar(node) && node.anchor !== undefined) this.anchors.set(node.anchor, size)
+      return size
     }
     if (path.length > maxDepth) this.refuse(node, path, `nested deeper than ${maxDepth} levels`, 'Nest less deeply.')
     if (node.anchor !== undefined) this.anchors.set(node.anchor, undefined)

@@ -8,8 +8,12 @@ import { printable } from './printable.ts'
 const maxIssues = 20
 /** Columns of the file's line that are shown, around the caret. */
 const frameWidth = 120
+/** Of a message, which may repeat a value of 256 KiB. */
+const maxMessage = 600
 
-const pathText = (path: Path): string =>
+const shortened = (text: string) => (text.length <= maxMessage ? text : `${text.slice(0, maxMessage)}...`)
+
+export const pathText = (path: Path): string =>
   path.reduce<string>((text, step) => (typeof step === 'number' ? `${text}[${step}]` : text === '' ? step : `${text}.${step}`), '')
 
 function lineStarts(text: string): LineCounter {
@@ -46,8 +50,8 @@ export function invalidConfig(file: string, text: string, problems: readonly Pro
   const sorted = [...problems].sort((a, b) => a.span.start - b.span.start)
   const placed = sorted.slice(0, maxIssues).map((problem) => {
     const { line, col } = lines.linePos(problem.span.start)
-    const path = printable(pathText(problem.path))
-    return { problem, issue: { line, column: col, path, message: printable(problem.message), hint: printable(problem.hint) } }
+    const path = printable(shortened(pathText(problem.path)))
+    return { problem, issue: { line, column: col, path, message: printable(shortened(problem.message)), hint: printable(shortened(problem.hint)) } }
   })
   const more = problems.length - placed.length
   const blocks = placed.map(({ problem, issue }) => `${headline(file, issue)}\n${indented(`${frame(text, problem, issue)}\n${issue.hint}`)}`)

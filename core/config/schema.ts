@@ -3,9 +3,7 @@ import { posix } from 'node:path'
 import { z } from 'zod'
 import { type Forceable, forceable } from '../features/catalogue.ts'
 import type { Container, Pod } from '../plugin.ts'
-
-/** What of a plugin the config needs: the registry of core/plugins.ts fits. */
-export type MeshOptions = Readonly<Record<string, { readonly options: z.ZodType }>>
+import { type MeshEntry, meshKeys, unlessWrongInside } from './meshes.ts'
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error'
 export type LogFormat = 'auto' | 'pretty' | 'json'
@@ -24,9 +22,8 @@ export type StaticPod = Omit<Pod, 'addresses' | 'read' | 'warn'> & {
 /** A valid config with all defaults filled in, frozen. */
 export interface Config {
   readonly version: 1
-  readonly mesh: string
-  /** What the schema of the mesh's plugin made of `options`. */
-  readonly options: unknown
+  /** In the order in which they take pods; `mesh` of the file is a list of one. */
+  readonly meshes: readonly MeshEntry[]
   readonly pods: readonly StaticPod[]
   readonly attach: {
     /** 'auto' or the path of a directory of cgroup v2 */
@@ -72,8 +69,14 @@ const namespaceName = z
 
 const labelKey = z.string().min(1).max(317)
 const labels = z.record(labelKey, z.string().max(63))
-/** Kubernetes limits all annotations of an object to 256 KiB. */
-const annotations = z.record(labelKey, z.string().max(262_144))
+/** Bytes: Kubernetes' limit for all annotations of an object, keys and values. */
+const maxAnnotations = 262_144
+const sizeOf = (map: Readonly<Record<string, string>>) =>
+  Object.entries(map).reduce((sum, [key, value]) => sum + Buffer.byteLength(key) + Buffer.byteLength(value), 0)
+const annotations = z.record(labelKey, z.string().max(maxAnnotations)).refine((map) => sizeOf(map) <= maxAnnotations, {
+  error: ({ input }) => `has ${sizeOf(input as Record<string, string>)} bytes in all`,
+  params: { hint: `Kubernetes allows ${maxAnnotations} (256 KiB) for all annotations of an object, keys and values: shorten or remove some.` },
+})
 
 const namespace = z.strictObject({
   name: namespaceName.describe('Name of the namespace.'),
@@ -114,7 +117,12 @@ const staticPod = z
     annotations: annotations.default({}).describe("The pod's annotations; those of the mesh work here too."),
     containers: z.array(container).max(100).default([]).describe('What the mesh wants to know of the containers, such as the uid of its proxy.'),
   })
-  .refine(oneOf, { error: 'needs exactly one of netns and pid', params: { hint: 'Write "netns: /run/netns/NAME", or "pid: 1234".' } })
+  .refine(oneOf, {
+    error: 'needs exactly one of netns and pid',
+    when: unlessWrongInside,
+    params: { hint: 'Write "netns: /run/netns/NAME", or "pid: 1234".' },
+  })
+  .meta({ oneOf: [{ required: ['netns'] }, { required: ['pid'] }] }) // for editors, which do not see refinements
 
 const workloads = z.strictObject({
   static: z.array(staticPod).max(maxPods).default([]).describe('Pods of this node, listed by hand.'),
@@ -164,12 +172,11 @@ const log = z.strictObject({
   format: z.enum(['auto', 'pretty', 'json']).default('auto').describe('auto: pretty on a terminal, JSON lines otherwise.'),
 })
 
-/** `options`: the schema of the selected mesh's plugin; undefined: it is not known which, and anything is let through. */
-export function configSchema(meshes: readonly string[], options: z.ZodType | undefined) {
+/** `names`: the meshes that this build has. */
+export function configSchema(names: readonly string[]) {
   return z.strictObject({
     version: z.literal(1).describe('Version of this format.'),
-    mesh: z.enum(meshes).describe('The mesh whose interception rules apply.'),
-    options: (options ?? z.unknown()).prefault({}).describe("The mesh's own options; the defaults are those of the mesh."),
+    ...meshKeys(names),
     workloads: workloads.prefault({}).describe('The pods that are intercepted.'),
     attach: attach.prefault({}).describe('Where the programs are attached and kept.'),
     control: control.prefault({}).describe('How the command line reaches the agent.'),
@@ -190,14 +197,16 @@ function asPod({ name, namespace, netns, pid, ...rest }: Parsed['workloads']['st
   }
 }
 
-function deepFreeze<T>(value: T): T {
+export function deepFreeze<T>(value: T): T {
   if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value
   Object.freeze(value)
   for (const part of Object.values(value)) deepFreeze(part)
   return value
 }
 
-export function asConfig({ version, mesh, options, workloads, attach, control, log }: Parsed): Config {
+export function asConfig({ version, mesh, options, meshes, workloads, attach, control, log }: Parsed): Config {
   const bpffs = posix.resolve(attach.bpffs) // one directory, one spelling: the lock goes by it
-  return deepFreeze({ version, mesh, options, pods: workloads.static.map(asPod), attach: { ...attach, bpffs }, control, log })
+  const short = mesh === undefined ? [] : [{ mesh, options }]
+  const entries = (meshes ?? short) as readonly MeshEntry[]
+  return deepFreeze({ version, meshes: entries, pods: workloads.static.map(asPod), attach: { ...attach, bpffs }, control, log })
 }

@@ -4,7 +4,7 @@
  */
 import { resolve } from 'node:path'
 import { watch } from 'chokidar'
-import { digest } from './load.ts'
+import { type Content, digest } from './load.ts'
 import { readSource } from './source.ts'
 
 /** Milliseconds without an event after which a burst is over. */
@@ -15,14 +15,16 @@ const patience = 1000
 const pollInterval = 2000
 
 export interface WatchOptions {
-  /** SHA-256 of the text that the caller has already; absent: what the file has when the watch begins. */
-  readonly known?: string
+  /**
+   * What the caller read last. It may have read something else than what it was called for, and again without being called; what counts is whether
+   * the file still says that. Absent: what the file said when the watch began, and then what `onChange` was called for.
+   */
+  readonly known?: () => Content
   /** The kernel gives no watches (fs.inotify limits); the file is polled instead. */
   readonly onDegraded?: (error: Error) => void
 }
 
-/** What the file says: the digest of its text, or why it cannot be read. */
-async function contentOf(path: string): Promise<string> {
+async function contentOf(path: string): Promise<Content> {
   try {
     return digest(await readSource(path))
   } catch (error) {
@@ -67,17 +69,19 @@ function beginWatching(path: string, onEvent: () => void, onError: (error: unkno
 
 /**
  * Resolves when the watch is in place; it ends with the signal. `onChange` is called after the content has changed, and also when the file has
- * gone or has come; it must not throw.
+ * gone or has come; it must not throw. It is not called again until it has ended, and then the file is looked at once more.
  */
-export async function watchConfig(path: string, onChange: () => void, signal: AbortSignal, options: WatchOptions = {}): Promise<void> {
+export async function watchConfig(path: string, onChange: () => unknown, signal: AbortSignal, options: WatchOptions = {}): Promise<void> {
   const absolute = resolve(path)
-  let known = options.known ?? (await contentOf(absolute))
+  let seen = options.known === undefined ? await contentOf(absolute) : ''
+  const known = options.known ?? (() => seen)
   let looking = Promise.resolve()
   const look = async () => {
     const content = await contentOf(absolute)
-    if (signal.aborted || content === known) return
-    known = content
-    onChange()
+    if (signal.aborted || content === known()) return
+    seen = content
+    await onChange()
+    if (!signal.aborted) burst.event()
   }
   const burst = new Burst(() => {
     looking = looking.then(look)

@@ -27,6 +27,12 @@ async function lookInside(agent: Agent, outcome: Outcome): Promise<{ listeners: 
   }
 }
 
+function selectionOf({ selection }: Outcome): Pick<PodView, 'mesh' | 'selection'> {
+  if (selection === undefined) return { mesh: '' }
+  const { mesh, why, also } = selection
+  return { mesh: mesh.plugin.name, selection: { entry: mesh.entry, why, also } }
+}
+
 export async function podViews(agent: Agent): Promise<PodView[]> {
   const counts = await readCounts(agent.datapath.maps.counters)
   return Promise.all(
@@ -37,7 +43,7 @@ export async function podViews(agent: Agent): Promise<PodView[]> {
       return {
         name: outcome.pod.name,
         namespace: outcome.pod.namespace.name,
-        mesh: agent.config.mesh.plugin.name,
+        ...selectionOf(outcome),
         netns: outcome.pod.netns,
         state: outcome.state,
         ...(outcome.reason === undefined ? {} : { reason: outcome.reason }),

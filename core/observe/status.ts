@@ -56,6 +56,20 @@ function attachments(datapath: Datapath, cgroup: string): StatusView['attachment
 
 const countable = allMaps.filter((name) => !['origins', 'pointers', 'pending', 'meta'].includes(name))
 
+function configView(agent: Agent, path: string): StatusView['config'] {
+  const { meshes, warnings } = agent.config
+  const { applied, unchanged, refused } = agent.reloads
+  const taken = (entry: string) => agent.outcomes.filter(({ selection }) => selection?.mesh.entry === entry).length
+  return {
+    path,
+    generation: Number(agent.datapath.meta().generation),
+    lastReload: agent.lastReload,
+    reloads: { applied, unchanged, refused },
+    meshes: meshes.map(({ entry, plugin }) => ({ entry, mesh: plugin.name, pods: taken(entry) })),
+    warnings: warnings.map((warning) => `line ${warning.line}: ${warning.path} ${warning.message}`),
+  }
+}
+
 export async function statusView(agent: Agent, started: Started): Promise<StatusView> {
   const { datapath } = agent
   const states = agent.outcomes.map((outcome) => outcome.state)
@@ -68,7 +82,7 @@ export async function statusView(agent: Agent, started: Started): Promise<Status
   }))
   return {
     agent: { version: packageVersion(), pid: process.pid, startedAt: started.at, ready: reasons.length === 0, notReady: reasons },
-    config: { path: started.configPath, generation: Number(datapath.meta().generation), lastReload: agent.lastReload },
+    config: configView(agent, started.configPath),
     kernel: { release: release(), features: [...started.features, ...datapath.features] },
     attachments: attached,
     pods: {

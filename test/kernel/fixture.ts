@@ -1,7 +1,7 @@
 /** A datapath in a pinned directory of its own, driven without the command line, and pods with listeners for it. */
 import type { Agent, AgentConfig, Reload } from '../../core/agent.ts'
 import { attachCgroup } from '../../core/cgroup.ts'
-import { parseConfig } from '../../core/config/load.ts'
+import { asConfig, configSchema } from '../../core/config/schema.ts'
 import { createAgent } from '../../core/container.ts'
 import { readCounts, refusals } from '../../core/datapath/counters.ts'
 import type { Datapath, Log, Setting } from '../../core/datapath/datapath.ts'
@@ -42,17 +42,16 @@ export class DatapathUnderTest implements AsyncDisposable {
   }
 
   config(pods: readonly LabPod[], options: object = {}): AgentConfig {
-    const text = JSON.stringify({
+    const written = {
       version: 1,
       mesh: 'istio',
-      options,
       workloads: { static: pods.map(({ name, netns }) => ({ name, netns })) },
       attach: { bpffs: this.bpffs },
-    })
-    const config = parseConfig(text, 'test', plugins)
+    }
     const plugin = plugins.istio
     if (plugin === undefined) throw new Error('no istio plugin')
-    return { config, mesh: { plugin, options: config.options } }
+    const config = asConfig(configSchema(['istio']).parse(written))
+    return { config, meshes: [{ plugin, options: plugin.options.parse(options), entry: 'mesh' }], warnings: [] }
   }
 
   /** A test may dispose of the agent at any time, which leaves everything in the kernel. */

@@ -9,6 +9,6 @@ import type { DatapathUnderTest } from './fixture.ts'
 /** The pods as a config lists them, with these rules instead of a mesh's. */
 export function configOf(datapath: DatapathUnderTest, pods: readonly LabPod[], interception: Interception): AgentConfig {
   const plugin = { ...plugins.istio, describe: () => interception } as AnyPlugin
-  const { config, mesh } = datapath.config(pods)
-  return { config, mesh: { ...mesh, plugin } }
+  const config = datapath.config(pods)
+  return { ...config, meshes: config.meshes.map((mesh) => ({ ...mesh, plugin })) }
 }

@@ -6,10 +6,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { isMap, isScalar, parseDocument, visit } from 'yaml'
+import { z } from 'zod'
 import { type JsonSchema, jsonSchema } from '../../core/config/jsonschema.ts'
 import { loadConfig } from '../../core/config/load.ts'
-import { plugins } from '../../core/plugins.ts'
+import { builtInOnly, plugins } from '../../core/plugins.ts'
+import { chooseMesh } from '../../core/select.ts'
 import { outdated } from '../../scripts/config-docs.ts'
+import { testPlugin, testSource } from './plugin-source.ts'
 
 const root = join(import.meta.dirname, '../..')
 const launcher = join(root, 'bin/merbridge')
@@ -17,25 +20,47 @@ const scratch = mkdtempSync(join(tmpdir(), 'merbridge-files-'))
 after(() => rmSync(scratch, { recursive: true, force: true }))
 
 const read = (name: string) => readFileSync(join(root, name), 'utf8')
+/** What the examples take for a plugin of somebody's own. */
+const acme = testPlugin('acme', { options: z.strictObject({ proxyPort: z.int().default(4140) }) })
 const examples = readdirSync(join(root, 'config')).filter((name) => name.endsWith('.yaml'))
 
 test('the generated files are current', () => {
   assert.deepEqual(outdated(), [], 'run node scripts/config-docs.ts')
 })
 
-test('every example is valid and names its schema', async () => {
-  assert(examples.length >= 2)
+test('every example is valid, names its schema, and is explained', async () => {
+  for (const mesh of Object.keys(plugins)) assert(examples.includes(`${mesh}.yaml`), `${mesh} has no example`)
+  const source = testSource(plugins, { '/etc/merbridge/plugins/acme.ts': acme, '@acme/mesh': acme })
   for (const name of examples) {
-    await loadConfig(join(root, 'config', name), plugins)
-    assert.match(read(`config/${name}`), /^# yaml-language-server: \$schema=\.\/schema\.json$/m, name)
+    const { warnings } = await loadConfig(join(root, 'config', name), source)
+    assert.deepEqual(warnings, [], name)
+    const text = read(`config/${name}`)
+    assert.match(text, /^# yaml-language-server: \$schema=\.\/schema\.json$/m, name)
+    assert((text.match(/# \w/g) ?? []).length >= 6, `${name} explains little`)
   }
 })
 
+test('the examples say what they do: which entry takes which pod, and with which options', async () => {
+  const source = testSource(plugins, { '/etc/merbridge/plugins/acme.ts': acme })
+  const takers = async (name: string) => {
+    const { config, meshes } = await loadConfig(join(root, 'config', name), source)
+    return config.pods.map((pod) => {
+      const choice = chooseMesh(meshes, { ...pod, addresses: [] })
+      return 'untaken' in choice ? choice.untaken : [pod.name, choice.mesh.entry, choice.mesh.plugin.name, choice.why, choice.also.length]
+    })
+  }
+  assert.deepEqual(await takers('plugin.yaml'), [['web', 'mesh', 'acme', 'only', 0]])
+  assert.deepEqual(await takers('meshes.yaml'), [
+    ['ledger', 'meshes[0]', 'acme', 'match', 1],
+    ['web', 'meshes[1]', 'istio', 'match', 0],
+  ])
+})
+
 test('the commented default has every key of the first two levels, at its default', async () => {
-  const { config } = await loadConfig(join(root, 'config/merbridge.yaml'), plugins)
+  const { config } = await loadConfig(join(root, 'config/merbridge.yaml'), builtInOnly)
   const shortest = join(scratch, 'shortest.yaml')
   writeFileSync(shortest, 'version: 1\nmesh: istio\n')
-  assert.deepEqual(config, (await loadConfig(shortest, plugins)).config)
+  assert.deepEqual(config, (await loadConfig(shortest, builtInOnly)).config)
   const keys: string[] = []
   visit(parseDocument(read('config/merbridge.yaml')), {
     Pair: (_key, { key, value }) => {
@@ -45,7 +70,11 @@ test('the commented default has every key of the first two levels, at its defaul
   })
   const { properties = {} } = jsonSchema(plugins) as JsonSchema
   for (const [name, schema] of Object.entries(properties)) {
-    for (const key of [name, ...Object.keys(schema.properties ?? {})]) assert(keys.includes(key), `${key} is missing in config/merbridge.yaml`)
+    for (const key of [name, ...Object.keys(schema.properties ?? {})]) {
+      // "meshes" excludes "mesh", so it is there as a comment.
+      const there = key === 'meshes' ? /^# meshes:$/m.test(read('config/merbridge.yaml')) : keys.includes(key)
+      assert(there, `${key} is missing in config/merbridge.yaml`)
+    }
   }
 })
 

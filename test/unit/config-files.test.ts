@@ -6,13 +6,13 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { z } from 'zod'
 import { lastGoodPath, readLastGood, removeLastGood, saveLastGood } from '../../core/config/lastgood.ts'
 import { digest, loadConfig } from '../../core/config/load.ts'
 import { readSource } from '../../core/config/source.ts'
 import { MerbridgeError } from '../../core/errors.ts'
+import { testPlugin, testSource } from './plugin-source.ts'
 
-const plugins = { istio: { options: z.strictObject({}) } }
+const plugins = testSource({ istio: testPlugin('istio') })
 const good = 'version: 1\nmesh: istio\n'
 const root = mkdtempSync(join(tmpdir(), 'merbridge-config-'))
 after(() => rmSync(root, { recursive: true, force: true }))
@@ -62,8 +62,8 @@ test('a file without permission', { skip: process.getuid?.() !== 0 && 'needs roo
 
 test('a file under any name is read as it is, its links followed, its byte order mark removed', async () => {
   for (const name of ['a.yaml', 'package.json', 'package', 'x.mjs', 'config.ts', '.rc']) {
-    const { config, text, sha256, path } = await loadConfig(at(name, `\ufeff${good}`), plugins)
-    assert.deepEqual([config.mesh, text, sha256, path], ['istio', good, digest(good), at(name)])
+    const { meshes, text, sha256, path } = await loadConfig(at(name, `\ufeff${good}`), plugins)
+    assert.deepEqual([meshes[0]?.plugin.name, text, sha256, path], ['istio', good, digest(good), at(name)])
   }
   symlinkSync('a.yaml', at('link'))
   assert.equal((await loadConfig(at('link'), plugins)).text, good)
@@ -93,7 +93,7 @@ test('a hostile working directory runs nothing and changes nothing', () => {
     return true
   })
   // Also without the command line, which changes its directory.
-  const script = `const { loadConfig } = await import('${load}'); await loadConfig('c.yaml', {}).catch((error) => console.log(error.code, process.cwd()))`
+  const script = `const { loadConfig } = await import('${load}'); await loadConfig('c.yaml', { builtIn: {}, load: async () => undefined }).catch((error) => console.log(error.code, process.cwd()))`
   const library = execFileSync(process.execPath, ['--input-type=module', '-e', script], { cwd: hostile, encoding: 'utf8' })
   assert.match(library, new RegExp(`^CONFIG_INVALID ${hostile}$`, 'm'))
   assert.throws(() => statSync(witness), /ENOENT/)

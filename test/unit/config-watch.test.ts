@@ -36,7 +36,13 @@ async function watched(t: TestContext, { directory, path }: ReturnType<typeof pl
   const seen: string[] = []
   const end = new AbortController()
   t.after(() => end.abort())
-  await watchConfig(path, () => seen.push(contentOf(path)), end.signal, known === undefined ? {} : { known })
+  let read = known
+  const onChange = () => {
+    const text = contentOf(path)
+    read = digest(text)
+    seen.push(text)
+  }
+  await watchConfig(path, onChange, end.signal, read === undefined ? {} : { known: () => read ?? '' })
   const reached = async (calls: number) => {
     for (let waited = 0; waited < 5000 && seen.length < calls; waited += 20) await sleep(20)
     assert(seen.length >= calls, `${calls} calls expected, seen: ${JSON.stringify(seen)}`)
@@ -173,6 +179,24 @@ test('what changed between reading and watching is not missed', async (t) => {
   const { seen, reached } = await watched(t, where, digest('older'))
   await reached(1)
   assert.deepEqual(seen, ['newer'])
+})
+
+test('what the caller read counts, not what it was called for: a file that was away for a moment is loaded again when it is back', async (t) => {
+  const { path } = place(t)
+  writeFileSync(path, 'one')
+  const end = new AbortController()
+  t.after(() => end.abort())
+  let read = digest('one')
+  let calls = 0
+  const onChange = () => {
+    calls++
+    read = calls === 1 ? 'no such file' : digest('two') // at the first call somebody had just renamed it away
+  }
+  await watchConfig(path, onChange, end.signal, { known: () => read })
+  writeFileSync(path, 'two')
+  for (let waited = 0; waited < 5000 && calls < 2; waited += 20) await sleep(20)
+  await sleep(1000)
+  assert.equal(calls, 2, 'once more, and then it is known')
 })
 
 test('a burst that does not end is looked at after a second', async (t) => {

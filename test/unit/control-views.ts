@@ -7,6 +7,12 @@ export const statusView: StatusView = {
     path: '/etc/merbridge/config.yaml',
     generation: 7,
     lastReload: { at: new Date(Date.now() - 120_000).toISOString(), outcome: 'refused', reason: 'config.yaml:3:1: unknown key "optoins"' },
+    reloads: { applied: 3, unchanged: 1, refused: 2 },
+    meshes: [
+      { entry: 'meshes[0]', mesh: 'istio', pods: 3 },
+      { entry: 'meshes[1]', mesh: 'acme', pods: 0 },
+    ],
+    warnings: ['line 9: meshes[1].match matches no pod: this config lists 3, and none has such labels'],
   },
   kernel: { release: '6.18.0', features: [{ id: 'sockops_netns_cookie', name: 'netns cookie in sock_ops', state: 'yes', detail: 'Linux 5.15' }] },
   attachments: [
@@ -31,6 +37,7 @@ export const podView: PodView = {
   name: 'web',
   namespace: 'default',
   mesh: 'istio',
+  selection: { entry: 'meshes[0]', why: 'match', also: ['meshes[1] (acme)'] },
   netns: '/run/netns/web',
   state: 'enrolled',
   addresses: ['10.0.0.2'],
