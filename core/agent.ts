@@ -13,7 +13,7 @@ import { Ability } from './contract.ts'
 import { apply, type Place } from './datapath/apply.ts'
 import { sweepHandovers, tidyPending } from './datapath/counters.ts'
 import type { Datapath, Log } from './datapath/datapath.ts'
-import { type Enrolment, enrol, type Outcome } from './enrol.ts'
+import { type Enrolment, enrol, type InForce, type Outcome } from './enrol.ts'
 import { MerbridgeError } from './errors.ts'
 import { podTitle, type Snapshot } from './pods/static.ts'
 import type { StrayWatch } from './pods/strays.ts'
@@ -39,6 +39,8 @@ export class Agent implements AsyncDisposable {
   readonly #log: Log
   #current: AgentConfig
   #signature = ''
+  /** Of performance.now(): when plugins are asked again although nothing changed. */
+  #again = Number.POSITIVE_INFINITY
   #outcomes: readonly Outcome[] = []
   #enrolment: Enrolment | undefined
   #lastReload: Reload
@@ -85,12 +87,15 @@ export class Agent implements AsyncDisposable {
     return this.#enrolment
   }
 
-  /** The first run; throws what makes the whole config unusable, and may then be called with another one. */
-  start(initial: AgentConfig, how: Reload): Promise<void> {
+  /**
+   * The first run; throws what makes the whole config unusable, and may then be called with another one. Not `strict`: a config that was accepted
+   * before, so that a pod whose plugin fails now does not keep the agent from its work.
+   */
+  start(initial: AgentConfig, how: Reload, strict = true): Promise<void> {
     return this.#inTurn(async () => {
       this.#current = initial
       this.#lastReload = how
-      const changed = await this.#reconcile(initial, true)
+      const changed = await this.#reconcile(initial, strict)
       this.#count(!changed && how.outcome === 'applied' ? { ...how, outcome: 'unchanged' } : how)
     })
   }
@@ -150,8 +155,11 @@ export class Agent implements AsyncDisposable {
 
   async #reconcile(wanted: AgentConfig, strict: boolean): Promise<boolean> {
     const snapshot = await this.#pods.look(wanted.config.pods)
-    if (wanted === this.#current && snapshot.signature === this.#signature) return false
-    const enrolment = enrol(wanted.meshes, snapshot.placements, this.datapath.capacities, strict, this.datapath.can(Ability.ARRIVAL))
+    const unchanged = wanted === this.#current && snapshot.signature === this.#signature
+    if (unchanged && performance.now() < this.#again) return false
+    const { capacities } = this.datapath
+    const seesArrival = this.datapath.can(Ability.ARRIVAL)
+    const enrolment = enrol(wanted.meshes, snapshot.placements, { capacities, strict, seesArrival, inForce: this.#inForce() })
     const applied = await apply(this.datapath, enrolment.desired, places(snapshot))
     const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed, this.datapath.unfound))
     this.#report(outcomes)
@@ -159,7 +167,13 @@ export class Agent implements AsyncDisposable {
     await this.#strays.look(enrolledPods(outcomes, snapshot))
     this.#enrolment = enrolment
     this.#signature = applied.failed.size > 0 ? '' : snapshot.signature
+    this.#again = performance.now() + (enrolment.againMs ?? Number.POSITIVE_INFINITY)
     return applied.changed
+  }
+
+  #inForce(): InForce {
+    const known = [...(this.#enrolment?.desired.pods.values() ?? [])]
+    return { maps: this.datapath.have, rules: new Map(known.map(({ policy, rules }) => [policy, rules])) }
   }
 
   async #tidy(): Promise<void> {
@@ -208,8 +222,8 @@ function places(snapshot: Snapshot): Map<bigint, Place> {
 function enrolledPods(outcomes: readonly Outcome[], snapshot: Snapshot): Map<string, number> {
   const namespaces = places(snapshot)
   return new Map(
-    outcomes.flatMap(({ pod, state, netns }) => {
-      const inode = state === 'enrolled' && netns !== undefined ? namespaces.get(netns)?.inode : undefined
+    outcomes.flatMap(({ pod, state, netns, kept }) => {
+      const inode = (state === 'enrolled' || kept) && netns !== undefined ? namespaces.get(netns)?.inode : undefined
       return inode === undefined ? [] : [[podTitle(pod), inode] as const]
     }),
   )

@@ -3,15 +3,18 @@
  *
  * Two ways to take an error: a new config is refused as a whole (`strict`), a change on the node (a pod that appeared) leaves out that pod alone.
  */
-import { type CompilePod, compile, type Desired } from './compile/compile.ts'
+import { type CompilePod, compile, type Desired, type KeptPod } from './compile/compile.ts'
+import { keptRules } from './compile/keep.ts'
 import { type Locality, unmappedIds } from './compile/localize.ts'
-import type { Capacities } from './compile/maps.ts'
+import type { Capacities, MapContents } from './compile/maps.ts'
 import { compilePolicy } from './compile/policy.ts'
+import type { RuleText } from './compile/rules.ts'
 import type { StaticPod } from './config/schema.ts'
 import { describe } from './describe.ts'
 import { MerbridgeError } from './errors.ts'
 import { asksForArrival } from './interception.ts'
 import type { Users } from './native/api.ts'
+import { AskAgain } from './plugins/foreign.ts'
 import { type Placement, podAddresses, podTitle } from './pods/static.ts'
 import { chooseMesh, type Mesh, type Selection } from './select.ts'
 import type { PodState } from './views.ts'
@@ -28,16 +31,30 @@ export interface Outcome {
   readonly users?: Users
   /** Absent: no entry of the config's meshes takes the pod, or a plugin could not say. */
   readonly selection?: Selection
+  /** It has the rules of before, because there are no new ones. */
+  readonly kept?: true
 }
 
 export interface Enrolment {
   readonly desired: Desired
   readonly outcomes: readonly Outcome[]
+  /** Milliseconds after which plugins must be asked again although nothing changes, because one did not answer. */
+  readonly againMs?: number
+}
+
+/** What the kernel has for pods that are enrolled already. */
+export interface InForce {
+  readonly maps: MapContents
+  /** Rules in words, by policy, as far as they are known. */
+  readonly rules: ReadonlyMap<bigint, readonly RuleText[]>
 }
 
 interface Candidate {
   readonly outcome: Outcome
   readonly compilePod?: CompilePod
+  readonly keptPod?: KeptPod
+  readonly mayKeep?: true
+  readonly againMs?: number
 }
 
 function candidate(meshes: readonly Mesh[], placement: Placement, seesArrival: boolean): Candidate {
@@ -51,13 +68,13 @@ function candidate(meshes: readonly Mesh[], placement: Placement, seesArrival: b
   const description = describe(plugin, { ...pod, addresses }, options)
   const known = { pod, addresses, warnings: [...selection.warnings, ...description.warnings], ...netns, selection }
   if ('cannot' in description) return { outcome: { ...known, state: 'cannot', reason: description.cannot } }
-  if ('refused' in description) return { outcome: { ...known, state: 'cannot', reason: description.refused } }
+  if ('refused' in description) return { outcome: { ...known, state: 'cannot', reason: description.refused }, mayKeep: true }
   const { interception } = description
   if (!seesArrival && asksForArrival(interception)) return { outcome: { ...known, state: 'cannot', reason: noArrival } }
   compilePolicy(interception, podTitle(pod))
   if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
   const { cookie, interfaces, users, routes, addresses: own } = placement.state
-  if (users instanceof Error) return { outcome: { ...known, state: 'failed', reason: noUsers(users.message) } }
+  if (users instanceof Error) return { outcome: { ...known, state: 'failed', reason: noUsers(users.message) }, mayKeep: true }
   const locality: Locality = { interfaces, ...(users && { ids: users }) }
   const warnings = [...known.warnings, ...unmappedIds(interception, locality)]
   return {
@@ -74,25 +91,56 @@ const noUsers = (why: string): string =>
 
 function failedCandidate(placement: Placement, error: MerbridgeError): Candidate {
   const netns = 'state' in placement ? { netns: placement.state.cookie, addresses: podAddresses(placement.state) } : { addresses: [] }
-  return { outcome: { pod: placement.pod, state: 'failed', reason: `${error.message}. ${error.hint}`, warnings: [], ...netns } }
+  const outcome: Outcome = { pod: placement.pod, state: 'failed', reason: `${error.message}. ${error.hint}`, warnings: [], ...netns }
+  return { outcome, mayKeep: true, ...(error.cause instanceof AskAgain ? { againMs: error.cause.afterMs } : {}) }
 }
 
-/** `seesArrival`: the kernel tells inbound programs the interface (ABILITY_ARRIVAL). */
+/** A pod without new rules that is enrolled stays so, with those that it has: without them its connections would bypass the mesh. */
+function keeping(candidate: Candidate, placement: Placement, inForce: InForce | undefined): Candidate {
+  if (candidate.mayKeep === undefined || inForce === undefined || !('state' in placement)) return candidate
+  const { cookie: netns, routes, addresses } = placement.state
+  const kept = keptRules(inForce.maps, netns, inForce.rules)
+  if (kept === undefined) return candidate
+  const { outcome } = candidate
+  const keptPod = { name: podTitle(placement.pod), netns, routes, addresses, kept }
+  const withRules: Outcome =
+    outcome.state === 'failed'
+      ? { ...outcome, kept: true, reason: `${outcome.reason} The pod keeps the rules of before.` }
+      : { ...refusedButEnrolled(outcome), kept: true }
+  return { ...candidate, outcome: withRules, keptPod }
+}
+
+function refusedButEnrolled({ reason, ...outcome }: Outcome): Outcome {
+  return { ...outcome, state: 'enrolled', warnings: [...outcome.warnings, `${reason}; the rules of before stay`] }
+}
+
+export interface Circumstances {
+  readonly capacities: Capacities
+  /** Throw what is wrong with a pod, instead of leaving that pod out. */
+  readonly strict: boolean
+  /** The kernel tells inbound programs the interface (ABILITY_ARRIVAL). */
+  readonly seesArrival?: boolean
+  /** Absent: no pod is enrolled. */
+  readonly inForce?: InForce
+}
+
 export function enrol(
   meshes: readonly Mesh[],
   placements: readonly Placement[],
-  capacities: Capacities,
-  strict: boolean,
-  seesArrival = true,
+  { capacities, strict, seesArrival = true, inForce }: Circumstances,
 ): Enrolment {
-  const candidates = placements.map((placement) => {
+  const asked = (placement: Placement): Candidate => {
     try {
       return candidate(meshes, placement, seesArrival)
     } catch (error) {
       if (strict || !(error instanceof MerbridgeError)) throw error
       return failedCandidate(placement, error)
     }
-  })
+  }
+  const candidates = placements.map((placement) => keeping(asked(placement), placement, inForce))
   const pods = candidates.flatMap(({ compilePod }) => compilePod ?? [])
-  return { desired: compile({ pods }, capacities), outcomes: candidates.map(({ outcome }) => outcome) }
+  const kept = candidates.flatMap(({ keptPod }) => keptPod ?? [])
+  const again = candidates.flatMap(({ againMs }) => againMs ?? [])
+  const outcomes = candidates.map(({ outcome }) => outcome)
+  return { desired: compile({ pods, kept }, capacities), outcomes, ...(again.length === 0 ? {} : { againMs: Math.min(...again) }) }
 }

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { parseAddress } from './address.ts'
 import { asList, factNames, ruleTitle } from './compile/rules.ts'
+import { firstOf, meantBy, shapeProblems } from './interception-issues.ts'
 import { cidrSpec, idSpec, portSpec } from './kit.ts'
 import type { Interception, Match, Rule, SetSpec } from './plugin.ts'
 
@@ -25,7 +26,7 @@ const set = z.strictObject({
     .optional(),
 })
 
-const name = z.string().min(1, 'the name is empty')
+const name = z.string().min(1, 'the name is empty').max(200, 'the name has more than 200 characters')
 const names = z.union([name, z.array(name).min(1)], { error: 'expected a name or a list of names' }).optional()
 
 const match = z.strictObject({
@@ -58,16 +59,17 @@ const interception = z.strictObject({
 type Direction = 'outbound' | 'inbound'
 const directions = ['outbound', 'inbound'] as const
 
-/** "outbound rule 3 'x', when.port" from the path of a schema issue. */
-function placeOf(path: readonly PropertyKey[], value: unknown): string {
-  const [first, index, ...rest] = path
-  if ((first !== 'outbound' && first !== 'inbound') || typeof index !== 'number') return path.map(String).join('.')
-  const found = (value as { readonly [key in Direction]?: readonly { readonly name?: unknown }[] })[first]?.[index]?.name
-  const title = ruleTitle(first, index, typeof found === 'string' ? found : '')
-  return rest.length === 0 ? title : `${title}, ${rest.map(String).join('.')}`
-}
+const reservedSets = [...Object.keys(factNames.to), ...Object.keys(factNames.from)]
+const reservedTargets = ['pass', 'drop']
 
-const listed = (kind: string, known: Readonly<Record<string, unknown>> | undefined) => `(${kind}: ${Object.keys(known ?? {}).join(', ') || 'none'})`
+const maxListed = 20
+
+/** What the name probably means, and which names there are. */
+function among(kind: string, word: string, known: Readonly<Record<string, unknown>> = {}, besides: readonly string[] = []): string {
+  const names = Object.keys(known)
+  const shown = names.length > maxListed ? `${names.slice(0, maxListed).join(', ')}, ...` : names.join(', ') || 'none'
+  return `${meantBy(word, [...names, ...besides])} (${kind}: ${shown})`
+}
 
 const ownerKinds = ['uid', 'gid', 'mark', 'cgroup'] as const
 
@@ -89,39 +91,39 @@ function misfit(use: 'port' | 'to' | 'from', spec: SetSpec, direction: Direction
   return direction === 'inbound' ? 'has none of cidrs, interfaces' : 'has none of cidrs, uid, gid, mark, cgroup'
 }
 
-function problemsOfMatch(checked: Match, direction: Direction, sets: Interception['sets']): string[] {
+function problemsOfMatch(part: 'when' | 'unless', checked: Match, direction: Direction, sets: Interception['sets']): string[] {
   return (['port', 'to', 'from'] as const).flatMap((use) =>
     asList(checked[use]).flatMap((wanted) => {
       if (use !== 'port' && Object.hasOwn(factNames[use], wanted)) return []
-      if (sets === undefined || !Object.hasOwn(sets, wanted)) return [`unknown set '${wanted}' ${listed('sets', sets)}`]
+      if (sets === undefined || !Object.hasOwn(sets, wanted))
+        return [`${part}.${use}: unknown set '${wanted}'${among('sets', wanted, sets, use === 'port' ? [] : Object.keys(factNames[use]))}`]
       const reason = misfit(use, sets[wanted] ?? {}, direction)
-      return reason === undefined ? [] : [`${use}: set '${wanted}' ${reason}`]
+      return reason === undefined ? [] : [`${part}.${use}: set '${wanted}' ${reason}`]
     }),
   )
 }
 
 function problemsOfRule(checked: Rule, direction: Direction, { sets, targets }: Interception): string[] {
-  const inMatches = [checked.when, checked.unless].flatMap((part) => problemsOfMatch(part ?? {}, direction, sets))
+  const inMatches = (['when', 'unless'] as const).flatMap((part) => problemsOfMatch(part, checked[part] ?? {}, direction, sets))
   if (checked.then === 'pass' || checked.then === 'drop') return inMatches
   if (targets === undefined || !Object.hasOwn(targets, checked.then))
-    return [...inMatches, `unknown target '${checked.then}' ${listed('targets', targets)}`]
+    return [...inMatches, `then: unknown target '${checked.then}'${among('targets', checked.then, targets, reservedTargets)}`]
   const portless = direction === 'inbound' && targets[checked.then]?.port === undefined
   return portless
-    ? [...inMatches, `target '${checked.then}' has no port; an inbound target's port says which listener takes the connection`]
+    ? [...inMatches, `then: target '${checked.then}' has no port; an inbound target's port says which listener takes the connection`]
     : inMatches
 }
-
-const reservedSets = [...Object.keys(factNames.to), ...Object.keys(factNames.from)]
-const reservedTargets = ['pass', 'drop']
 
 function problemsOfNames(checked: Interception): string[] {
   const reserved = (kind: string, known: Readonly<Record<string, unknown>> = {}, taken: readonly string[]) =>
     taken.filter((word) => Object.hasOwn(known, word)).map((word) => `${kind} '${word}': the name is reserved`)
   const repeated = directions.flatMap((direction) => {
-    const all = checked[direction].map((entry) => entry.name)
-    return all.flatMap((entry, index) =>
-      all.indexOf(entry) < index ? [`${ruleTitle(direction, index, entry)}: another rule has the same name`] : [],
-    )
+    const first = new Map<string, number>()
+    return checked[direction].flatMap((entry, index) => {
+      const before = first.get(entry.name)
+      if (before === undefined) first.set(entry.name, index)
+      return before === undefined ? [] : [`${ruleTitle(direction, index, entry.name)}: rule ${before} has the same name`]
+    })
   })
   return [...reserved('set', checked.sets, reservedSets), ...reserved('target', checked.targets, reservedTargets), ...repeated]
 }
@@ -134,10 +136,8 @@ export function asksForArrival({ sets = {}, inbound }: Interception): boolean {
 
 /** The checked value, or everything that is wrong with it, one sentence each. */
 export function checkInterception(value: unknown): { readonly interception: Interception } | { readonly problems: readonly string[] } {
-  const parsed = interception.safeParse(value)
-  if (!parsed.success) {
-    return { problems: parsed.error.issues.map(({ path, message }) => (path.length === 0 ? message : `${placeOf(path, value)}: ${message}`)) }
-  }
+  const parsed = interception.safeParse(value, { error: () => '', reportInput: false })
+  if (!parsed.success) return { problems: firstOf(shapeProblems(parsed.error.issues, value)) }
   const checked = parsed.data as Interception
   const inRules = directions.flatMap((direction) =>
     checked[direction].flatMap((entry, index) =>
@@ -145,5 +145,5 @@ export function checkInterception(value: unknown): { readonly interception: Inte
     ),
   )
   const problems = [...problemsOfNames(checked), ...inRules]
-  return problems.length === 0 ? { interception: checked } : { problems }
+  return problems.length === 0 ? { interception: checked } : { problems: firstOf(problems) }
 }

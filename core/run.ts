@@ -171,7 +171,7 @@ async function keep(loaded: Loaded, stateDir: string, log: Log): Promise<void> {
 /** A config can be valid and still not compile (a map is too small for it): then, too, the last good one stands in. */
 async function startWithAny(agent: Agent, first: FirstConfig, options: RunOptions, log: Log): Promise<void> {
   try {
-    await agent.start(first.initial, firstReload(first.refusal))
+    await agent.start(first.initial, firstReload(first.refusal), first.refusal === undefined)
     sayWarnings(first.initial, log)
     if (first.loaded !== undefined) await keep(first.loaded, options.stateDir, log)
   } catch (error) {
@@ -179,7 +179,7 @@ async function startWithAny(agent: Agent, first: FirstConfig, options: RunOption
       if (first.loaded === undefined || !(error instanceof MerbridgeError)) throw error
       const last = await lastGood(options, error)
       sayLastGood(log, options.configPath, error)
-      await agent.start(last, firstReload(error))
+      await agent.start(last, firstReload(error), false)
     } catch (last) {
       if (!agent.datapath.adopted) agent.datapath.layout.remove() // built for nothing
       throw last

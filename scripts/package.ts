@@ -3,7 +3,7 @@
  * installs it needs neither a compiler nor an install script. Prints the path of the tarball. `--build-only` stops before the tarball.
  */
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 
@@ -13,9 +13,7 @@ const platform = `linux-${process.arch}`
 
 /** What is shipped, from where in the checkout to where in the package. */
 const shipped: readonly (readonly [from: string, to: string])[] = [
-  ...['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'bin', 'config', 'deploy', 'bpf/LICENSE', 'bpf/LICENSES'].map(
-    (path) => [path, path] as const,
-  ),
+  ...['README.md', 'CHANGELOG.md', 'LICENSE', 'bin', 'config', 'deploy', 'bpf/LICENSE', 'bpf/LICENSES'].map((path) => [path, path] as const),
   ['build/bpf/merbridge.bpf.o', 'dist/bpf/merbridge.bpf.o'],
   [`build/native/${platform}/merbridge.node`, `prebuilds/${platform}/merbridge.node`],
 ]
@@ -28,10 +26,22 @@ function copy(from: string, to: string): void {
   cpSync(source, target, { recursive: true })
 }
 
+/** In a checkout the exports are sources; in the package what was compiled of them. */
+function compiledExports(value: unknown, condition = 'default'): unknown {
+  if (typeof value === 'string') return value.replace(/^\.\/core\/(.*)\.ts$/, `./dist/core/$1.${condition === 'types' ? 'd.ts' : 'js'}`)
+  return Object.fromEntries(Object.entries(value as object).map(([key, inner]) => [key, compiledExports(inner, key)]))
+}
+
+function writeManifest(): void {
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly exports: object }
+  writeFileSync(join(stage, 'package.json'), `${JSON.stringify({ ...manifest, exports: compiledExports(manifest.exports) }, undefined, 2)}\n`)
+}
+
 const { values } = parseArgs({ options: { 'build-only': { type: 'boolean', default: false } } })
 rmSync(stage, { recursive: true, force: true })
 execFileSync(join(root, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.build.json', '--outDir', join(stage, 'dist')], { cwd: root, stdio: 'inherit' })
 for (const [from, to] of shipped) copy(from, to)
+writeManifest()
 if (values['build-only']) {
   process.stdout.write(`${stage}\n`)
 } else {

@@ -4,6 +4,7 @@ import { u32Codec, u64Codec } from '../codec.ts'
 import { podCodec, proxyPortCodec } from '../contract.ts'
 import type { Address, Route } from '../native/api.ts'
 import type { Interception } from '../plugin.ts'
+import type { KeptRules } from './keep.ts'
 import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
 import { type Capacities, compileError, MapBuilder, type MapContents } from './maps.ts'
 import { type CompiledPolicy, compileLocal } from './policy.ts'
@@ -22,8 +23,14 @@ export interface CompilePod {
   readonly locality?: Locality
 }
 
+/** A pod that keeps the rules which the kernel has for it. */
+export interface KeptPod extends Omit<CompilePod, 'interception'> {
+  readonly kept: KeptRules
+}
+
 export interface CompileInput {
   readonly pods: readonly CompilePod[]
+  readonly kept?: readonly KeptPod[]
 }
 
 export interface CompiledPod {
@@ -50,9 +57,13 @@ function addPolicy(builder: MapBuilder, policy: CompiledPolicy, subject: string)
   for (const { map, key, value, set } of policy.sets) builder.add(map, key, value, `${subject}: set '${set}'`)
 }
 
+function addRoutes(builder: MapBuilder, { name, netns, routes, addresses }: Omit<CompilePod, 'interception'>): void {
+  for (const { key, value } of compileRoutes(netns, routes, addresses)) builder.add('routes', key, value, name)
+}
+
 function addPod(builder: MapBuilder, pod: CompilePod, policy: CompiledPolicy): void {
   const { name, netns } = pod
-  for (const { key, value } of compileRoutes(netns, pod.routes, pod.addresses)) builder.add('routes', key, value, name)
+  addRoutes(builder, pod)
   for (const port of policy.proxyPorts) builder.add('proxy_ports', proxyPortCodec.encode({ netns, port }), u32Codec.encode(1), name)
   builder.add('pods', u64Codec.encode(netns), podCodec.encode({ netns, policy: policy.id }), name)
 }
@@ -61,7 +72,7 @@ function addPod(builder: MapBuilder, pod: CompilePod, policy: CompiledPolicy): v
  * Throws COMPILE_FAILED that names the pod and the set, rule or map that does not fit. `compilePolicy` tells beforehand whether one pod's
  * interception compiles at all, so that a caller can leave out only that pod.
  */
-export function compile({ pods }: CompileInput, capacities: Capacities): Desired {
+export function compile({ pods, kept = [] }: CompileInput, capacities: Capacities): Desired {
   const builder = new MapBuilder(capacities)
   const byContent = new Map<string, CompiledPolicy>() // many pods have equal interceptions: each is compiled once
   const byId = new Map<bigint, CompiledPolicy>()
@@ -78,6 +89,11 @@ export function compile({ pods }: CompileInput, capacities: Capacities): Desired
     byId.set(policy.id, policy)
     addPod(builder, pod, policy)
     compiled.set(pod.netns, { policy: policy.id, rules: policy.rules })
+  }
+  for (const pod of kept) {
+    addRoutes(builder, pod)
+    for (const { map, key, value } of pod.kept.entries) builder.add(map, key, value, pod.name)
+    compiled.set(pod.netns, { policy: pod.kept.policy, rules: pod.kept.rules })
   }
   return { maps: builder.contents(), pods: compiled }
 }

@@ -5,7 +5,7 @@ import { Limit, policyCodec, TargetFamily, type TargetRecord } from '../contract
 import type { Interception, TargetSpec } from '../plugin.ts'
 import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
 import { compileError } from './maps.ts'
-import { compileRules, describeRules, type RuleText } from './rules.ts'
+import { compileRules, describeRules, type RuleText, targetNames } from './rules.ts'
 import { type SetEntry, SetTable } from './sets.ts'
 
 export interface CompiledPolicy {
@@ -52,7 +52,7 @@ export function compilePolicy(interception: Interception, subject: string, local
 }
 
 export function compileLocal(interception: LocalInterception, subject: string): CompiledPolicy {
-  const targets = Object.entries(interception.targets ?? {})
+  const targets = targetNames(interception)
   if (targets.length > Limit.TARGETS) {
     throw compileError(subject, `${targets.length} targets: at most ${Limit.TARGETS} fit`, 'Join targets that are equal.')
   }
@@ -68,7 +68,7 @@ export function compileLocal(interception: LocalInterception, subject: string): 
     lookups: sets.lookups(),
     outbound,
     inbound,
-    targets: targets.map(([name, target]) => compileTarget(target, `${subject}: target '${name}'`)),
+    targets: targets.map((name) => compileTarget(interception.targets?.[name] ?? {}, `${subject}: target '${name}'`)),
     marks,
   })
   const hash = createHash('sha256').update(record)

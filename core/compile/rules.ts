@@ -21,6 +21,9 @@ export const asList = (names: string | readonly string[] | undefined): readonly 
 
 export const ruleTitle = (direction: 'outbound' | 'inbound', index: number, name: string): string => `${direction} rule ${index} '${name}'`
 
+/** The rows of a policy's table of targets, in an order that does not depend on how the plugin wrote them: equal rules have one policy. */
+export const targetNames = ({ targets = {} }: Pick<Interception, 'targets'>): string[] => Object.keys(targets).sort()
+
 const bitOf = (fact: Fact): bigint => 1n << BigInt(fact)
 
 /** The facts that a match speaks of, and those among them that must be on for it to hold. */
@@ -61,7 +64,7 @@ export function compileRules(interception: Rules, direction: 'outbound' | 'inbou
   if (rules.length > Limit.RULES) {
     throw compileError(subject, `${rules.length} ${direction} rules: at most ${Limit.RULES} fit`, 'Join rules by putting their members into one set.')
   }
-  const targets = Object.keys(interception.targets ?? {})
+  const targets = targetNames(interception)
   return rules.map((rule, index) => compileRule(rule, `${subject}: ${ruleTitle(direction, index, rule.name)}`, sets, targets))
 }
 

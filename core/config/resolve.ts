@@ -47,6 +47,7 @@ function checkOptions(plugin: AnyPlugin, options: unknown, at: Path): { readonly
     const findings = new Explainer(options, optionsJsonSchema(plugin.options)).explainAll(result.error.issues)
     return { findings: findings.map((finding) => ({ ...finding, path: [...at, ...finding.path] })) }
   } catch (error) {
+    if (error instanceof MerbridgeError) return { findings: [{ path: at, part: 'value', message: error.message, hint: error.hint }] }
     const message = `the plugin ${plugin.name} fails on these options: ${error instanceof Error ? error.message : String(error)}`
     return { findings: [{ path: at, part: 'value', message, hint: "Correct the schema of the plugin's options, or the options." }] }
   }

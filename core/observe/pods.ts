@@ -38,7 +38,7 @@ export async function podViews(agent: Agent): Promise<PodView[]> {
   return Promise.all(
     agent.outcomes.map(async (outcome): Promise<PodView> => {
       const compiled = outcome.netns === undefined ? undefined : agent.enrolment?.desired.pods.get(outcome.netns)
-      const enrolled = outcome.state === 'enrolled' ? compiled : undefined
+      const enrolled = outcome.state === 'enrolled' || outcome.kept ? compiled : undefined
       const own = enrolled === undefined || outcome.netns === undefined ? noCounts : podCounts(counts, outcome.netns, enrolled.policy)
       return {
         name: outcome.pod.name,

@@ -9,6 +9,7 @@ import { currentLayout } from '../../core/datapath/layout.ts'
 import { detach, planDetach } from '../../core/detach.ts'
 import { probeKernel } from '../../core/features/probe.ts'
 import { native } from '../../core/native/index.ts'
+import type { AnyPlugin } from '../../core/plugin.ts'
 import { plugins } from '../../core/plugins.ts'
 import { requireKernel } from '../../core/requirements.ts'
 import { objectPath } from '../../core/root.ts'
@@ -54,13 +55,18 @@ export class DatapathUnderTest implements AsyncDisposable {
     return { config, meshes: [{ plugin, options: plugin.options.parse(options), entry: 'mesh' }], warnings: [] }
   }
 
+  /** The pods under a plugin that is not one of the built-in ones. */
+  withPlugin(pods: readonly LabPod[], plugin: AnyPlugin, options: unknown = {}): AgentConfig {
+    return { ...this.config(pods), meshes: [{ plugin, options, entry: 'mesh' }] }
+  }
+
   /** A test may dispose of the agent at any time, which leaves everything in the kernel. */
-  async start(config: AgentConfig, setting: Partial<Setting> = {}): Promise<Agent> {
+  async start(config: AgentConfig, setting: Partial<Setting> = {}, strict = true): Promise<Agent> {
     const log: Log = (level, message, fields = {}) => void this.logged.push({ level, message, fields })
     const full = { bpffs: this.bpffs, cgroup, object: objectPath('merbridge.bpf.o'), kernel, ...setting }
     const agent = await createAgent({ native, log, setting: full, cgroup: root, config, reload: how })
     this.#agents.push(agent)
-    await agent.start(config, how)
+    await agent.start(config, how, strict)
     return agent
   }
 

@@ -9,7 +9,7 @@ import { type DatapathUnderTest, reached } from '../kernel/fixture.ts'
 import { configOf } from '../kernel/rules.ts'
 import { type Lab, type LabPod, must } from '../lab/net.ts'
 import { startProxy } from '../mesh/sidecar.ts'
-import { connectOnce, serve } from '../parity/probe.ts'
+import { type Case, connect, serve } from '../parity/probe.ts'
 import { app, proxy } from '../parity/shape.ts'
 import type { Check } from './checks.ts'
 
@@ -43,6 +43,15 @@ async function addInterface(lab: Lab, pod: LabPod): Promise<void> {
     await must(each.command(['ip', '-batch', '-']), { input: `address add ${address} dev net2\nlink set net2 up\n` })
 }
 
+/** In one process, which is what costs under emulation: who accepts at port 8080 of each address. */
+async function listenersOf(pod: LabPod, addresses: readonly string[]): Promise<(string | undefined)[]> {
+  const results = await connect(
+    pod,
+    addresses.map((address) => ({ id: address, as: app, to: [[address, 8080]] })),
+  )
+  return results.map(({ steps: [step] }) => step && reached(step))
+}
+
 async function interfaces({ lab, datapath, agent, client }: LocalityScene): Promise<string> {
   await agent.reload(configOf(datapath, [client], rules(true)))
   const told = agent.datapath.can(Ability.ARRIVAL)
@@ -55,11 +64,10 @@ async function interfaces({ lab, datapath, agent, client }: LocalityScene): Prom
   await using _node = await serve(lab.node, app, [{ name: 'node', address: '0.0.0.0', port: 8080 }]).then(({ stop }) => ({
     [Symbol.asyncDispose]: stop,
   }))
-  const from = async (pod: LabPod, address: string) => reached(await connectOnce(pod, app, [address, 8080]))
-  assert.equal(await from(client, '10.78.0.1'), 'node', 'out over net2')
-  assert.equal(await from(client, lab.node.address), 'client:15001', 'out over eth0')
-  assert.equal(await from(lab.node, client.address), 'client:15006', 'in over eth0')
-  assert.equal(await from(lab.node, '10.78.0.2'), told ? 'client:app' : 'client:15006', 'in over net2')
+  const out = await listenersOf(client, ['10.78.0.1', lab.node.address])
+  assert.deepEqual(out, ['node', 'client:15001'], 'out over net2, out over eth0')
+  const into = await listenersOf(lab.node, ['10.78.0.2', client.address])
+  assert.deepEqual(into, [told ? 'client:app' : 'client:15006', 'client:15006'], 'in over net2, in over eth0')
   return told ? 'outbound and inbound' : `outbound; inbound: ${outcome?.state}`
 }
 
@@ -69,8 +77,9 @@ async function users({ lab, datapath, agent, server }: LocalityScene, config: Ag
   await using _proxy = await startProxy(pod)
   await agent.reload({ ...config, config: datapath.config([pod]).config })
   assert.equal(agent.outcomes[0]?.state, 'enrolled', agent.outcomes[0]?.reason)
-  assert.equal(reached(await connectOnce(pod, app, [server.address, 8080])), 'users:15001')
-  assert.equal(reached(await connectOnce(pod, proxy, [server.address, 8080])), 'server:app')
+  const cases = [app, proxy].map((as): Case => ({ id: String(as.uid), as, to: [[server.address, 8080]] }))
+  const listeners = (await connect(pod, cases)).map(({ steps: [step] }) => step && reached(step))
+  assert.deepEqual(listeners, ['users:15001', 'server:app'], 'the app, the proxy')
   return 'uid 1337 is 701337 outside'
 }
 

@@ -86,7 +86,13 @@ describe('what a namespace has', () => {
   })
 
   it('is the same as what iproute2 shows', async () => {
-    const { routes } = state((await inspect([pod.path]))[0])
+    const { routes, interfaces, users } = state((await inspect([pod.path]))[0])
+    const links = JSON.parse(pod.run('ip', '-j', 'link', 'show')) as { ifindex: number; ifname: string }[]
+    assert.deepEqual(
+      interfaces,
+      links.map(({ ifindex, ifname }) => ({ index: ifindex, name: ifname })),
+    )
+    assert.equal(users, undefined, 'its user namespace is the one of this process')
     interface Shown {
       dst: string
     }

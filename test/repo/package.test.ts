@@ -77,6 +77,36 @@ describe('the package, unpacked on a machine without compiler and without develo
     assert.match(wrong.stderr + wrong.stdout, /worklods/)
   })
 
+  const guide = () => [...textOf('docs/plugins.md').matchAll(/^```ts (\S+)\n(.*?)^```$/gms)].map(([, name = '', text = '']) => ({ name, text }))
+
+  test('a plugin is loaded by path, in a process of its own', () => {
+    const plugins = join(directory, 'plugins')
+    mkdirSync(plugins, { mode: 0o755 })
+    for (const { name, text } of guide()) writeFileSync(join(plugins, name), text, { mode: 0o644 })
+    const load =
+      `const { pluginSource } = await import(${JSON.stringify(join(installed, 'dist/core/plugins.js'))});` +
+      `const plugin = await pluginSource([${JSON.stringify(plugins)}]).load({ path: ${JSON.stringify(join(plugins, 'acme.ts'))} });` +
+      'console.log(plugin.name, JSON.stringify(plugin.options.parse({})))'
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', load], { cwd: '/', encoding: 'utf8' })
+    assert.equal(status, 0, stderr)
+    assert.equal(stdout, 'acme {"outboundPort":9901,"inboundPort":9902,"proxyUid":4200}\n')
+    assert.equal(stderr, '', 'no warning')
+  })
+
+  test('authors of plugins have its types and its contract', () => {
+    const home = join(directory, 'author')
+    mkdirSync(home)
+    for (const { name, text } of guide()) writeFileSync(join(home, name), text)
+    writeFileSync(join(home, 'package.json'), '{ "type": "module" }')
+    const { NODE_TEST_CONTEXT: _, ...env } = process.env // or the inner runner would report to the outer one
+    const tests = spawnSync(process.execPath, ['--test', 'acme.test.ts'], { cwd: home, env, encoding: 'utf8', timeout: 60_000 })
+    assert.equal(tests.status, 0, tests.stdout)
+    const options = ['--noEmit', '--strict', '--target', 'es2024', '--module', 'nodenext', '--skipLibCheck', '--allowImportingTsExtensions']
+    const types = ['--types', 'node', '--typeRoots', join(root, 'node_modules/@types')]
+    const tsc = spawnSync(join(root, 'node_modules/.bin/tsc'), [...options, ...types, 'acme.ts', 'acme.test.ts'], { cwd: home, encoding: 'utf8' })
+    assert.equal(tsc.status, 0, tsc.stdout)
+  })
+
   test('the addon loads', () => {
     const load = `const { native } = await import(${JSON.stringify(join(installed, 'dist/core/native/index.js'))}); console.log(native.libbpf)`
     const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', load], { cwd: '/', encoding: 'utf8' })

@@ -179,6 +179,26 @@ test('status and pods of a running agent', async () => {
   assert.match(unknown.stderr, /no pod "wbe"\n {2}Did you mean web\?/)
 })
 
+test('commands that ask the agent do not care whether a plugin of the config can be loaded; those that read the config do', async () => {
+  const foreign = file(
+    'foreign.yaml',
+    `version: 1\nmeshes:\n  - mesh: { path: /nowhere/acme.ts }\n    options: { any: thing }\ncontrol: { socket: ${join(root, 'nobody.sock')} }\n`,
+  )
+  for (const command of ['status', 'pods']) {
+    const { code, stderr } = await merbridge([command, '--config', foreign])
+    assert.equal(code, 3, stderr)
+    assert.match(stderr, /no agent answers at .*nobody\.sock/)
+  }
+  for (const args of [
+    ['validate', foreign],
+    ['run', '--config', foreign, '--state-dir', join(root, 'state')],
+  ]) {
+    const { code, stderr } = await merbridge([...args, '--plugin-dir', 'a', '--plugin-dir', '/b'])
+    assert.equal(code, 2)
+    assert.match(stderr, /foreign\.yaml:3:19: meshes\[0\]\.mesh\.path: .+\n/)
+  }
+})
+
 test('a reader that goes away early is no error', async () => {
   const child = spawn('sh', ['-c', `"${launcher}" schema | head -c 1`], { stdio: 'pipe' })
   const [stderr] = await Promise.all([streamText(child.stderr), once(child, 'close')])

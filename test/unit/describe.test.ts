@@ -78,9 +78,12 @@ group('describe', () => {
   })
 
   it('names the rule and the unknown set or target, and what there is', () => {
-    refused(rule({ when: { port: 'y' } }), /^acme: outbound rule 0 'x': unknown set 'y' \(sets: web, net, me\)$/)
-    refused(rule({ unless: { to: ['net', 'toString'] } }), /outbound rule 0 'x': unknown set 'toString'/)
-    refused(rule({ then: 'u' }), /outbound rule 0 'x': unknown target 'u' \(targets: t\)/)
+    refused(rule({ when: { port: 'y' } }), /^acme: outbound rule 0 'x': when\.port: unknown set 'y' \(sets: web, net, me\)$/)
+    refused(rule({ unless: { to: ['net', 'toString'] } }), /outbound rule 0 'x': unless\.to: unknown set 'toString' \(/)
+    refused(rule({ when: { port: 'wbe' } }), /unknown set 'wbe'; did you mean 'web'\?/)
+    refused(rule({ when: { to: 'lopback' } }), /unknown set 'lopback'; did you mean 'loopback'\?/)
+    refused(rule({ then: 'u' }), /outbound rule 0 'x': then: unknown target 'u'; did you mean 't'\? \(targets: t\)/)
+    refused(rule({ then: 'psas' }), /unknown target 'psas'; did you mean 'pass'\?/)
     refused({ ...empty, outbound: [{ name: 'x', then: 't' }] }, /unknown target 't' \(targets: none\)/)
   })
 
@@ -89,7 +92,7 @@ group('describe', () => {
     refused(rule({ when: { to: 'web' } }), /to: set 'web' has no cidrs/)
     refused(rule({ when: { from: 'web' } }), /from: set 'web' has none of cidrs, uid, gid, mark, cgroup/)
     const inbound = { ...rule({}), inbound: [{ name: 'x', when: { from: 'me' }, then: 'pass' }] }
-    refused(inbound, /inbound rule 0 'x': from: set 'me' has uid, which a connection from outside the pod does not have/)
+    refused(inbound, /inbound rule 0 'x': when\.from: set 'me' has uid, which a connection from outside the pod does not have/)
   })
 
   it('takes interfaces where a way out, or a way in, is known', () => {
@@ -124,21 +127,27 @@ group('describe', () => {
           { name: 'a', then: 'drop' },
         ],
       },
-      /outbound rule 1 'a': another rule has the same name/,
+      /outbound rule 1 'a': rule 0 has the same name/,
     )
     refused(rule({ name: '' }), /outbound rule 0 '', name: the name is empty/)
   })
 
   it('refuses unknown keys and values that mean nothing', () => {
-    refused(rule({ whn: {} }), /outbound rule 0 'x': Unrecognized key: "whn"/)
-    refused(rule({ when: { proto: 'sctp' } }), /outbound rule 0 'x', when\.proto: /)
-    refused({ ...empty, sets: { s: { ports: ['x'] } } }, /sets\.s\.ports\.0: expected a port/)
-    refused({ ...empty, sets: { s: { cidrs: ['10.0.0.1/8'] } } }, /sets\.s\.cidrs\.0: .*the network is 10\.0\.0\.0\/8/)
-    refused({ ...empty, sets: { s: { mark: [{ value: 0x1539, mask: 0xfff }] } } }, /sets\.s\.mark\.0: the value has bits outside its mask/)
-    refused({ ...empty, targets: { t: { ipv4: '::1' } } }, /targets\.t\.ipv4: expected an IPv4 address or false/)
-    refused({ ...empty, targets: { t: { ipv4: false, ipv6: false } } }, /targets\.t: it has no address/)
-    refused({ ...empty, targets: { t: {} }, inbound: [{ name: 'x', then: 't' }] }, /inbound rule 0 'x': target 't' has no port/)
-    refused(undefined, /^acme: /)
-    refused(Promise.resolve(empty), /^acme: /)
+    refused(rule({ whn: {} }), /outbound rule 0 'x': unknown key 'whn'; did you mean 'when'\? \(keys: name, when, unless, then\)/)
+    refused(rule({ when: { proto: 'sctp' } }), /outbound rule 0 'x', when\.proto: expected 'tcp' or 'udp', got 'sctp'/)
+    refused({ ...empty, sets: { s: { ports: ['x'] } } }, /set 's', ports\[0\]: expected a port/)
+    refused({ ...empty, sets: { s: { cidrs: ['10.0.0.1/8'] } } }, /set 's', cidrs\[0\]: .*the network is 10\.0\.0\.0\/8/)
+    refused({ ...empty, sets: { s: { mark: [{ value: 0x1539, mask: 0xfff }] } } }, /set 's', mark\[0\]: the value has bits outside its mask/)
+    refused({ ...empty, targets: { t: { ipv4: '::1' } } }, /target 't', ipv4: expected an IPv4 address or false/)
+    refused({ ...empty, targets: { t: { ipv4: false, ipv6: false } } }, /target 't': it has no address/)
+    refused({ ...empty, targets: { t: {} }, inbound: [{ name: 'x', then: 't' }] }, /inbound rule 0 'x': then: target 't' has no port/)
+    refused({ ...empty, sets: { s: { port: [80] } } }, /set 's': unknown key 'port'; did you mean 'ports'\?/)
+    refused({ ...empty, targets: { t: { port: '15001' } } }, /target 't', port: expected a number, got '15001'/)
+    refused({ ...empty, targets: { t: { port: 70000 } } }, /target 't', port: expected at most 65535, got 70000/)
+    refused({ outbound: [] }, /^acme: inbound: the list is missing; a direction without rules is an empty list$/)
+    refused({ ...empty, outbound: ['pass'] }, /^acme: outbound rule 0 '': expected an object, got 'pass'$/)
+    refused({ ...empty, outbound: Array.from({ length: 30 }, () => 1) }, /; and 20 more$/)
+    refused(undefined, /^acme: describe returned nothing; expected rules: \{ outbound: \[\.\.\.\], inbound: \[\.\.\.\] \}, or kit\.cannot\(reason\)$/)
+    refused(Promise.resolve(empty), /^acme: describe must not be async: it returned a promise; return the value itself$/)
   })
 })

@@ -162,6 +162,16 @@ describe('what a config with several meshes is told', () => {
     assert.match((await issuesOf('meshes: [{ mesh: istio }, { mesh: istio, options: 5 }]\n')).join(), /meshes\[1\]\.options: must be a map, but is 5/)
   })
 
+  test("a schema that throws is an issue at the options, with the plugin's name", async () => {
+    const throwing = z.unknown().transform((): unknown => {
+      throw new TypeError('cannot read properties of undefined')
+    })
+    const sources = testSource({}, { '/p/x.ts': testPlugin('x', { options: throwing }) })
+    await assert.rejects(parseConfig('version: 1\nmesh: { path: /p/x.ts }\noptions: { a: 1 }\n', 'c.yaml', sources), {
+      message: 'c.yaml:3:10: options: the plugin x fails on these options: cannot read properties of undefined',
+    })
+  })
+
   test('a plugin is loaded once for each config that names it, and anew for the next', async () => {
     const counted = testSource({}, { '/p/acme.ts': acme })
     const text = 'version: 1\nmeshes: [{ mesh: { path: /p/acme.ts } }, { mesh: { path: /p/acme.ts }, match: {} }]\n'

@@ -1,0 +1,93 @@
+/**
+ * Pods that keep the rules which they have: their plugin failed, or their mesh refuses what they ask for. A pod that left the datapath instead would bypass its
+ * mesh. The entries come from the kernel's own maps, so this holds after a restart of the agent too. Pure.
+ */
+import { formatAddress, type Words } from '../address.ts'
+import { u64Codec } from '../codec.ts'
+import {
+  cidrKeyCodec,
+  Fact,
+  ownerKeyCodec,
+  type PolicyRecord,
+  podCodec,
+  policyCodec,
+  portKeyCodec,
+  proxyPortCodec,
+  type RuleRecord,
+  TargetFamily,
+  Verdict,
+} from '../contract.ts'
+import type { Entry } from '../native/api.ts'
+import type { MapContents, MapName } from './maps.ts'
+import type { RuleText } from './rules.ts'
+
+export interface KeptEntry extends Entry {
+  readonly map: MapName
+}
+
+export interface KeptRules {
+  readonly policy: bigint
+  /** Everything of the pod but its routes, which are always the present ones. */
+  readonly entries: readonly KeptEntry[]
+  readonly rules: readonly RuleText[]
+}
+
+const policyOf = {
+  port_sets: (key: Buffer) => portKeyCodec.decode(key).policy,
+  owner_sets: (key: Buffer) => ownerKeyCodec.decode(key).policy,
+  cidr_sets: (key: Buffer) => cidrKeyCodec.decode(key).policy,
+} as const
+
+const idOf = (value: bigint) => u64Codec.encode(value).toString('hex')
+
+function setEntries(have: MapContents, policy: bigint): KeptEntry[] {
+  return (Object.keys(policyOf) as (keyof typeof policyOf)[]).flatMap((map) =>
+    [...have[map].values()].filter(({ key }) => policyOf[map](key) === policy).map((entry) => ({ map, ...entry })),
+  )
+}
+
+const factWords: ReadonlyMap<number, string> = new Map(
+  Object.entries(Fact).flatMap(([name, bit]) => (typeof bit === 'number' && bit < Fact.SET ? [[bit, name.toLowerCase().replaceAll('_', ' ')]] : [])),
+)
+
+/** The kernel knows neither names of rules nor of sets. */
+function conditionOf({ mask, value }: RuleRecord): string {
+  const parts: string[] = []
+  for (let bit = 0; bit < Fact.BITS; bit++) {
+    if ((mask & (1n << BigInt(bit))) === 0n) continue
+    const word = factWords.get(bit) ?? `set ${bit - Fact.SET}`
+    parts.push((value & (1n << BigInt(bit))) === 0n ? `not ${word}` : word)
+  }
+  return parts.join(', ') || 'any'
+}
+
+function thenOf({ verdict, target }: RuleRecord, { targets }: PolicyRecord): string {
+  if (verdict !== Verdict.TARGET) return verdict === Verdict.PASS ? 'pass' : 'drop'
+  const { addr4 = 0, addr6 = [0, 0, 0, 0], families = 0, port = 0 } = targets[target] ?? {}
+  const four = (families & TargetFamily.IPV4) !== 0
+  const address = four ? formatAddress({ family: 4, words: [addr4, 0, 0, 0] }) : `[${formatAddress({ family: 6, words: addr6 as unknown as Words })}]`
+  return port === 0 ? `${address}, port kept` : `${address}:${port}`
+}
+
+function rulesOf(record: PolicyRecord): RuleText[] {
+  const { outbound, outboundRules, inbound, inboundRules } = record
+  const text = (direction: 'outbound' | 'inbound', rules: readonly RuleRecord[]) =>
+    rules.map((rule, index) => ({ direction, index, name: `rule ${index} of before`, condition: conditionOf(rule), then: thenOf(rule, record) }))
+  return [...text('outbound', outbound.slice(0, outboundRules)), ...text('inbound', inbound.slice(0, inboundRules))]
+}
+
+/** undefined: the kernel has no rules for the pod. `known`: the rules in words, by policy, where the agent still has them. */
+export function keptRules(have: MapContents, netns: bigint, known: ReadonlyMap<bigint, readonly RuleText[]>): KeptRules | undefined {
+  const pod = have.pods.get(idOf(netns))
+  const policy = pod && podCodec.decode(pod.value).policy
+  const record = policy === undefined ? undefined : have.policies.get(idOf(policy))
+  if (pod === undefined || policy === undefined || record === undefined) return undefined
+  const ports = [...have.proxy_ports.values()].filter(({ key }) => proxyPortCodec.decode(key).netns === netns)
+  const entries: KeptEntry[] = [
+    ...setEntries(have, policy),
+    { map: 'policies', ...record },
+    ...ports.map((entry) => ({ map: 'proxy_ports' as const, ...entry })),
+    { map: 'pods', ...pod },
+  ]
+  return { policy, entries, rules: known.get(policy) ?? rulesOf(policyCodec.decode(record.value)) }
+}

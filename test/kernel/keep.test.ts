@@ -1,0 +1,182 @@
+/** A pod that is enrolled stays so when its plugin fails, or when its mesh refuses what it asks for: otherwise its connections would bypass the mesh. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import type { Agent } from '../../core/agent.ts'
+import { kit } from '../../core/kit.ts'
+import { podViews } from '../../core/observe/pods.ts'
+import type { AnyPlugin, Interception, Pod } from '../../core/plugin.ts'
+import { AskAgain } from '../../core/plugins/foreign.ts'
+import { refusalsWith } from '../kernels/differences.ts'
+import { until } from '../lab/agent.ts'
+import { must } from '../lab/net.ts'
+import { connectOnce } from '../parity/probe.ts'
+import { app } from '../parity/shape.ts'
+import { DatapathUnderTest, kernel, reached, threePods } from './fixture.ts'
+
+describe('a pod without new rules', { timeout: 180_000 }, () => {
+  let pods: Awaited<ReturnType<typeof threePods>>
+  before(async () => {
+    pods = await threePods('keep')
+  })
+  after(() => pods?.close())
+
+  const rules: Interception = {
+    sets: { proxy: { uid: [1337] }, web: { ports: [8080, '9000-9010'] } },
+    targets: { out: { port: 15001 } },
+    outbound: [
+      { name: 'the proxy itself', when: { from: 'proxy' }, then: 'pass' },
+      { name: 'to the web', when: { proto: 'tcp', port: 'web' }, then: 'out' },
+    ],
+    inbound: [],
+  }
+  const fails = () => {
+    throw new Error('no container called acme-proxy')
+  }
+
+  /** Answers for the pod `client`; for every other pod the rules. */
+  function pluginOf(): { plugin: AnyPlugin; answer: () => unknown } {
+    const changeable = {
+      answer: (): unknown => rules,
+      plugin: {
+        api: 1,
+        name: 'acme',
+        options: kit.z.strictObject({}),
+        selects: () => true,
+        describe: ({ name }: Pod) => (name === 'client' ? changeable.answer() : rules),
+      } as AnyPlugin,
+    }
+    return changeable
+  }
+
+  let octet = 100
+  /** Something changes in the pod, and the agent asks the plugin again. */
+  async function change(agent: Agent): Promise<void> {
+    const address = `10.77.0.${octet++}`
+    await must(pods.client.command(['ip', 'address', 'add', `${address}/32`, 'dev', 'eth0']))
+    await until(`the agent knows ${address}`, 5000, async () => {
+      await agent.tick(false)
+      return agent.outcomes.some(({ addresses }) => addresses.includes(address)) ? true : undefined
+    })
+  }
+
+  const outcomeOf = (agent: Agent) => agent.outcomes.find(({ pod }) => pod.name === 'client')
+  const viewOf = async (agent: Agent) => (await podViews(agent)).find(({ name }) => name === 'client')
+
+  test('its plugin fails: it is failed with the reason, its connections stay redirected, and others are enrolled', async () => {
+    await using datapath = new DatapathUnderTest('keepfail')
+    const mesh = pluginOf()
+    const agent = await datapath.start(datapath.withPlugin([pods.client, pods.server], mesh.plugin))
+    const before = await viewOf(agent)
+    mesh.answer = fails
+    await change(agent)
+    assert.equal(outcomeOf(agent)?.state, 'failed')
+    assert.equal(
+      outcomeOf(agent)?.reason,
+      'acme: no container called acme-proxy. Correct the plugin acme, or its options, for the pod default/client. The pod keeps the rules of before.',
+    )
+    assert.equal(reached(await pods.out()), 'client:15001')
+    assert.equal(agent.outcomes.find(({ pod }) => pod.name === 'server')?.state, 'enrolled')
+    const after = await viewOf(agent)
+    assert.equal(after?.policy, before?.policy)
+    assert.deepEqual(
+      after?.rules.map(({ name }) => name),
+      ['the proxy itself', 'to the web'],
+    )
+
+    mesh.answer = () => rules
+    await change(agent)
+    assert.equal(outcomeOf(agent)?.state, 'enrolled')
+    assert.equal(outcomeOf(agent)?.reason, undefined)
+  })
+
+  test('its plugin does not answer now: it is asked again, although nothing changes', async () => {
+    await using datapath = new DatapathUnderTest('keepagain')
+    const mesh = pluginOf()
+    let asked = 0
+    mesh.answer = () => {
+      asked++
+      throw new AskAgain('describe did not end within 1 s', 200)
+    }
+    const agent = await datapath.start(datapath.withPlugin([pods.client], mesh.plugin), {}, false)
+    assert.equal(outcomeOf(agent)?.state, 'failed')
+    await agent.tick(false)
+    assert.equal(asked, 1)
+    mesh.answer = () => rules
+    await until('it is enrolled', 5000, async () => {
+      await agent.tick(false)
+      return outcomeOf(agent)?.state === 'enrolled' ? true : undefined
+    })
+    assert.equal(reached(await pods.out()), 'client:15001')
+  })
+
+  test('its routes are the present ones all the same', async () => {
+    await using datapath = new DatapathUnderTest('keeproutes')
+    const mesh = pluginOf()
+    const agent = await datapath.start(datapath.withPlugin([pods.client], mesh.plugin))
+    mesh.answer = fails
+    await change(agent)
+    await must(pods.client.command(['ip', 'route', 'add', 'unreachable', '10.99.0.0/16']))
+    await until('a destination behind it has its errno', 5000, async () => {
+      await agent.tick(false)
+      const error = reached(await connectOnce(pods.client, app, ['10.99.0.1', 8080]))
+      return error === refusalsWith(kernel.features).errno('EHOSTUNREACH') ? true : undefined
+    })
+    assert.equal(outcomeOf(agent)?.state, 'failed')
+    assert.equal(reached(await pods.out()), 'client:15001')
+    await must(pods.client.command(['ip', 'route', 'del', 'unreachable', '10.99.0.0/16']))
+  })
+
+  test('its mesh refuses it: it stays enrolled with a warning; a pod that is not enrolled stays out', async () => {
+    await using datapath = new DatapathUnderTest('keeprefused')
+    const mesh = pluginOf()
+    const config = datapath.withPlugin([pods.client], mesh.plugin)
+    const agent = await datapath.start(config)
+    mesh.answer = () => kit.refused('annotation acme/ports: eighty is no port')
+    await agent.reload(datapath.withPlugin([pods.client], mesh.plugin))
+    assert.equal(outcomeOf(agent)?.state, 'enrolled')
+    assert.deepEqual(outcomeOf(agent)?.warnings, ['annotation acme/ports: eighty is no port; the rules of before stay'])
+    assert.equal(reached(await pods.out()), 'client:15001')
+
+    await using other = new DatapathUnderTest('neverin')
+    const never = await other.start(other.withPlugin([pods.client], mesh.plugin))
+    assert.deepEqual([outcomeOf(never)?.state, outcomeOf(never)?.reason], ['cannot', 'annotation acme/ports: eighty is no port'])
+  })
+
+  test('cannot takes it out', async () => {
+    await using datapath = new DatapathUnderTest('keepcannot')
+    const mesh = pluginOf()
+    const agent = await datapath.start(datapath.withPlugin([pods.client], mesh.plugin))
+    mesh.answer = () => kit.cannot('gVisor')
+    await agent.reload(datapath.withPlugin([pods.client], mesh.plugin))
+    assert.equal(outcomeOf(agent)?.state, 'cannot')
+    assert.equal(reached(await pods.out()), 'server:app')
+  })
+
+  test('a restart of the agent changes nothing of it', async () => {
+    await using datapath = new DatapathUnderTest('keeprestart')
+    const mesh = pluginOf()
+    const config = datapath.withPlugin([pods.client], mesh.plugin)
+    const first = await datapath.start(config)
+    const before = await viewOf(first)
+    await first[Symbol.asyncDispose]()
+
+    mesh.answer = () => kit.refused('it asks for too much')
+    const second = await datapath.start(config)
+    assert.equal(outcomeOf(second)?.state, 'enrolled')
+    assert.equal(reached(await pods.out()), 'client:15001')
+    const view = await viewOf(second)
+    assert.equal(view?.policy, before?.policy)
+    assert.deepEqual(
+      view?.rules.map(({ name, condition, then }) => `${name}: ${condition} -> ${then}`),
+      ['rule 0 of before: set 0 -> pass', 'rule 1 of before: tcp, set 1 -> 127.0.0.1:15001'],
+    )
+    await second[Symbol.asyncDispose]()
+
+    mesh.answer = fails
+    await assert.rejects(datapath.start(config), { code: 'PLUGIN_FAILED' }, 'a new config with a pod that fails is refused')
+    assert.equal(reached(await pods.out()), 'client:15001')
+    const third = await datapath.start(config, {}, false)
+    assert.equal(outcomeOf(third)?.state, 'failed', 'a config that was accepted before is not')
+    assert.equal(reached(await pods.out()), 'client:15001')
+  })
+})

@@ -1,0 +1,182 @@
+/** Each check of the contract, by a plugin that breaks it and says so, and one that keeps all of it. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { kit } from '../../core/kit.ts'
+import type { Interception, Match, Pod } from '../../core/plugin.ts'
+import { reachable } from '../../core/testing/reach.ts'
+import { type AnyPlugin, contractProblems, decisionOf, testPod } from '../../core/testing.ts'
+import { compileOne, compilePod } from './pods.ts'
+import { Reference } from './reference.ts'
+
+const good: Interception = {
+  sets: { proxy: { uid: [7] }, web: { ports: [80] } },
+  targets: { out: { port: 9901 } },
+  outbound: [
+    { name: 'proxy', when: { from: 'proxy' }, then: 'pass' },
+    { name: 'web', when: { proto: 'tcp', port: 'web' }, then: 'out' },
+  ],
+  inbound: [],
+}
+
+const { z } = kit
+const port = z.int().default(9901).describe('the port')
+const plugin = (answer: unknown | ((pod: Pod, options: unknown) => unknown), more: Partial<AnyPlugin> = {}): AnyPlugin => ({
+  api: 1,
+  name: 'acme',
+  options: z.strictObject({ port }),
+  selects: () => true,
+  describe: (typeof answer === 'function' ? answer : () => answer) as AnyPlugin['describe'],
+  ...more,
+})
+
+const found = (subject: AnyPlugin) => [...new Set(contractProblems(subject).map(({ problem }) => problem.replace(/^pod [\w-]+: /, '')))]
+const outbound = (...rules: Interception['outbound']) => ({ ...good, sets: {}, targets: {}, outbound: rules })
+
+describe('the contract of plugins', () => {
+  it('is kept by a good one', () => assert.deepEqual(found(plugin(good)), []))
+
+  let count = 0
+  const broken: readonly (readonly [what: string, plugin: AnyPlugin, problem: RegExp])[] = [
+    [
+      'throws for some pod',
+      plugin(({ containers }: Pod) => (containers.length === 0 ? (undefined as unknown as Pod).name : good)),
+      /Cannot read properties of undefined/,
+    ],
+    ['returns nonsense', plugin({ outbound: [{ name: 'x', then: 'otu' }], inbound: [] }), /unknown target 'otu'/],
+    [
+      'has too many rules',
+      plugin(outbound(...Array.from({ length: 65 }, (_, index) => ({ name: `r${index}`, when: { proto: 'udp' as const }, then: 'drop' })))),
+      /65 outbound rules: at most 64 fit/,
+    ],
+    ['intercepts nothing', plugin({ cannot: 'no' }), /it intercepts none of the pods/],
+    ['selects nothing', plugin(good, { selects: () => false }), /selects takes none of the pods/],
+    ['is none', plugin(good, { name: 'Acme Mesh' }), /name is "Acme Mesh"; expected lower-case/],
+    ['changes its pod', plugin((pod: { labels: Record<string, string> }) => Object.assign(pod.labels, { x: 'y' })), /Cannot add property x/],
+    ['counts', plugin(() => ({ ...good, targets: { out: { port: 9000 + (count++ % 2) } } })), /answers differently when it is asked again/],
+    ['looks at the clock', plugin(() => (Date.now() > 0 ? good : undefined)), /it looks at Date/],
+    ['throws dice', plugin(() => (Math.random() < 2 ? good : undefined)), /it looks at random/],
+    ['looks at the environment', plugin(() => (process.env.HOME === '' ? undefined : good)), /it looks at env/],
+    [
+      'depends on the order of keys',
+      plugin(({ namespace }: Pod) => ({ ...good, targets: { out: { port: Object.keys(namespace)[0] === 'name' ? 1 : 2 } } })),
+      /answers differently when keys are in another order/,
+    ],
+    ['has defaults that are not valid', plugin(good, { options: z.strictObject({ port: z.int().describe('x') }) }), /without options: port: /],
+    ['takes any option', plugin(good, { options: z.object({ port }) }), /a misspelt option is no error/],
+    [
+      'does not describe its options',
+      plugin(good, {
+        options: z.strictObject({
+          a: z
+            .strictObject({ b: z.int().default(1) })
+            .prefault({})
+            .describe('a'),
+        }),
+      }),
+      /^option a.b has no description/,
+    ],
+    [
+      'has options without a JSON Schema',
+      plugin(good, { options: z.strictObject({ at: z.date().optional().describe('x') }) }),
+      /options have no JSON Schema/,
+    ],
+    ['has a set that no rule uses', plugin({ ...good, sets: { ...good.sets, more: { ports: [1] } } }), /^set 'more' is used by no rule/],
+    ['has a target that no rule uses', plugin({ ...good, targets: { ...good.targets, more: { port: 1 } } }), /^target 'more' is used by no rule/],
+    ['has a name that cannot be shown', plugin(outbound({ name: 'a\u001b[2J', then: 'pass' })), /cannot be printed/],
+    ['has a name that is too long', plugin(outbound({ name: 'x'.repeat(90), then: 'pass' })), /more than 80 characters/],
+    [
+      'has a rule after one that takes everything',
+      plugin(outbound({ name: 'all', then: 'pass' }, { name: 'more', when: { proto: 'tcp' }, then: 'drop' })),
+      /^outbound rule 'more': earlier rules take everything/,
+    ],
+  ]
+  for (const [what, subject, problem] of broken) {
+    it(`is broken by one that ${what}`, () =>
+      assert.ok(
+        found(subject).some((text) => problem.test(text)),
+        found(subject).join('\n') || 'no problem was found',
+      ))
+  }
+})
+
+describe('a rule that can never decide', () => {
+  const sets: Interception['sets'] = {
+    all: { ports: ['*'] },
+    low: { ports: ['1-1023'] },
+    web: { ports: [80, 443] },
+    none: { ports: [] },
+    ten: { cidrs: ['10.0.0.0/8'] },
+    inTen: { cidrs: ['10.1.0.0/16'] },
+    every: { cidrs: ['*'] },
+    me: { uid: [1000] },
+    us: { uid: ['1000-1010'] },
+  }
+  const dead = (...whens: readonly (Match | { readonly unless: Match })[]) => {
+    const outbound = whens.map((when, index) => ({ name: String(index), ...('unless' in when ? when : { when }), then: 'pass' }))
+    const alive = reachable({ sets, outbound, inbound: [] }, 'outbound')
+    return outbound.flatMap(({ name }) => (alive.has(name) ? [] : [name])).join()
+  }
+
+  it('is found, also behind several rules together and by what sets contain', () => {
+    assert.equal(dead({}, { proto: 'tcp' }), '1')
+    assert.equal(dead({ proto: 'tcp' }, { proto: 'udp' }, {}), '2')
+    assert.equal(dead({ port: 'all' }, { port: 'web' }), '1')
+    assert.equal(dead({ port: 'low' }, { port: 'web' }), '1')
+    assert.equal(dead({ port: 'web' }, { port: 'low' }), '')
+    assert.equal(dead({ port: 'none' }), '0')
+    assert.equal(dead({ to: 'every' }, {}), '1')
+    assert.equal(dead({ to: 'ten' }, { to: 'inTen' }), '1')
+    assert.equal(dead({ to: 'inTen' }, { to: 'ten' }), '')
+    assert.equal(dead({ family: 'ipv4' }, { to: 'ten' }), '1')
+    assert.equal(dead({ to: 'pod' }, { to: 'loopback' }), '1')
+    assert.equal(dead({ from: 'us' }, { from: 'me', port: 'web' }), '1')
+    assert.equal(dead({ unless: { from: 'us' } }, { from: 'me' }, { from: 'us' }, {}), '3')
+    assert.equal(dead({ to: ['ten', 'loopback'] }), '0')
+    assert.equal(dead({ from: 'me' }, { to: 'ten' }, { port: 'web' }, { proto: 'tcp' }, {}), '')
+  })
+})
+
+describe('decisionOf', () => {
+  const interception: Interception = {
+    sets: {
+      web: { ports: [80, '8000-8100'] },
+      ten: { cidrs: ['10.0.0.0/8', 'fd00::/8'] },
+      me: { uid: [1000], gid: [5], mark: [{ value: 1, mask: 3 }] },
+      source: { cidrs: ['10.9.0.2'] },
+    },
+    targets: { out: { port: 15001, ipv4: '127.0.0.1' } },
+    outbound: [
+      { name: 'through', when: { from: 'passthrough', to: 'pod' }, then: 'pass' },
+      { name: 'me', when: { from: 'me' }, unless: { port: 'web' }, then: 'drop' },
+      { name: 'loopback', when: { to: 'loopback' }, then: 'pass' },
+      { name: 'ten', when: { proto: 'tcp', to: 'ten', from: 'source', family: 'ipv4' }, then: 'out' },
+      { name: 'web', when: { port: 'web' }, unless: { to: 'pod' }, then: 'drop' },
+    ],
+    inbound: [{ name: 'in', when: { port: 'web', from: 'ten' }, then: 'out' }],
+  }
+  const pod = testPod({ addresses: ['10.9.0.2', 'fd09::2'] })
+
+  it('decides as the compiled rules do', () => {
+    const reference = new Reference(compileOne(interception))
+    assert.equal(compilePod(interception).netns, 1n)
+    const connections = fc.record({
+      direction: fc.constantFrom('outbound' as const, 'outbound' as const, 'inbound' as const),
+      proto: fc.constantFrom('tcp' as const, 'udp' as const),
+      to: fc.constantFrom('10.9.0.2', '10.1.1.1', '127.0.0.1', '127.0.0.9', '192.0.2.1', 'fd00::1', 'fd09::2', '::1'),
+      port: fc.constantFrom(80, 8050, 8101, 443),
+      from: fc.constantFrom('10.9.0.2', '127.0.0.6', '127.0.0.1', 'fd09::2', '10.1.1.1'),
+      uid: fc.constantFrom(0, 1000),
+      gid: fc.constantFrom(0, 5),
+      mark: fc.constantFrom(0, 1, 5),
+    })
+    fc.assert(
+      fc.property(connections, (connection) => {
+        fc.pre(connection.to.includes(':') === connection.from.includes(':'))
+        const { rule } = decisionOf(plugin(interception), pod, connection)
+        assert.equal(rule, reference.decide({ netns: 1n, ...connection }).rule)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+})
