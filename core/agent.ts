@@ -8,6 +8,7 @@
  */
 import { shownId } from './compile/localize.ts'
 import type { AgentConfig } from './config/load.ts'
+import { restartKeys } from './config/restart.ts'
 import type { Config } from './config/schema.ts'
 import { Ability } from './contract.ts'
 import { apply, type Place } from './datapath/apply.ts'
@@ -241,17 +242,8 @@ function afterApply(outcome: Outcome, failed: ReadonlyMap<bigint, Error>, unfoun
   return { ...outcome, warnings: [...outcome.warnings, ...warnings] }
 }
 
-/** What is bound to the running process and its pins. */
 function refuseRestartKeys(before: Config, after: Config): void {
-  const keys = [
-    ['attach.cgroup', before.attach.cgroup, after.attach.cgroup],
-    ['attach.bpffs', before.attach.bpffs, after.attach.bpffs],
-    ['attach.identity', before.attach.identity, after.attach.identity],
-    ['attach.btf', before.attach.btf, after.attach.btf],
-    ['attach.without', String(before.attach.without), String(after.attach.without)],
-    ['control.socket', before.control.socket, after.control.socket],
-  ] as const
-  const changed = keys.filter(([, old, now]) => old !== now).map(([key]) => key)
+  const changed = restartKeys(before, after)
   if (changed.length === 0) return
   throw new MerbridgeError(
     'CONFIG_RESTART',

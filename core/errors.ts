@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'AGENT_STARTING' // it answers, but has no datapath yet
   | 'DETACH_REFUSED' // promise 5: pods would bypass the mesh
   | 'POD_UNKNOWN'
+  | 'POD_NOT_ENROLLED' // the pod is listed, and the datapath leaves it alone
   | 'AGENT_FAILED' // the agent runs, but its control socket gives no usable answer
   | 'USAGE'
 

@@ -5,7 +5,7 @@ import { makeDirectory } from './directories.ts'
 import { MerbridgeError } from './errors.ts'
 import type { Native } from './native/api.ts'
 
-const BPF_FS_MAGIC = 0xcafe4a11
+export const BPF_FS_MAGIC = 0xcafe4a11
 /** statfs(2).f_type of cgroup v2 */
 export const CGROUP2_MAGIC = 0x63677270
 /** CAP_SYS_ADMIN, CAP_NET_ADMIN: without either nothing can be loaded or entered. */
@@ -14,7 +14,7 @@ const NEEDED_CAPABILITIES = [
   [12, 'CAP_NET_ADMIN'],
 ] as const
 
-function requireCapabilities(): void {
+export function requireCapabilities(): void {
   const status = readFileSync('/proc/self/status', 'utf8')
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0'}`)
   const missing = NEEDED_CAPABILITIES.filter(([bit]) => (effective & (1n << BigInt(bit))) === 0n).map(([, name]) => name)

@@ -15,6 +15,7 @@ import { probeKernel } from './features/probe.ts'
 import { lockDatapath } from './lock.ts'
 import type { Log as Logger } from './log.ts'
 import type { Native } from './native/api.ts'
+import { explainView } from './observe/explain.ts'
 import { podViews } from './observe/pods.ts'
 import { type Started, statusView } from './observe/status.ts'
 import type { PluginSource } from './plugins.ts'
@@ -126,6 +127,11 @@ function handlersFor(present: () => Agent, started: Started, reload: () => Promi
   return {
     status: async () => statusView(present(), started),
     pods: async () => podViews(present()),
+    config: async () => {
+      const { attach, control } = present().config.config
+      return { path: started.configPath, attach, control }
+    },
+    explain: async (query) => explainView(present(), started, query),
     reload: async () => {
       present() // says that it is starting
       await reload()

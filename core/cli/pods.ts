@@ -1,7 +1,6 @@
-import { listed, nearest } from '../config/nearest.ts'
 import { printable } from '../config/printable.ts'
 import { askAgent } from '../control/client.ts'
-import { MerbridgeError } from '../errors.ts'
+import { findPod } from '../pods/named.ts'
 import type { PodState, PodView } from '../views.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
 import { indent, sections, table } from './table.ts'
@@ -68,19 +67,6 @@ export function podText(pod: PodView): string {
     rulesText(pod, 'outbound'),
     rulesText(pod, 'inbound'),
   ])
-}
-
-/** NAME, where it is unique, or NAMESPACE/NAME. */
-export function findPod(pods: readonly PodView[], name: string): PodView {
-  const found = pods.filter((pod) => title(pod) === name || pod.name === name)
-  const [first] = found
-  if (first !== undefined && found.length === 1) return first
-  if (found.length > 1) {
-    throw new MerbridgeError('POD_UNKNOWN', `several pods have the name "${name}"`, `Give one of ${listed(found.map(title))}.`)
-  }
-  const close = nearest(name, [...new Set(pods.flatMap((pod) => [title(pod), pod.name]))]).slice(0, 3)
-  const hint = close.length > 0 ? `Did you mean ${listed(close)}?` : 'List the pods with: merbridge pods'
-  throw new MerbridgeError('POD_UNKNOWN', `the config lists no pod "${name}"`, hint)
 }
 
 export async function pods(socket: string, name: string | undefined, output: Output): Promise<Outcome> {

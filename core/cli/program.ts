@@ -8,7 +8,9 @@ import { MerbridgeError } from '../errors.ts'
 import type { LogStream } from '../log.ts'
 import { pluginSource, plugins } from '../plugins.ts'
 import { type DetachChoice, detachCommand } from './detach.ts'
+import { type ExplainOptions, explain, questionOf } from './explain.ts'
 import { failure, type Outcome, type Output, outputs, render } from './outcome.ts'
+import { planCommand } from './plan.ts'
 import { pods } from './pods.ts'
 import { run } from './run.ts'
 import { findSettings } from './settings.ts'
@@ -67,8 +69,10 @@ class CommandLine {
     this.addRun()
     this.addValidate()
     this.addSchema()
+    this.addPlan()
     this.addStatus()
     this.addPods()
+    this.addExplain()
     this.addDetach()
   }
 
@@ -132,6 +136,23 @@ class CommandLine {
     })
   }
 
+  private addPlan(): void {
+    const meaning =
+      '\nNothing is changed, and no agent needs to run; it needs root, to look into the namespaces of the pods. --config names the config that is in' +
+      '\nforce, which gives the present rules their names.'
+    this.command(
+      'plan',
+      'say what a config would change in the kernel, and for which pods, before it does',
+      `${meaning}\n${example('merbridge plan', 'merbridge plan ./new.yaml --verbose', 'merbridge plan - --output json < new.yaml')}`,
+    )
+      .argument('[file]', 'the config to plan, or - for standard input; default: that of --config')
+      .option('--verbose', 'every map entry, in words')
+      .action(async (file: string | undefined, { verbose = false, ...options }: Common & { readonly verbose?: boolean }) => {
+        const path = file === undefined || file === '-' ? (file ?? options.config) : this.path(file)
+        this.outcome = await planCommand({ ...options, verbose, file: path }, this.around.stdin, pluginSource(options.pluginDir))
+      })
+  }
+
   private addStatus(): void {
     const help = example('merbridge status', 'merbridge status --output json')
     this.command('status', 'say how the agent, the last reload, the pods and the datapath are', help).action(async (options: Common) => {
@@ -146,6 +167,30 @@ class CommandLine {
       .action(async (name: string | undefined, options: Common) => {
         const { socket } = await findSettings(options, plugins)
         this.outcome = await pods(socket, name, options.output)
+      })
+  }
+
+  private addExplain(): void {
+    const meaning =
+      '\nThe pod is NAME or NAMESPACE/NAME. from-app (the default) and from-proxy are connections that the pod makes; inbound ones reach it from outside.' +
+      '\nThe answer comes from the maps that the kernel reads. /tcp or /udp may follow the port.'
+    const examples = example(
+      'merbridge explain default/web 10.96.0.10:80',
+      'merbridge explain web from-proxy 10.0.0.7:8080',
+      'merbridge explain web inbound 10.0.0.2:8080 --source 10.0.0.9',
+      'merbridge explain web 127.0.0.1:8080 --uid 0 --gid 1337 --output json',
+    )
+    this.command('explain', 'say which rule decides about a connection, and why', `${meaning}\n${examples}`)
+      .usage('[options] POD [from-proxy|from-app|inbound] ADDR:PORT')
+      .argument('<pod>', 'NAME or NAMESPACE/NAME')
+      .argument('<connection...>', '[from-proxy|from-app|inbound] ADDR:PORT')
+      .option('--uid <number>', 'user of the process that connects')
+      .option('--gid <number>', 'group of the process that connects')
+      .option('--mark <number>', "the socket's mark, as 1337 or 0x539")
+      .option('--source <address>', 'what the socket is bound to, or who calls: ADDR or ADDR:PORT')
+      .action(async (pod: string, words: string[], { uid, gid, mark, source, ...options }: Common & ExplainOptions) => {
+        const query = questionOf(pod, words, { uid, gid, mark, source })
+        this.outcome = await explain(async () => (await findSettings(options, plugins)).socket, query, options.output)
       })
   }
 

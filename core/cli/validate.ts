@@ -58,8 +58,13 @@ function notesOn({ config, meshes, warnings }: AgentConfig): Note[] {
   return [...warnings, ...ofPods]
 }
 
+/** `file`: an absolute path, or '-'. */
+export async function readConfig(file: string, stdin: () => AsyncIterable<Buffer>, plugins: PluginSource): Promise<AgentConfig> {
+  return file === '-' ? parseConfig(await readAll(stdin()), '<stdin>', plugins) : loadConfig(file, plugins)
+}
+
 async function check(file: string, stdin: () => AsyncIterable<Buffer>, plugins: PluginSource) {
-  const loaded = file === '-' ? await parseConfig(await readAll(stdin()), '<stdin>', plugins) : await loadConfig(file, plugins)
+  const loaded = await readConfig(file, stdin, plugins)
   return { ...loaded, notes: notesOn(loaded) }
 }
 

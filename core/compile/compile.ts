@@ -4,6 +4,7 @@ import { u32Codec, u64Codec } from '../codec.ts'
 import { podCodec, proxyPortCodec } from '../contract.ts'
 import type { Address, Route } from '../native/api.ts'
 import type { Interception } from '../plugin.ts'
+import type { Condition } from './conditions.ts'
 import type { KeptRules } from './keep.ts'
 import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
 import { type Capacities, compileError, MapBuilder, type MapContents } from './maps.ts'
@@ -37,6 +38,15 @@ export interface CompiledPod {
   readonly policy: bigint
   /** In the kernel's order: outbound rules, then inbound rules; `index` is the one that counters have. */
   readonly rules: readonly RuleText[]
+  /** Where the rules came from. Absent: the policy was not compiled from an interception. */
+  readonly source?: PolicySource
+}
+
+export interface PolicySource {
+  readonly interception: Interception
+  readonly locality: Locality
+  /** What each of the rules wants. */
+  readonly conditions: readonly (readonly Condition[])[]
 }
 
 export interface Desired {
@@ -79,7 +89,8 @@ export function compile({ pods, kept = [] }: CompileInput, capacities: Capacitie
   const compiled = new Map<bigint, CompiledPod>()
   for (const pod of pods) {
     if (compiled.has(pod.netns)) throw compileError(pod.name, 'another pod has the same network namespace', 'List a network namespace once.')
-    const local = localize(pod.interception, pod.locality ?? nowhere)
+    const { interception, locality = nowhere } = pod
+    const local = localize(interception, locality)
     const content = contentOf(local)
     const policy = byContent.get(content) ?? compileLocal(local, pod.name)
     byContent.set(content, policy)
@@ -88,7 +99,7 @@ export function compile({ pods, kept = [] }: CompileInput, capacities: Capacitie
     else if (!known.digest.equals(policy.digest)) throw compileError(pod.name, 'two policies have one id', 'Change any rule of one of them.')
     byId.set(policy.id, policy)
     addPod(builder, pod, policy)
-    compiled.set(pod.netns, { policy: policy.id, rules: policy.rules })
+    compiled.set(pod.netns, { policy: policy.id, rules: policy.rules, source: { interception, locality, conditions: policy.conditions } })
   }
   for (const pod of kept) {
     addRoutes(builder, pod)

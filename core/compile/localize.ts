@@ -24,7 +24,7 @@ export const nowhere: Locality = { interfaces: [] }
 export type LocalSet = Omit<SetSpec, 'interfaces'> & {
   readonly interfaces?: readonly number[]
   /** What was written, where that is not what stands here: two sets that are equal in one pod may differ in the next, and mean two things. */
-  readonly written?: string
+  readonly written?: Pick<SetSpec, 'interfaces' | 'uid' | 'gid'>
 }
 export type LocalInterception = Omit<Interception, 'sets'> & { readonly sets: Readonly<Record<string, LocalSet>> }
 
@@ -41,6 +41,10 @@ export function insideId(id: number, map: readonly IdMapping[]): number | undefi
   const line = map.find(({ outside, count }) => id >= outside && id < outside + count)
   return line && id - line.outside + line.inside
 }
+
+/** The id of the node that the pod's id stands for; undefined: none does. */
+export const outsideId = (id: number, map: readonly IdMapping[] | undefined): number | undefined =>
+  map === undefined ? id : outsideIds({ low: id, high: id }, map)[0]?.low
 
 /** As the mesh's rules have it, for people; an id of the node that the pod has not stays what it is. */
 export const shownId = (id: number, map: readonly IdMapping[] | undefined): number => (map && insideId(id, map)) ?? id
@@ -62,7 +66,7 @@ function localSet({ interfaces, uid, gid, ...rest }: SetSpec, locality: Locality
   const changed = interfaces !== undefined || (ids !== undefined && (uid !== undefined || gid !== undefined))
   return {
     ...rest,
-    ...(changed && { written: JSON.stringify({ interfaces, uid, gid }) }),
+    ...(changed && { written: { ...(interfaces && { interfaces }), ...(uid && { uid }), ...(gid && { gid }) } }),
     ...(uid && { uid: own(uid, ids?.uid) }),
     ...(gid && { gid: own(gid, ids?.gid) }),
     ...(interfaces && { interfaces: indexesOf(interfaces, locality) }),

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { parseAddress, zeroWords } from '../address.ts'
 import { Limit, policyCodec, TargetFamily, type TargetRecord } from '../contract.ts'
 import type { Interception, TargetSpec } from '../plugin.ts'
+import { type Condition, conditionsOf } from './conditions.ts'
 import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
 import { compileError } from './maps.ts'
 import { compileRules, describeRules, type RuleText, targetNames } from './rules.ts'
@@ -17,6 +18,8 @@ export interface CompiledPolicy {
   readonly record: Buffer
   readonly sets: readonly SetEntry[]
   readonly rules: readonly RuleText[]
+  /** What each of `rules` wants. */
+  readonly conditions: readonly (readonly Condition[])[]
   /** Ports of the pod whose listeners the datapath must know. */
   readonly proxyPorts: readonly number[]
 }
@@ -75,5 +78,6 @@ export function compileLocal(interception: LocalInterception, subject: string): 
   for (const { map, key, value } of sets.entries(0n)) hash.update(map).update(key).update(value)
   const digest = hash.digest()
   const id = digest.readBigUInt64BE()
-  return { id, digest, record, sets: sets.entries(id), rules: describeRules(interception), proxyPorts: proxyPortsOf(interception) }
+  const words = { rules: describeRules(interception), conditions: conditionsOf(interception, sets) }
+  return { id, digest, record, sets: sets.entries(id), ...words, proxyPorts: proxyPortsOf(interception) }
 }

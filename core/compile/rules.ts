@@ -26,24 +26,41 @@ export const targetNames = ({ targets = {} }: Pick<Interception, 'targets'>): st
 
 const bitOf = (fact: Fact): bigint => 1n << BigInt(fact)
 
-/** The facts that a match speaks of, and those among them that must be on for it to hold. */
-function literals(match: Match, sets: SetTable): readonly { readonly bit: bigint; readonly on: boolean }[] {
-  const named = (use: 'to' | 'from') =>
-    asList(match[use]).map((name) => {
-      const fact = Object.hasOwn(factNames[use], name) ? factNames[use][name] : undefined
-      return fact === undefined ? sets.bit(use, name) : bitOf(fact)
-    })
-  const on = [...asList(match.port).map((name) => sets.bit('port', name)), ...named('to'), ...named('from')]
-  if (match.proto !== undefined) on.push(bitOf(match.proto === 'tcp' ? Fact.TCP : Fact.UDP))
-  const family = match.family === undefined ? [] : [{ bit: bitOf(Fact.IPV6), on: match.family === 'ipv6' }]
-  return [...family, ...on.map((bit) => ({ bit, on: true }))]
+/** One fact that a rule speaks of, and what the rule calls it. */
+export interface Literal {
+  /** Of the fact word, as a number with only that bit. */
+  readonly bit: bigint
+  /** What the rule wants of it. */
+  readonly on: boolean
+  readonly use: 'proto' | 'family' | 'port' | 'to' | 'from'
+  readonly name: string
 }
 
-function compileRule(rule: Rule, title: string, sets: SetTable, targets: readonly string[]): RuleRecord {
-  const wanted = [
-    ...literals(rule.when ?? {}, sets),
-    ...literals(rule.unless ?? {}, sets).map(({ bit, on }) => ({ bit, on: !on })), // none of these holds: each fact the other way round
+/** The facts that a match speaks of, and those among them that must be on for it to hold. */
+function literals(match: Match, sets: SetTable): readonly Literal[] {
+  const named = (use: 'port' | 'to' | 'from') =>
+    asList(match[use]).map((name): Literal => {
+      const fact = use !== 'port' && Object.hasOwn(factNames[use], name) ? factNames[use][name] : undefined
+      return { bit: fact === undefined ? sets.bit(use, name) : bitOf(fact), on: true, use, name }
+    })
+  const { family, proto } = match
+  return [
+    ...(family === undefined ? [] : [{ bit: bitOf(Fact.IPV6), on: family === 'ipv6', use: 'family', name: family } as const]),
+    ...named('port'),
+    ...named('to'),
+    ...named('from'),
+    ...(proto === undefined ? [] : [{ bit: bitOf(proto === 'tcp' ? Fact.TCP : Fact.UDP), on: true, use: 'proto', name: proto } as const]),
   ]
+}
+
+/** Everything that the rule wants, in the kernel's terms. */
+export const wantedBy = (rule: Rule, sets: SetTable): Literal[] => [
+  ...literals(rule.when ?? {}, sets),
+  ...literals(rule.unless ?? {}, sets).map((literal) => ({ ...literal, on: !literal.on })), // none of these holds: each fact the other way round
+]
+
+function compileRule(rule: Rule, title: string, sets: SetTable, targets: readonly string[]): RuleRecord {
+  const wanted = wantedBy(rule, sets)
   let [mask, value] = [0n, 0n]
   for (const { bit, on } of wanted) {
     if ((mask & bit) !== 0n && (value & bit) !== (on ? bit : 0n)) {

@@ -121,7 +121,7 @@ export class SetTable {
     const content = [
       ...members.map(({ kind, prefix }) => `${kind} ${prefixId(prefix.bits, prefix.length)}`),
       ...marks.map(({ value, mask }) => `mark ${value}/${mask}`),
-      ...(use === 'port' || spec.written === undefined ? [] : [spec.written]),
+      ...(use === 'port' || spec.written === undefined ? [] : [JSON.stringify(spec.written)]),
     ]
     const canonical = `members: ${[...new Set(content)].sort().join(',')}`
     const bit = this.#bits.get(canonical) ?? this.#allocate(name, members, marks)

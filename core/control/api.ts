@@ -1,5 +1,7 @@
 /** What the agent answers on its socket: HTTP/1.1, JSON bodies. */
+import type { Bound } from '../config/restart.ts'
 import type { Issue, MerbridgeError } from '../errors.ts'
+import type { ExplainView } from '../explain/view.ts'
 import type { PodView, ReloadOutcome, StatusView } from '../views.ts'
 
 export interface ReloadView {
@@ -8,9 +10,18 @@ export interface ReloadView {
   readonly generation: number
 }
 
+/** What of the config in force a restart would change, and where the config is. */
+export interface InForceView extends Bound {
+  /** Absolute. */
+  readonly path: string
+}
+
 export interface Handlers {
   status(): Promise<StatusView>
   pods(): Promise<PodView[]>
+  config(): Promise<InForceView>
+  /** The only one with parameters: see core/explain/question.ts. */
+  explain(query: URLSearchParams): Promise<ExplainView>
   reload(): Promise<ReloadView>
   /** Ends the agent; the datapath stays. Resolves when the agent has begun to stop. */
   stop(): Promise<void>
@@ -20,6 +31,8 @@ export interface Handlers {
 export const routes = {
   '/v1/status': { method: 'GET', handler: 'status' },
   '/v1/pods': { method: 'GET', handler: 'pods' },
+  '/v1/config': { method: 'GET', handler: 'config' },
+  '/v1/explain': { method: 'GET', handler: 'explain' },
   '/v1/reload': { method: 'POST', handler: 'reload' },
   '/v1/stop': { method: 'POST', handler: 'stop' },
 } as const satisfies Readonly<Record<string, { readonly method: 'GET' | 'POST'; readonly handler: keyof Handlers }>>

@@ -39,10 +39,11 @@ interface Answer {
   readonly body: string
 }
 
-function exchange(socketPath: string, path: ControlPath, timeout: number): Promise<Answer> {
+function exchange(socketPath: string, path: ControlPath, timeout: number, query: string): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>()
   const signal = AbortSignal.timeout(timeout)
-  const call = request({ socketPath, path, method: routes[path].method, signal, agent: false, headers: { host: 'merbridge' } }, async (response) => {
+  const options = { agent: false, headers: { host: 'merbridge' } }
+  const call = request({ ...options, socketPath, path: `${path}${query}`, method: routes[path].method, signal }, async (response) => {
     try {
       const chunks: Buffer[] = []
       let bytes = 0
@@ -73,11 +74,11 @@ function parsed(socket: string, { status, body }: Answer): unknown {
   throw new MerbridgeError(error.code as ErrorCode, error.message, error.hint)
 }
 
-/** The answer's JSON. Throws AGENT_NOT_RUNNING, NOT_PERMITTED, AGENT_FAILED, or what the agent threw. `timeout` in milliseconds. */
-export async function askAgent<View>(socketPath: string, path: ControlPath, timeout = defaultTimeout): Promise<View> {
+/** The answer's JSON. Throws AGENT_NOT_RUNNING, NOT_PERMITTED, AGENT_FAILED, or what the agent threw. `timeout` in milliseconds; `query`: "", or "?name=value". */
+export async function askAgent<View>(socketPath: string, path: ControlPath, timeout = defaultTimeout, query = ''): Promise<View> {
   let answer: Answer
   try {
-    answer = await exchange(socketPath, path, timeout)
+    answer = await exchange(socketPath, path, timeout, query)
   } catch (error) {
     throw failure(socketPath, error, timeout)
   }

@@ -36,7 +36,7 @@ async function drained(request: IncomingMessage): Promise<boolean> {
 }
 
 async function serve(handlers: Handlers, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const path = (request.url ?? '').split('?')[0] ?? ''
+  const [path = '', ...query] = (request.url ?? '').split('?')
   const route = Object.hasOwn(routes, path) ? routes[path as keyof typeof routes] : undefined
   if (route === undefined) return answer(response, 404, refusal('USAGE', 'no such path', `The paths are ${Object.keys(routes).join(', ')}.`))
   if (request.method !== route.method) {
@@ -46,7 +46,7 @@ async function serve(handlers: Handlers, request: IncomingMessage, response: Ser
   }
   if (!(await drained(request))) return answer(response, 413, refusal('USAGE', 'the request is too large', 'Send no body.'))
   try {
-    answer(response, 200, (await handlers[route.handler]()) ?? {})
+    answer(response, 200, (await handlers[route.handler](new URLSearchParams(query.join('?')))) ?? {})
   } catch (error) {
     const known = error instanceof MerbridgeError ? errorView(error) : undefined
     const unexpected = refusal('AGENT_FAILED', `unexpected: ${error instanceof Error ? error.message : String(error)}`, "Look into the agent's log.")

@@ -9,7 +9,7 @@ import { text as streamText } from 'node:stream/consumers'
 import { after, test } from 'node:test'
 import { parse } from 'yaml'
 import { serveControl } from '../../core/control/server.ts'
-import { podView, podViews, statusView } from './control-views.ts'
+import { explainView, inForce, podView, podViews, statusView } from './control-views.ts'
 
 const launcher = join(import.meta.dirname, '../../bin/merbridge')
 const root = mkdtempSync(join(tmpdir(), 'merbridge-cli-'))
@@ -43,7 +43,7 @@ const good = file('good.yaml', `version: 1\nmesh: istio\ncontrol: { socket: ${so
 const bad = file('bad.yaml', 'version: 1\nmesh: istoi\noptions: { proxyPort: 70000 }\n')
 const idle = file('idle.yaml', `version: 1\nmesh: istio\ncontrol: { socket: ${join(root, 'nobody.sock')} }\n`)
 
-const commands = ['run', 'validate', 'schema', 'status', 'pods', 'detach']
+const commands = ['run', 'validate', 'plan', 'schema', 'status', 'pods', 'explain', 'detach']
 
 test('help of every command has an example; the version is that of the package', async () => {
   const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8'))
@@ -66,6 +66,9 @@ test('wrong use is exit 2 with the way out, also as JSON', async () => {
     ['status', '--colour'],
     ['status', '--output', 'xml'],
     ['pods', 'a', 'b'],
+    ['explain', 'web'],
+    ['explain', 'web', '10.0.0.1:80', '--config', idle, '--uid', 'root'],
+    ['explain', 'web', '10.0.0.1', '--config', idle],
     ['detach', '--bypass', '--block', '--config', good],
   ]) {
     const { code, stdout, stderr } = await merbridge(args)
@@ -138,11 +141,28 @@ test('no agent: exit 3, what to type, and that the datapath may be there', async
 })
 
 test('status and pods of a running agent', async () => {
+  // Made now: the tests before this one may have taken longer than the minutes that are shown are exact.
+  const ago = (milliseconds: number) => new Date(Date.now() - milliseconds).toISOString()
+  const { agent, config } = statusView
+  const fresh = {
+    ...statusView,
+    agent: { ...agent, startedAt: ago(3_900_000) },
+    config: { ...config, lastReload: { ...config.lastReload, at: ago(120_000) } },
+  }
   const refuse = async () => Promise.reject(new Error('not asked for'))
-  await serveControl(socket, { status: async () => statusView, pods: async () => [...podViews], reload: refuse, stop: refuse }, end.signal)
+  const explain = async (query: URLSearchParams) => ({ ...explainView, notes: [String(query)] })
+  const handlers = {
+    status: async () => fresh,
+    pods: async () => [...podViews],
+    config: async () => inForce,
+    explain,
+    reload: refuse,
+    stop: refuse,
+  }
+  await serveControl(socket, handlers, end.signal)
 
-  assert.deepEqual(JSON.parse((await merbridge(['status', '--config', good, '--output', 'json'])).stdout), statusView)
-  assert.deepEqual(parse((await merbridge(['status', '--config', good, '--output', 'yaml'])).stdout), statusView)
+  assert.deepEqual(JSON.parse((await merbridge(['status', '--config', good, '--output', 'json'])).stdout), fresh)
+  assert.deepEqual(parse((await merbridge(['status', '--config', good, '--output', 'yaml'])).stdout), fresh)
   const status = (await merbridge(['status', '--config', good])).stdout
   const order = [
     /NOT READY, pid 42, up 1 h [5-9] min/,
@@ -174,6 +194,10 @@ test('status and pods of a running agent', async () => {
   assert.match(pod, /0 +skipped port +port skipped +pass +2\n +1 +everything else +always +outbound \(127\.0\.0\.1:15001\) +9/)
   assert.match(pod, /mesh +istio, by meshes\[0\]: its match\noverlap +meshes\[1\] \(acme\) would have taken it, too, but comes later\n/)
   assert.deepEqual(JSON.parse((await merbridge(['pods', 'default/web', '--config', good, '--output', 'json'])).stdout), podView)
+  const asked = ['explain', 'web', 'from-proxy', '[fd00::1]:80', '--mark', '0x539', '--config', good]
+  const notes = ['pod=web&who=from-proxy&to=%5Bfd00%3A%3A1%5D%3A80&mark=0x539']
+  assert.deepEqual(JSON.parse((await merbridge([...asked, '--output', 'json'])).stdout), { ...explainView, notes })
+  assert.match((await merbridge(asked)).stdout, /^default\/web +10\.96\.0\.10:80\/tcp from the app\ndecided by +outbound rule 1 'everything else'/)
   const unknown = await merbridge(['pods', 'wbe', '--config', good])
   assert.equal(unknown.code, 1)
   assert.match(unknown.stderr, /no pod "wbe"\n {2}Did you mean web\?/)

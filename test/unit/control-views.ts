@@ -1,4 +1,6 @@
 /** What an agent might answer. */
+import type { InForceView } from '../../core/control/api.ts'
+import type { ExplainView } from '../../core/explain/view.ts'
 import type { PodView, StatusView } from '../../core/views.ts'
 
 export const statusView: StatusView = {
@@ -65,3 +67,35 @@ export const podViews: readonly PodView[] = [
   },
   { ...podView, name: 'old', namespace: 'shop', state: 'failed', reason: 'too many \u001b[31mports', warnings: [] },
 ]
+
+export const explainView: ExplainView = {
+  pod: 'default/web',
+  connection: { who: 'from-app', protocol: 'tcp', to: '10.96.0.10:80', uid: 1000, gid: 1000, mark: 0 },
+  assumed: ["uid 1000, which no set of the pod's rules names"],
+  intercepted: true,
+  policy: '00000000000000ff',
+  rule: { direction: 'outbound', index: 1, name: 'everything else', condition: 'proto tcp', then: 'outbound (127.0.0.1:15001)' },
+  matched: [{ condition: 'proto tcp', actual: 'proto tcp' }],
+  earlier: [
+    {
+      direction: 'outbound',
+      index: 0,
+      name: 'skipped port',
+      condition: 'port skipped (22)',
+      then: 'pass',
+      failed: [{ condition: 'port skipped (22)', actual: 'port 80' }],
+    },
+  ],
+  facts: ['proto tcp'],
+  verdict: 'redirect',
+  result: 'goes to 127.0.0.1:15001, with source 10.0.0.2',
+  to: '127.0.0.1:15001',
+  source: '10.0.0.2',
+  notes: [],
+}
+
+export const inForce: InForceView = {
+  path: '/etc/merbridge/config.yaml',
+  attach: { cgroup: 'auto', bpffs: '/sys/fs/bpf/merbridge', identity: 'auto', btf: 'auto', without: [] },
+  control: { socket: '/run/merbridge/agent.sock' },
+}

@@ -1,0 +1,17 @@
+/** Keys that are bound to the running process and its pins. */
+import type { Config } from './schema.ts'
+
+export type Bound = Pick<Config, 'attach' | 'control'>
+
+/** The keys that differ and cannot change while the agent runs: "attach.bpffs". */
+export function restartKeys(before: Bound, after: Bound): string[] {
+  const keys = [
+    ['attach.cgroup', before.attach.cgroup, after.attach.cgroup],
+    ['attach.bpffs', before.attach.bpffs, after.attach.bpffs],
+    ['attach.identity', before.attach.identity, after.attach.identity],
+    ['attach.btf', before.attach.btf, after.attach.btf],
+    ['attach.without', String(before.attach.without), String(after.attach.without)],
+    ['control.socket', before.control.socket, after.control.socket],
+  ] as const
+  return keys.filter(([, old, now]) => old !== now).map(([key]) => key)
+}

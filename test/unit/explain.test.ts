@@ -1,0 +1,164 @@
+/** What an operator asks explain, and what it says. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { explainText, questionOf } from '../../core/cli/explain.ts'
+import type { CompiledPod } from '../../core/compile/compile.ts'
+import { MerbridgeError } from '../../core/errors.ts'
+import { answer } from '../../core/explain/answer.ts'
+import { parseQuestion } from '../../core/explain/question.ts'
+import type { ExplainView } from '../../core/explain/view.ts'
+import type { Interception } from '../../core/plugin.ts'
+import { compileOne } from './pods.ts'
+import { readerOf } from './reader.ts'
+
+const interception: Interception = {
+  sets: { proxy: { uid: [1337], gid: ['1337-1340'] }, skipped: { ports: [22, '8000-8999'] }, everybody: { uid: ['0-4294967295'] } },
+  targets: { outbound: { port: 15001 }, inbound: { port: 15006 } },
+  outbound: [
+    { name: 'skipped', when: { port: 'skipped' }, then: 'pass' },
+    { name: 'own pod', when: { from: 'proxy', to: 'pod' }, unless: { to: 'loopback' }, then: 'inbound' },
+    { name: 'proxy', when: { from: 'proxy' }, then: 'pass' },
+    { name: 'rest', then: 'outbound' },
+  ],
+  inbound: [{ name: 'all', when: { proto: 'tcp' }, then: 'inbound' }],
+  proxy: { uid: 1337, gid: 1337 },
+}
+
+interface Setting {
+  readonly interception?: Interception
+  readonly options?: Parameters<typeof questionOf>[2]
+  readonly listens?: boolean
+  readonly anyErrno?: boolean
+  /** What the agent has compiled; default: what is in the kernel */
+  readonly compiled?: CompiledPod
+}
+
+function ask(words: readonly string[], setting: Setting = {}): ExplainView {
+  const desired = compileOne(setting.interception ?? interception)
+  const subject = { name: 'default/web', netns: 1n, addresses: ['10.9.0.2'], compiled: setting.compiled ?? desired.pods.get(1n) }
+  const { listens = true, anyErrno = true, options = {} } = setting
+  return answer(parseQuestion(questionOf('web', words, options)), subject, { read: readerOf(desired), listens: () => listens, anyErrno })
+}
+
+function refused(words: readonly string[], message: RegExp, setting: Setting = {}): void {
+  const check = (error: unknown) => {
+    assert.ok(error instanceof MerbridgeError, String(error))
+    assert.equal(error.code, 'USAGE')
+    assert.match(`${error.message} | ${error.hint}`, message)
+    return true
+  }
+  assert.throws(() => ask(words, setting), check, words.join(' '))
+}
+
+describe('explain', () => {
+  it('says which rule decides, why the earlier ones do not, and what becomes of the connection', () => {
+    const view = ask(['10.96.0.10:80'])
+    assert.equal(view.rule?.name, 'rest')
+    assert.equal(view.result, 'goes to 127.0.0.1:15001, with source 10.9.0.2')
+    assert.deepEqual(
+      view.earlier.map(({ name, failed }) => [name, ...failed.map(({ condition, actual }) => `${condition}: ${actual}`)]),
+      [
+        ['skipped', 'port skipped (22, 8000-8999): port 80'],
+        ['own pod', 'from proxy (uid 1337, gid 1337-1340): uid 1000, gid 1000', "to pod: 10.96.0.10 is not the pod's own"],
+        ['proxy', 'from proxy (uid 1337, gid 1337-1340): uid 1000, gid 1000'],
+      ],
+    )
+    const text = explainText(view)
+    assert.match(text, /^default\/web +10\.96\.0\.10:80\/tcp from the app\n/)
+    assert.match(text, /decided by +outbound rule 3 'rest': outbound \(127\.0\.0\.1:15001\)\n/)
+    assert.match(text, /1 own pod +from proxy \(uid 1337, gid 1337-1340\) +uid 1000, gid 1000\n +to pod +10\.96\.0\.10 is not the pod's own\n/)
+  })
+
+  it('takes the ids of the proxy from the plugin, and says so', () => {
+    const view = ask(['from-proxy', '10.9.0.2:80'])
+    assert.deepEqual([view.rule?.name, view.to, view.connection.uid, view.connection.gid], ['own pod', '127.0.0.1:15006', 1337, 1337])
+    assert.ok(view.assumed.includes("uid 1337, the proxy's"))
+    assert.deepEqual(view.matched.at(-1), { condition: 'not to loopback', actual: '10.9.0.2' })
+    const { proxy: _, ...silent } = interception
+    refused(['from-proxy', '10.0.0.1:80'], /does not say who the pod's proxy is \| .*--uid N --gid N/, { interception: silent })
+    const given = ask(['from-proxy', '10.0.0.1:80'], { interception: silent, options: { uid: '1337' } })
+    assert.deepEqual([given.rule?.name, given.connection.gid], ['proxy', 1000])
+  })
+
+  it('takes an id for the app that no set names', () => {
+    const taken: Interception = { ...interception, sets: { ...interception.sets, proxy: { uid: ['0-70000'], gid: [1000, 1001] } } }
+    const view = ask(['10.0.0.1:80'], { interception: taken })
+    assert.deepEqual([view.rule?.name, view.connection.uid, view.connection.gid], ['rest', 100_000, 2000])
+    const rule = { name: 'anybody', when: { from: 'everybody' }, then: 'pass' }
+    const all: Interception = { ...interception, outbound: [rule] }
+    refused(['10.0.0.1:80'], /name every uid.*\| .*--uid N/, { interception: all })
+    assert.equal(ask(['10.0.0.1:80'], { interception: all, options: { uid: '5' } }).rule?.name, 'anybody')
+  })
+
+  it('says how routing refuses', () => {
+    assert.deepEqual([ask(['224.0.0.1:80']).verdict, ask(['224.0.0.1:80']).errno], ['refused', 'ENETUNREACH'])
+    const passing = ask(['224.0.0.1:22'])
+    assert.deepEqual([passing.verdict, passing.errno], ['pass', 'ENETUNREACH'])
+    const bound = (anyErrno: boolean) => ask(['10.0.0.1:80'], { options: { source: '127.0.0.1' }, anyErrno }).errno
+    assert.deepEqual([bound(true), bound(false)], ['EINVAL', 'EPERM'])
+  })
+
+  it('knows what is inbound and what is not', () => {
+    const view = ask(['inbound', '10.9.0.2:80'])
+    assert.deepEqual([view.rule?.name, view.to], ['all', 'port 15006'])
+    assert.deepEqual(view.assumed, ['source 192.0.2.1, some address outside of the pod'])
+    const nobody = ask(['inbound', '10.9.0.2:80'], { listens: false })
+    assert.deepEqual([nobody.verdict, nobody.reason, nobody.errno], ['refused', 'no listener', 'ECONNREFUSED'])
+    refused(['inbound', '10.9.0.3:80'], /10\.9\.0\.3 is not an address of the pod.*\| Its addresses: 10\.9\.0\.2/)
+    refused(['inbound', '127.0.0.1:80'], /nobody outside can connect to 127\.0\.0\.1/)
+    refused(['inbound', '0.0.0.0:80'], /nobody outside can connect to 0\.0\.0\.0/)
+    refused(['inbound', '10.9.0.2:80'], /10\.9\.0\.2 is the pod's own/, { options: { source: '10.9.0.2' } })
+    refused(['inbound', '10.9.0.2:80'], /belong to connections that the pod makes/, { options: { uid: '0' } })
+  })
+
+  it('says what this build does not intercept', () => {
+    for (const [words, what] of [
+      [['[fd00::1]:80'], /IPv6 is not intercepted in this build/],
+      [['from-proxy', '[::ffff:10.0.0.1]:80'], /IPv4 address on an IPv6 socket is not intercepted/],
+      [['10.96.0.10:53/udp'], /UDP is not intercepted/],
+    ] as const) {
+      const view = ask(words)
+      assert.deepEqual([view.intercepted, view.verdict, view.rule], [false, 'pass', undefined])
+      assert.match(explainText(view), what)
+    }
+  })
+
+  it('explains a policy that it has not compiled by the bits alone', () => {
+    const compiled = { policy: 5n, rules: [] }
+    const view = ask(['10.96.0.10:80'], { compiled })
+    assert.deepEqual([view.rule?.name, view.rule?.then, view.to], ['rule 3', '127.0.0.1:15001', '127.0.0.1:15001'])
+    assert.match(view.notes.join(), /names of the rules are not known/)
+    assert.match(JSON.stringify(view.earlier[0]?.failed), /set 0 of the policy.*not in set 0/)
+    assert.equal(view.earlier.length, 3)
+  })
+
+  it('refuses what is no question, and says what is wrong with it', () => {
+    refused(['10.0.0.1'], /the port is missing/)
+    refused(['::1:80'], /needs brackets/)
+    refused(['10.0.0.1:0'], /port 0: expected a number from 1 to 65535/)
+    refused(['10.0.0.1:65536'], /port 65536/)
+    refused(['10.0.0.1:'], /port : expected/)
+    refused(['web:80'], /"web" is not an IP address.*an address, not a name/)
+    refused(['[10.0.0.1]:80'], /is not an IP address/)
+    refused(['300.0.0.1:80'], /is not an IP address/)
+    refused(['10.0.0.1:80/sctp'], /protocol "sctp"/)
+    refused(['from-somebody', '10.0.0.1:80'], /expected one of from-app, from-proxy, inbound/)
+    refused(['from-app'], /expected POD/)
+    refused(['from-app', '10.0.0.1:80', 'more'], /expected POD/)
+    for (const uid of ['root', '-1', '4294967296', '1.5', '', '0x1'])
+      refused(['10.0.0.1:80'], /--uid .*: expected a number from 0 to 4294967295/, { options: { uid } })
+    refused(['10.0.0.1:80'], /--mark 0xfffffffff/, { options: { mark: '0xfffffffff' } })
+    refused(['10.0.0.1:80'], /different families/, { options: { source: 'fd00::1' } })
+    refused(['10.0.0.1:80'], /"eth0" is not an IP address/, { options: { source: 'eth0' } })
+  })
+
+  it('reads the socket as strictly as the command line', () => {
+    const question = (query: string) => () => parseQuestion(new URLSearchParams(query))
+    assert.throws(question('to=10.0.0.1:80'), /the pod is missing/)
+    assert.throws(question('pod=web'), /the address is missing/)
+    assert.throws(question('pod=web&to=10.0.0.1:80&colour=red'), /unknown parameter "colour"/)
+    assert.throws(question('pod=web&pod=api&to=10.0.0.1:80'), /"pod" is given twice/)
+    assert.throws(question(`pod=${'w'.repeat(601)}&to=10.0.0.1:80`), /longer than 600/)
+    assert.throws(question('pod=web&to=%00%ff:80'), /is not an IP address/)
+  })
+})
