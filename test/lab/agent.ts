@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
+import type { ControlPath } from '../../core/control/api.ts'
 import { askAgent } from '../../core/control/client.ts'
 import { lockPath } from '../../core/lock.ts'
 import type { DetachView, PodView, StatusView } from '../../core/views.ts'
@@ -24,7 +25,12 @@ export interface StaticPod {
   readonly namespace?: string
   readonly labels?: Readonly<Record<string, string>>
   readonly annotations?: Readonly<Record<string, string>>
-  readonly containers?: readonly { readonly name: string; readonly uid?: number; readonly gid?: number }[]
+  readonly containers?: readonly {
+    readonly name: string
+    readonly uid?: number
+    readonly gid?: number
+    readonly env?: Readonly<Record<string, string>>
+  }[]
 }
 
 export interface AgentConfig {
@@ -165,8 +171,7 @@ export class Agent {
     return until(what, milliseconds, async () => {
       if (this.#process === undefined) throw new Error(`the agent ended: ${what}\n${await this.log()}`)
       if (!existsSync(this.#socket)) return undefined
-      // Over the socket, as the command line does, without a process for each question.
-      const status = await askAgent<StatusView>(this.#socket, '/v1/status').catch((error: Error) => {
+      const status = await this.ask<StatusView>('/v1/status').catch((error: Error) => {
         last = error.message
       })
       if (status === undefined) return undefined
@@ -175,6 +180,11 @@ export class Agent {
     }).catch(async (error: Error) => {
       throw new Error(`${error.message}\nlast: ${last}\n${await this.log()}`)
     })
+  }
+
+  /** Over the socket, as the command line does, without a process for each question. */
+  ask<View>(path: ControlPath): Promise<View> {
+    return askAgent<View>(this.#socket, path)
   }
 
   async status(): Promise<StatusView> {

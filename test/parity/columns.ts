@@ -1,45 +1,65 @@
-/** Runs the matrix at one pod. */
+/** Runs the matrix, or other cases, at one pod. */
+import type { LabPod } from '../lab/net.ts'
 import { type Column, column, type Difference, differences, judge, type Named } from './compare.ts'
 import { inboundCases, outboundCases } from './matrix.ts'
 import { type Case, connect } from './probe.ts'
 import type { Mode, Site } from './shape.ts'
 
-/** Every case, or those in `only` (by the names that a column uses). */
-export async function runMatrix(site: Site, mode: Mode, only?: ReadonlySet<string>): Promise<Column> {
-  await site.listen(mode)
+/** What is run where: the cases of one program that connects in the pod, in its neighbour or on the node. */
+export type Plan = (site: Site) => readonly (readonly [from: LabPod, cases: readonly Case[]])[]
+
+const matrix: Plan = (site) => [
+  [site.pod, outboundCases()],
+  [site.peer, inboundCases('peer')],
+  [site.lab.node, inboundCases('node')],
+  [site.pod, inboundCases('self')],
+]
+
+/** Every case, or those in `only` (by the names that a column uses). The listeners are there. */
+export async function runPlan(site: Site, plan: Plan, mode: Mode, only?: ReadonlySet<string>): Promise<Column> {
   const found: [string, ReadonlyMap<string, string>][] = []
-  for (const [from, all] of [
-    [site.pod, outboundCases()],
-    [site.peer, inboundCases('peer')],
-    [site.lab.node, inboundCases('node')],
-    [site.pod, inboundCases('self')],
-  ] as const) {
+  for (const [from, all] of plan(site)) {
     const cases = only === undefined ? all : all.filter((each) => only.has(`${mode}: ${each.id}`))
-    found.push(...column(mode, cases, await connect(from, cases)))
+    if (cases.length > 0) found.push(...column(mode, cases, await connect(from, cases)))
   }
   return new Map(found)
+}
+
+export async function runMatrix(site: Site, mode: Mode, only?: ReadonlySet<string>): Promise<Column> {
+  await site.listen(mode)
+  return runPlan(site, matrix, mode, only)
 }
 
 /** How often the iptables side of a difference is tried again. */
 const ATTEMPTS = 3
 
 /**
- * The differences of one mode. iptables has moments of chance: a connection whose port an earlier one had, which conntrack still remembers, gets
- * another port, or that one's redirection. So where an unnamed difference shows, the iptables side is run again, never the other one.
+ * iptables has moments of chance: a connection whose port an earlier one had, which conntrack still remembers, gets another port, or that one's
+ * redirection. So where an unnamed difference shows, the iptables side is run again, never the other one.
  */
-export async function compareMode(
+export async function settledDifferences(
+  first: Column,
+  merbridge: Column,
+  named: readonly Named[],
+  again: (only: ReadonlySet<string>) => Promise<Column>,
+): Promise<readonly Difference[]> {
+  const rules = new Map(first)
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const { unnamed } = judge(differences(rules, merbridge), named)
+    if (unnamed.length === 0) break
+    for (const [name, seen] of await again(new Set(unnamed.map((each) => withoutStep(each.case))))) rules.set(name, seen)
+  }
+  return differences(rules, merbridge)
+}
+
+/** The differences of one mode of the matrix. */
+export function compareMode(
   rules: { readonly site: Site; readonly column: Column },
   merbridge: Column,
   mode: Mode,
   named: readonly Named[],
 ): Promise<readonly Difference[]> {
-  const column = new Map(rules.column)
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const { unnamed } = judge(differences(column, merbridge), named)
-    if (unnamed.length === 0) break
-    for (const [name, seen] of await runMatrix(rules.site, mode, new Set(unnamed.map((each) => withoutStep(each.case))))) column.set(name, seen)
-  }
-  return differences(column, merbridge)
+  return settledDifferences(rules.column, merbridge, named, (only) => runMatrix(rules.site, mode, only))
 }
 
 function withoutStep(name: string): string {

@@ -83,14 +83,14 @@ export function differences(iptables: Column, merbridge: Column): readonly Diffe
   return found
 }
 
-/** The rows of every table in the text whose header starts with "| Difference |". */
-export function namedDifferences(markdown: string): readonly Named[] {
+/** The rows of every table in the text whose header starts with "| Difference |", or with another title. */
+export function namedDifferences(markdown: string, title = 'Difference'): readonly Named[] {
   const rows: Named[] = []
   let inside = false
   for (const line of markdown.split('\n')) {
     const cells = line.split('|').map((cell) => cell.trim().replace(/^`(.*)`$/, '$1'))
     if (!line.startsWith('|')) inside = false
-    else if (cells[1] === 'Difference') inside = true
+    else if (cells[1] === title) inside = true
     else if (inside && !/^-+$/.test(cells[1] ?? '')) {
       const [, name = '', cases = '', field = '', iptables = '', merbridge = ''] = cells
       rows.push({ name, case: cases, field, iptables, merbridge })
@@ -122,6 +122,13 @@ export function judge(found: readonly Difference[], named: readonly Named[]): Ju
     return row === undefined
   })
   return { unnamed, idle: named.filter((row) => !used.has(row)) }
+}
+
+/** Who was reached, or the error, says enough of a connection that went elsewhere. */
+export function essential(found: readonly Difference[]): readonly Difference[] {
+  const decisive = ['outcome', 'accepted by']
+  const elsewhere = new Set(found.filter(({ field }) => decisive.includes(field)).map((each) => each.case))
+  return found.filter(({ case: name, field }) => !elsewhere.has(name) || decisive.includes(field))
 }
 
 export function show(found: readonly Difference[]): string {

@@ -48,7 +48,7 @@ const routes: readonly (readonly string[])[] = [
 ]
 
 /** Ports that somebody listens on besides the proxy's; the pod and the peer have the same ones. */
-const appPorts = [22, 80, 8080, 15020, 15021, 15090, 31000]
+export const appPorts = [22, 80, 8080, 15020, 15021, 15090, 31000]
 
 export interface Site extends AsyncDisposable {
   readonly lab: Lab

@@ -1,0 +1,105 @@
+/**
+ * Mutants of a plugin: a rule dropped, or exchanged with its neighbour. They are addressed by the rules' names, over all option sets; each must decide at
+ * least one connection otherwise than the mesh would. Knows no mesh.
+ */
+import type { Interception, Rule } from '../../core/plugin.ts'
+import { matches, type Packet, verdict } from './decide.ts'
+
+export interface Sample {
+  readonly interception: Interception
+  readonly packets: readonly { readonly packet: Packet; readonly expected: string }[]
+  /** Says in a message which set it was. */
+  readonly about: string
+}
+
+export interface Mesh {
+  readonly name: string
+  /** The same ones in each run. */
+  readonly samples: () => Iterable<Sample>
+}
+
+export interface Verdict {
+  /** In how many sets it could be made */
+  sets: number
+  /** A connection that tells it from the plugin. */
+  killedBy: string | undefined
+  /** Both rules of a swap end alike in every set. */
+  sameEnd: boolean
+}
+
+export interface Judgement {
+  readonly mutants: ReadonlyMap<string, Verdict>
+  readonly samples: number
+  readonly connections: number
+}
+
+interface Mutant {
+  readonly name: string
+  /** Positions of the rules in the new order. */
+  readonly order: readonly number[]
+  readonly sameEnd: boolean
+}
+
+function mutantsOf(direction: string, rules: readonly Rule[]): Mutant[] {
+  const all = rules.map((_, index) => index)
+  const name = (index: number) => `'${rules[index]?.name}'`
+  const dropped = all.map((index) => ({ name: `${direction}: without ${name(index)}`, order: all.filter((each) => each !== index), sameEnd: false }))
+  const swapped = all.slice(1).map((index) => ({
+    name: `${direction}: ${name(index)} before ${name(index - 1)}`,
+    order: all.map((each) => (each === index ? index - 1 : each === index - 1 ? index : each)),
+    sameEnd: rules[index]?.then === rules[index - 1]?.then,
+  }))
+  return [...dropped, ...swapped]
+}
+
+const shown = ({ direction, proto, to, port, bound, uid, gid, device }: Packet) =>
+  `${direction} ${proto} to ${to}:${port}${bound === undefined ? '' : ` from ${bound}`} by uid ${uid}, gid ${gid}, device ${device}`
+
+/** Throws when the plugin itself decides otherwise than expected: then no mutant means anything. */
+export function judgeMutants(mesh: Mesh): Judgement {
+  const mutants = new Map<string, Verdict>()
+  let [samples, connections] = [0, 0]
+  for (const sample of mesh.samples()) {
+    samples++
+    connections += sample.packets.length
+    for (const direction of ['outbound', 'inbound'] as const) judgeDirection(sample, direction, mutants)
+  }
+  return { mutants, samples, connections }
+}
+
+function judgeDirection({ interception, packets, about }: Sample, direction: 'outbound' | 'inbound', mutants: Map<string, Verdict>): void {
+  const rules = interception[direction]
+  const here = mutantsOf(direction, rules)
+  for (const { name, sameEnd } of here) {
+    const known = mutants.get(name)
+    mutants.set(name, { sets: (known?.sets ?? 0) + 1, killedBy: known?.killedBy, sameEnd: (known?.sameEnd ?? true) && sameEnd })
+  }
+  for (const { packet, expected } of packets.filter((each) => each.packet.direction === direction)) {
+    const matched = rules.map((rule) => matches(interception, rule, packet))
+    const decide = (order: readonly number[]) => verdict(interception, rules[order.find((index) => matched[index]) ?? -1]?.then, packet)
+    const own = decide(rules.map((_, index) => index))
+    if (own !== expected) throw new Error(`${about}\n${shown(packet)}: the plugin says ${own}, the mesh ${expected}`)
+    for (const { name, order } of here) {
+      const mutant = mutants.get(name)
+      if (mutant?.killedBy === undefined && decide(order) !== expected && mutant !== undefined) mutant.killedBy = `${about}: ${shown(packet)}`
+    }
+  }
+}
+
+/** Rows of the tables in docs/mutants.md: | mutant | why it decides nothing otherwise |, below a heading with the mesh's name. */
+export function listedSurvivors(markdown: string, mesh: string): ReadonlyMap<string, string> {
+  const section = markdown.split(/^## /m).find((part) => part.startsWith(`${mesh}\n`)) ?? ''
+  const rows = [...section.matchAll(/^\| `(.+?)` \| (.+) \|$/gm)]
+  return new Map(rows.map(([, mutant = '', reason = '']) => [mutant, reason]))
+}
+
+export interface Complaints {
+  readonly unlisted: readonly string[]
+  /** Listed, but told apart, or never made. */
+  readonly idle: readonly string[]
+}
+
+export function complaints({ mutants }: Judgement, listed: ReadonlyMap<string, string>): Complaints {
+  const survivors = [...mutants].flatMap(([name, { killedBy }]) => (killedBy === undefined ? [name] : []))
+  return { unlisted: survivors.filter((name) => !listed.has(name)), idle: [...listed.keys()].filter((name) => !survivors.includes(name)) }
+}

@@ -1,0 +1,119 @@
+/** Many sets from one seed. The first that differs is made smaller, within bounds, and told in a way that can be repeated. */
+import { readFile } from 'node:fs/promises'
+import fc from 'fast-check'
+import type { StatusView } from '../../../core/views.ts'
+import { namedWith } from '../../kernels/differences.ts'
+import type { Backend } from '../../lab/istio-iptables.ts'
+import { essential, namedDifferences, show } from '../compare.ts'
+import { compareSet, type Outcome } from './compare.ts'
+import { type PodSet, podSets } from './pods.ts'
+import { createWorld, type World } from './world.ts'
+
+export interface RandomRun {
+  readonly runs: number
+  readonly seed: number
+  /** Of a failure that was printed: that set alone. */
+  readonly path?: string
+  readonly backend?: Backend
+  /** Told now and then how far it is. */
+  readonly onProgress?: (text: string) => void
+}
+
+export interface RandomReport {
+  /** Undefined: everything was alike. */
+  readonly failure: string | undefined
+  readonly summary: string
+}
+
+/** Sets that may be tried, and milliseconds that may pass, while a failure is made smaller. */
+const SHRINK_RUNS = 80
+const SHRINK_TIME = 90_000
+
+export const freshSeed = (): number => Math.floor(Math.random() * 2 ** 31)
+
+class Failed extends Error {}
+
+function problem(outcome: Outcome): string | undefined {
+  if ('wrong' in outcome) return outcome.wrong
+  return 'differences' in outcome && outcome.differences.length > 0 ? show(essential(outcome.differences).slice(0, 30)) : undefined
+}
+
+/** Fails as the sets do, until shrinking has had enough: then every set passes. */
+class Judge {
+  readonly #world: World
+  readonly #compare: (set: PodSet) => Promise<Outcome>
+  readonly #onProgress: (text: string) => void
+  readonly counts = new Map<string, number>()
+  connections = 0
+  #firstFailure: number | undefined
+  #shrinks = 0
+
+  constructor(world: World, compare: (set: PodSet) => Promise<Outcome>, onProgress: (text: string) => void = () => {}) {
+    this.#world = world
+    this.#compare = compare
+    this.#onProgress = onProgress
+  }
+
+  get tried(): number {
+    return [...this.counts.values()].reduce((sum, count) => sum + count, 0)
+  }
+
+  async judge(set: PodSet): Promise<void> {
+    if (this.#firstFailure !== undefined) {
+      this.#shrinks++
+      if (this.#shrinks > SHRINK_RUNS || performance.now() - this.#firstFailure > SHRINK_TIME) return
+    }
+    const wrong = await this.#problem(set)
+    if (this.tried % 50 === 0) this.#onProgress(`${this.tried} sets, ${this.connections} connections`)
+    if (wrong === undefined) return
+    if (this.#firstFailure === undefined) this.#onProgress(`set ${this.tried} differs; looking for a smaller one:\n${wrong}`)
+    this.#firstFailure ??= performance.now()
+    throw new Failed(wrong)
+  }
+
+  async #problem(set: PodSet): Promise<string | undefined> {
+    try {
+      const outcome = await this.#compare(set)
+      this.counts.set(outcome.kind, (this.counts.get(outcome.kind) ?? 0) + 1)
+      if ('connections' in outcome) this.connections += outcome.connections
+      return problem(outcome)
+    } catch (error) {
+      return `${error instanceof Error ? error.message : String(error)}\n${(await this.#world.agent.log()).slice(-1000)}`
+    }
+  }
+}
+
+async function rowsFor(world: World) {
+  const document = await readFile(new URL('../../../docs/parity.md', import.meta.url), 'utf8')
+  const named = [...namedDifferences(document), ...namedDifferences(document, 'Rare difference')]
+  return namedWith((await world.agent.ask<StatusView>('/v1/status')).kernel.features, named)
+}
+
+function failureText(details: fc.RunDetails<[PodSet]>, backend: Backend | undefined): string | undefined {
+  if (!details.failed) return undefined
+  const [set] = details.counterexample ?? []
+  const again = `--seed ${details.seed} --path ${details.counterexamplePath ?? ''}${backend === undefined ? '' : ` --backend ${backend}`}`
+  const error = details.errorInstance instanceof Error ? details.errorInstance.message : String(details.errorInstance)
+  return [
+    `the smallest set that differs (after ${details.numShrinks} steps):`,
+    JSON.stringify(set, undefined, 2),
+    `what differs:\n${error}`,
+    `again: npm run test:parity -- ${again}`,
+  ].join('\n')
+}
+
+export async function randomParity({ runs, seed, path, backend, onProgress }: RandomRun): Promise<RandomReport> {
+  await using world = await createWorld(backend === undefined ? undefined : [backend])
+  if (world.backends.length === 0) return { failure: `no iptables to compare with: ${world.missing.join('; ')}`, summary: '' }
+  const rows = await rowsFor(world)
+  const judge = new Judge(world, (set) => compareSet(world, set, rows), onProgress)
+  const start = performance.now()
+  const property = fc.asyncProperty(podSets(world.backends), (set) => judge.judge(set))
+  const only = path === undefined ? { numRuns: runs } : { numRuns: 1, path, endOnFailure: true }
+  const details = await fc.check(property, { seed, ...only })
+  const seconds = (performance.now() - start) / 1000
+  const counts = [...judge.counts].map(([kind, count]) => `${count} ${kind}`).join(', ')
+  const skipped = world.missing.map((reason) => `; skipped: ${reason}`).join('')
+  const summary = `seed ${seed}: ${judge.tried} sets (${counts}), ${judge.connections} connections, ${world.backends.join(' and ')}, ${(seconds / judge.tried).toFixed(2)} s each${skipped}`
+  return { failure: failureText(details, backend), summary }
+}
