@@ -27,7 +27,12 @@ function unexpected(expected: string, element: string, text: string): Error {
 /** Istio looks at elements without the blanks around them. A line break stays, and is refused: it would end the rule that the element is part of. */
 const withoutBlanks = (element: string): string => (/[^\S \t]/.test(element) ? element : element.trim())
 
-const portOf = (element: string): number => (/^\d+$/.test(element) ? Number(element) : Number.NaN)
+/** Istio checks the number in decimal and hands the text to iptables, which reads one that begins with 0 in octal: 010 is 8, and 080 is none. */
+function portOf(element: string): number {
+  if (!/^\d+$/.test(element) || Number(element) > 65535) return Number.NaN
+  if (!/^0\d/.test(element)) return Number(element)
+  return /^[0-7]+$/.test(element) ? Number.parseInt(element, 8) : Number.NaN
+}
 
 function readPorts(text: string, expected: string): PortSpec[] {
   if (text === '') return []

@@ -56,6 +56,7 @@ const refused: readonly (readonly [string, string, RegExp])[] = [
   [`${prefix}/includeInboundPorts`, '+80', /got '\+80'$/],
   [`${prefix}/includeInboundPorts`, '65536', /got '65536'$/],
   [`${prefix}/includeInboundPorts`, '0x50', /got '0x50'$/],
+  [`${prefix}/includeInboundPorts`, '080', /got '080'$/],
   [`${prefix}/includeInboundPorts`, '80,', /got '' in '80,'$/],
   [`${prefix}/includeInboundPorts`, '80\n', /got '80\?'$/],
   [`${prefix}/includeInboundPorts`, ' ', /got ' '$/],
@@ -96,9 +97,9 @@ group('annotations of Istio', () => {
     assert.equal(answer.warnings.length, 2)
   })
 
-  it('takes ports as Go reads them', () => {
+  it('takes ports as Istio and then iptables read them', () => {
     const ports = (value: string) => setFor('included inbound ports', `${prefix}/includeInboundPorts`, value)
-    assert.deepEqual(ports(' 80,\t443 ,0,080,65535'), { ports: [80, 443, 0, 65535] })
+    assert.deepEqual(ports(' 80,\t443 ,0,010,65535'), { ports: [80, 443, 0, 8, 65535] })
     assert.deepEqual(setFor('excluded inbound ports', `${prefix}/excludeInboundPorts`, ' 80,15021\n'), { ports: [80, 15021, 15020, 15090] })
     assert.deepEqual(setFor('excluded inbound ports', `${prefix}/excludeInboundPorts`, ''), { ports: [15020, 15021, 15090] })
     assert.deepEqual(setFor('included outbound ports', `${prefix}/includeOutboundPorts`, '443'), { ports: [443] })
