@@ -4,7 +4,8 @@
  * Whatever goes wrong in here refuses the connection and is counted; a connection passes only because a rule (or no rule) says so.
  */
 #include "decide.bpf.h"
-#include "owner.bpf.h"
+#include "events.bpf.h"
+#include "nowhere.bpf.h"
 
 struct attempt {
 	__u64 netns;
@@ -15,33 +16,14 @@ struct attempt {
 	const struct route *route;
 	int local;		 /* the destination is the pod's own, what iptables calls `-o lo` */
 	struct origin *previous; /* of an earlier connect of this socket */
+	struct note *note;
 };
-
-/*
- * Without bpf_set_retval a program that refuses gives EPERM, whatever the reason. For the two errors that apps tell apart the connection goes on,
- * to where the kernel itself gives that error: TCP to the broadcast address is ENETUNREACH in every namespace, before a packet is made; a SYN to
- * port 0 of loopback, where nobody can listen, gets a reset. Neither can leave the pod: sockets with a source route are refused before. 0: there is
- * no such place.
- */
-static __always_inline int send_nowhere(struct bpf_sock_addr *ctx, int error)
-{
-	opaque(ctx);
-	if (error == ENETUNREACH) {
-		ctx->user_ip4 = 0xffffffff;
-		return 1;
-	}
-	/* Bound to a device, a socket would take loopback for a neighbour there. */
-	if (error == ECONNREFUSED && ctx->sk && ctx->sk->bound_dev_if <= 1) {
-		ctx->user_ip4 = bpf_htonl(0x7f000001);
-		ctx->user_port = 0;
-		return 1;
-	}
-	return 0;
-}
 
 static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct attempt *attempt, enum reason reason, int error)
 {
 	count_reason(attempt->netns, reason);
+	attempt->note->reason = reason;
+	attempt->note->error = error;
 	if (attempt->previous)
 		attempt->previous->role = ROLE_NONE; /* or sock_ops would hand over what is refused here */
 	if (can(ABILITY_SET_RETVAL)) {
@@ -143,6 +125,7 @@ static __always_inline __u64 facts_of(struct bpf_sock_addr *ctx, const struct at
 	if (policy->lookups & (LOOKUP_UIDS | LOOKUP_GIDS)) {
 		struct owner owner = socket_owner(sk);
 
+		attempt->note->owner = owner;
 		if (owner.known) {
 			facts |= owner_members(attempt->policy_id, OWNER_UID, owner.uid);
 			facts |= owner_members(attempt->policy_id, OWNER_GID, owner.gid);
@@ -160,12 +143,12 @@ static __always_inline __u64 facts_of(struct bpf_sock_addr *ctx, const struct at
 /* What routing would have said to the destination that was asked for: a rewrite comes before routing and would hide it. 0: fine. */
 static __always_inline int routing_error(const struct attempt *attempt)
 {
+	if (attempt->route && attempt->route->kind == ROUTE_UNREACHABLE)
+		return attempt->route->error; /* also 127.255.255.255, a broadcast address */
 	if (attempt->local)
 		return 0;
 	if (!attempt->route)
 		return ENETUNREACH;
-	if (attempt->route->kind == ROUTE_UNREACHABLE)
-		return attempt->route->error;
 	if (is_loopback4(attempt->source))
 		return EINVAL; /* a loopback source cannot leave the pod */
 	return 0;
@@ -219,6 +202,8 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct atte
 	ctx->user_ip4 = to;
 	if (target->port)
 		ctx->user_port = target->port;
+	attempt->note->target = to;
+	attempt->note->tport = target->port ? target->port : attempt->port;
 	return PROCEED;
 }
 
@@ -230,11 +215,14 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, const struct attemp
 
 	if (!policy)
 		return refuse(ctx, attempt, REASON_NO_POLICY, ECONNREFUSED);
-	index = first_match(policy->outbound, policy->outbound_rules, facts_of(ctx, attempt, policy));
+	attempt->note->facts = facts_of(ctx, attempt, policy);
+	index = first_match(policy->outbound, policy->outbound_rules, attempt->note->facts);
+	attempt->note->rule = index;
 	count(attempt->netns, id, STAGE_OUTBOUND, index);
 	opaque(index);
 	if (index >= MAX_RULES)
 		return pass(ctx, attempt);
+	attempt->note->verdict = policy->outbound[index].verdict;
 	switch (policy->outbound[index].verdict) {
 	case VERDICT_PASS:
 		return pass(ctx, attempt);
@@ -260,27 +248,39 @@ static __always_inline __be32 own_address(struct bpf_sock *sk, __be32 source)
 	return sk->bound_dev_if > 1 ? 0 : bpf_htonl(0x7f000001);
 }
 
+/* The source is the bound one, or that of the route; its port is known only if the app has bound it. */
+static __always_inline void tell(const struct attempt *attempt, struct bpf_sock *sk)
+{
+	struct event *event = begin_event(attempt->netns, attempt->policy_id, attempt->note);
+
+	if (!event)
+		return;
+	event->stage = STAGE_OUTBOUND;
+	event->dest[0] = attempt->dest;
+	event->dport = attempt->port;
+	event->source[0] = attempt->source ? attempt->source : preferred_source(attempt);
+	event->sport = bpf_htons(sk->src_port);
+	add_caller(event, attempt->note);
+	bpf_ringbuf_submit(event, 0);
+}
+
 SEC("cgroup/connect4")
 int mb_connect4(struct bpf_sock_addr *ctx)
 {
-	struct attempt attempt = {};
+	struct note note = {.rule = RULES_NOT_ASKED};
+	struct attempt attempt = {.note = &note};
 	struct bpf_sock *sk = ctx->sk;
+	enum enrolment enrolment;
+	int verdict;
 
 	/* A sockaddr of another family is refused by the kernel after this hook (EAFNOSUPPORT). */
 	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP || ctx->user_family != AF_INET || !sk)
 		return PROCEED;
 	attempt.netns = bpf_get_netns_cookie(ctx);
-	switch (pod_policy(attempt.netns, &attempt.policy_id)) {
-	case NOT_ENROLLED:
+	enrolment = pod_policy(attempt.netns, &attempt.policy_id);
+	if (enrolment == NOT_ENROLLED)
 		return PROCEED;
-	case CHANGING:
-		return refuse(ctx, &attempt, REASON_POD_CHANGED, ECONNREFUSED);
-	case ENROLLED:
-		break;
-	}
 	attempt.previous = bpf_sk_storage_get(&origins, sk, 0, 0);
-	if (can(ABILITY_KERNEL_READS) && has_source_route(sk))
-		return refuse(ctx, &attempt, REASON_SOURCE_ROUTE, EPERM);
 	attempt.source = bound_by_us(attempt.previous, sk) ? 0 : sk->src_ip4;
 	attempt.port = (__be16)ctx->user_port;
 	attempt.dest = ctx->user_ip4;
@@ -288,7 +288,14 @@ int mb_connect4(struct bpf_sock_addr *ctx)
 		attempt.dest = own_address(sk, attempt.source);
 	attempt.route = route4(attempt.netns, attempt.dest);
 	attempt.local = !attempt.dest || is_local4(attempt.dest, attempt.route);
-	return decide(ctx, &attempt);
+	if (enrolment == CHANGING)
+		verdict = refuse(ctx, &attempt, REASON_POD_CHANGED, ECONNREFUSED);
+	else if (can(ABILITY_KERNEL_READS) && has_source_route(sk))
+		verdict = refuse(ctx, &attempt, REASON_SOURCE_ROUTE, EPERM);
+	else
+		verdict = decide(ctx, &attempt);
+	tell(&attempt, sk);
+	return verdict;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -36,4 +36,6 @@ struct handover handover;
 struct listener_key listener_key;
 struct proxy_port proxy_port;
 struct counter_key counter_key;
+struct monitoring monitoring;
+struct event event;
 struct meta meta;

@@ -204,17 +204,18 @@ enum role {
 struct origin {
 	__be32 addr[4];
 	__be16 port;
-	__u16 _pad;
+	__be16 sport;	    /* source port of a connection with a sequence number */
 	enum family family; /* of addr */
 	enum role role;
-	__u32 _pad2;
+	__u32 sequence;	 /* of the SYN, in a pod of nat_pods; 0: the 4-tuple alone names the connection */
 	__be32 bound[4]; /* the source address that we bound last, undone when the socket is used again; zero: we never bound it */
 };
 _Static_assert(sizeof(struct origin) == 48, "origin");
 
 /*
  * handovers: the 4-tuple on the wire -> origin, from the client's SYN until its peer is established or the client closes. origin.role is that of
- * the accepted socket: ROLE_ACCEPTED, or ROLE_DIRECT for a connection inside the pod that nobody redirected.
+ * the accepted socket: ROLE_ACCEPTED, or ROLE_DIRECT for a connection inside the pod that nobody redirected. With origin.sequence there is a second
+ * entry: its source is the sequence number in the last word, and no port.
  */
 struct tuple {
 	__u64 netns;
@@ -257,6 +258,7 @@ enum stage {
 
 /* Why something was refused or went wrong. Every failed step has one of its own; each refuses the connection except where it says so. */
 enum reason {
+	REASON_NONE = 0,	    /* of an event: it was not refused */
 	REASON_RULE = 1,	    /* a rule said drop */
 	REASON_POD_CHANGED = 2,	    /* the pod's record was replaced four times while it was read */
 	REASON_NO_POLICY = 3,	    /* the pod names a policy that does not exist */
@@ -292,5 +294,7 @@ struct meta {
 	__u8 config[32];   /* SHA-256 of the configuration text that is in force */
 };
 _Static_assert(sizeof(struct meta) == 72, "meta");
+
+#include "contract-events.h"
 
 #endif

@@ -6,17 +6,19 @@
  * The program cannot ask which namespace it runs in (no netns cookie here), hence one small copy for each pod, with the pod's key in .rodata.
  */
 #include "decide.bpf.h"
+#include "events.bpf.h"
 
 const volatile __u64 pod_netns SEC(".rodata.pod") = 0;
 
-static __noinline int refuse(enum reason reason)
+static __noinline int refuse(struct note *note, enum reason reason)
 {
+	note->reason = reason;
 	count_reason(pod_netns, reason);
 	return SK_DROP; /* answered with RST at once, like a port that nobody listens on */
 }
 
 /* To whoever listens on the proxy's port; the slots are those of one SO_REUSEPORT group, from which the kernel then chooses. */
-static __always_inline int assign(struct bpf_sk_lookup *ctx, __be16 port)
+static __always_inline int assign(struct bpf_sk_lookup *ctx, __be16 port, struct note *note)
 {
 	struct listener_key key = {.netns = pod_netns, .port = port};
 	enum reason reason = REASON_NO_LISTENER;
@@ -37,7 +39,7 @@ static __always_inline int assign(struct bpf_sk_lookup *ctx, __be16 port)
 			return SK_PASS;
 		reason = REASON_ASSIGN; /* not listening (any more), or of another family: try the next */
 	}
-	return refuse(reason);
+	return refuse(note, reason);
 }
 
 static __always_inline int is_target(const struct policy *policy, __be16 port)
@@ -67,11 +69,15 @@ static __always_inline struct handover *find_handover(struct bpf_sk_lookup *ctx)
 static __always_inline int to_loopback(struct bpf_sk_lookup *ctx, __u64 policy_id)
 {
 	const struct policy *policy;
+	__u64 netns = pod_netns;
 
 	if (is_loopback4(ctx->remote_ip4) || find_handover(ctx))
 		return SK_PASS;
+	/* The pod's own rules redirected it (OUTPUT): what connected just before the pod was enrolled, or after connect was detached. */
+	if (bpf_map_lookup_elem(&nat_pods, &netns))
+		return SK_PASS;
 	/*
-	 * Only our bind of the source makes a SYN from the pod's address to a proxy on loopback: its hand-over found no room, and was counted
+	 * Else only our bind of the source makes a SYN from the pod's address to a proxy on loopback: its hand-over found no room, and was counted
 	 * then. Not counted here, because late segments of a closed connection look the same (and get the same reset from the kernel).
 	 */
 	policy = bpf_map_lookup_elem(&policies, &policy_id);
@@ -94,37 +100,58 @@ static __always_inline __u64 facts_of(struct bpf_sk_lookup *ctx, const struct po
 	return facts;
 }
 
-static __always_inline int decide(struct bpf_sk_lookup *ctx, __u64 id)
+static __always_inline int decide(struct bpf_sk_lookup *ctx, __u64 id, struct note *note)
 {
 	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
 	__u32 index, row;
 
 	if (!policy)
-		return refuse(REASON_NO_POLICY);
-	index = first_match(policy->inbound, policy->inbound_rules, facts_of(ctx, policy, id));
+		return refuse(note, REASON_NO_POLICY);
+	note->facts = facts_of(ctx, policy, id);
+	index = first_match(policy->inbound, policy->inbound_rules, note->facts);
+	note->rule = index;
 	count(pod_netns, id, STAGE_INBOUND, index);
 	opaque(index);
 	if (index >= MAX_RULES)
 		return SK_PASS;
+	note->verdict = policy->inbound[index].verdict;
 	switch (policy->inbound[index].verdict) {
 	case VERDICT_PASS:
 		return SK_PASS;
 	case VERDICT_DROP:
-		return refuse(REASON_RULE);
+		return refuse(note, REASON_RULE);
 	case VERDICT_TARGET:
 		row = policy->inbound[index].target;
 		opaque(row);
-		if (row < MAX_TARGETS)
-			return assign(ctx, policy->targets[row].port);
+		if (row < MAX_TARGETS) {
+			note->tport = policy->targets[row].port;
+			return assign(ctx, note->tport, note);
+		}
 	}
-	return refuse(REASON_BAD_RULE);
+	return refuse(note, REASON_BAD_RULE);
+}
+
+static __always_inline void tell(struct bpf_sk_lookup *ctx, __u64 policy, const struct note *note)
+{
+	struct event *event = begin_event(pod_netns, policy, note);
+
+	if (!event)
+		return;
+	event->stage = STAGE_INBOUND;
+	event->source[0] = ctx->remote_ip4;
+	event->sport = ctx->remote_port;
+	event->dest[0] = ctx->local_ip4;
+	event->dport = bpf_htons(ctx->local_port);
+	bpf_ringbuf_submit(event, 0);
 }
 
 SEC("sk_lookup")
 int mb_inbound(struct bpf_sk_lookup *ctx)
 {
+	struct note note = {.rule = RULES_NOT_ASKED};
 	struct handover *handover;
 	__u64 policy;
+	int verdict;
 
 	if (ctx->protocol != IPPROTO_TCP || ctx->family != AF_INET)
 		return SK_PASS;
@@ -132,7 +159,9 @@ int mb_inbound(struct bpf_sk_lookup *ctx)
 	case NOT_ENROLLED:
 		return SK_PASS;
 	case CHANGING:
-		return refuse(REASON_POD_CHANGED);
+		verdict = refuse(&note, REASON_POD_CHANGED);
+		tell(ctx, 0, &note);
+		return verdict;
 	case ENROLLED:
 		break;
 	}
@@ -143,9 +172,15 @@ int mb_inbound(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	handover = find_handover(ctx);
 	if (!handover)
-		return decide(ctx, policy);
-	/* From inside. A redirected socket that was bound to 0.0.0.0:PORT goes to the pod's address, where the proxy need not listen. */
-	return handover->origin.role == ROLE_ACCEPTED ? assign(ctx, bpf_htons(ctx->local_port)) : SK_PASS;
+		verdict = decide(ctx, policy, &note);
+	else if (handover->origin.role == ROLE_ACCEPTED)
+		/* From inside: a redirected socket that was bound to 0.0.0.0:PORT goes to the pod's address, where the proxy need not listen. */
+		verdict = assign(ctx, bpf_htons(ctx->local_port), &note);
+	else
+		return SK_PASS;
+	if (!handover || verdict == SK_DROP) /* what passes from inside was told when it connected */
+		tell(ctx, policy, &note);
+	return verdict;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

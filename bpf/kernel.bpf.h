@@ -64,6 +64,11 @@ struct mptcp_sock {
 	struct sock *first;
 };
 
+/* Before the SYN is made, its sequence number. */
+struct tcp_sock {
+	__u32 write_seq;
+};
+
 struct ip_options {
 	unsigned char srr;
 };
@@ -120,6 +125,15 @@ static __always_inline __u64 read_netns_cookie(void *sk)
 	else
 		bpf_core_read(&cookie, sizeof(cookie), &net->net_cookie);
 	return cookie;
+}
+
+/* In BPF_SOCK_OPS_TCP_CONNECT_CB: the sequence number of the SYN that will be sent; 0: not known. */
+static __always_inline __u32 read_syn_sequence(void *sk)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)address_of(sk);
+	__u32 sequence = 0;
+
+	return tcp && !bpf_core_read(&sequence, sizeof(sequence), &tcp->write_seq) ? sequence : 0;
 }
 
 /* A strict or loose source route (IP_OPTIONS): the kernel sends to its first hop, wherever the connection is rewritten to. */

@@ -19,6 +19,16 @@ struct {
 	__type(value, struct pod);
 } pods __weak SEC(".maps");
 
+/* netns cookie -> 1: the pod has or had NAT rules of its own: they may redirect what this datapath has not. Written by the agent; read by sock_ops
+ * and sk_lookup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u32);
+} nat_pods __weak SEC(".maps");
+
 /* policy id -> policy. Written by the agent; read by connect and sk_lookup. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -138,6 +148,28 @@ struct {
 	__type(key, __u64);
 	__type(value, __u64);
 } cookies __weak SEC(".maps");
+
+/* 0 -> what is watched. Written by the agent while somebody watches; read by connect and sk_lookup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct monitoring);
+} monitoring __weak SEC(".maps");
+
+/* Decisions that are watched, as struct event. Written by connect and sk_lookup; read by the agent. Bytes: room for about 1,700 of them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 262144);
+} events __weak SEC(".maps");
+
+/* 0 -> how many events found no room. Written by connect and sk_lookup; read by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} events_lost __weak SEC(".maps");
 
 /* 0 -> meta. Written and read by the agent alone. */
 struct {

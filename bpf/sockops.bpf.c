@@ -6,7 +6,7 @@
  * It always returns 1 (0 would discard the replies of other programs) and ORs its callback flag into those that are set already. Another
  * program may clear our flag, so an entry may outlive its client: the agent sweeps.
  */
-#include "kernel.bpf.h"
+#include "events.bpf.h"
 
 /* 0: not known (before Linux 5.15, where kernel memory may not be read): no pod has that cookie. The agent refuses to start on such a kernel. */
 static __always_inline __u64 netns_of(struct bpf_sock_ops *ctx)
@@ -92,6 +92,43 @@ static __always_inline void tell_mptcp(struct bpf_sock_ops *ctx, const struct or
 		count_reason(netns_of(ctx), REASON_MPTCP_STORAGE);
 }
 
+/* The connect was told as redirected: that it will be refused is told here. */
+static __always_inline void lose_handover(struct bpf_sock_ops *ctx, __u64 netns, const struct origin *origin)
+{
+	struct note note = {.rule = RULES_NOT_ASKED, .reason = REASON_HANDOVER_FULL, .error = ECONNREFUSED};
+	struct event *event;
+
+	count_reason(netns, REASON_HANDOVER_FULL);
+	event = begin_event(netns, 0, &note);
+	if (!event)
+		return;
+	event->stage = STAGE_OUTBOUND;
+	event->source[0] = ctx->local_ip4;
+	event->sport = local_port(ctx);
+	event->dest[0] = origin->addr[0];
+	event->dport = origin->port;
+	bpf_ringbuf_submit(event, 0);
+}
+
+/*
+ * Where the pod has or had NAT rules of its own, conntrack may know connections that these sent to the same proxy, and give a new one another source
+ * port on the wire. The sequence number of the SYN stays: the second name of such a hand-over.
+ */
+static __always_inline struct tuple second_name(const struct tuple *tuple, __u32 sequence)
+{
+	struct tuple name = {.netns = tuple->netns,
+			     .source = {0, 0, 0, bpf_htonl(sequence)},
+			     .dest = {tuple->dest[0]},
+			     .dport = tuple->dport,
+			     .family = tuple->family};
+	return name;
+}
+
+static __always_inline int had_nat_rules(__u64 netns)
+{
+	return bpf_map_lookup_elem(&nat_pods, &netns) != 0;
+}
+
 static __always_inline void hand_over(struct bpf_sock_ops *ctx)
 {
 	struct origin *origin = client_origin(ctx);
@@ -107,21 +144,28 @@ static __always_inline void hand_over(struct bpf_sock_ops *ctx)
 	tuple = client_tuple(ctx, netns);
 	if (origin->role == ROLE_INSIDE)
 		origin->addr[0] = ctx->remote_ip4; /* 0.0.0.0 on a socket bound to a device: routing has found the address now */
+	origin->sport = tuple.sport;
+	origin->sequence = can(ABILITY_KERNEL_READS) && had_nat_rules(netns) ? read_syn_sequence(ctx->sk) : 0;
 	handover.origin = *origin;
 	handover.origin.role = origin->role == ROLE_CLIENT ? ROLE_ACCEPTED : ROLE_DIRECT;
 	handover.created = bpf_ktime_get_ns();
 	/* A connect cannot be refused here: sk_lookup refuses a SYN to a proxy that has no entry, and takes one to the pod for one from outside. */
 	remove_handover(&tuple);
 	if (bpf_map_update_elem(&handovers, &tuple, &handover, BPF_NOEXIST))
-		count_reason(netns, REASON_HANDOVER_FULL);
+		lose_handover(ctx, netns, origin);
 	else
 		count_pending(netns, 1);
+	if (origin->sequence) {
+		tuple = second_name(&tuple, origin->sequence);
+		if (!bpf_map_update_elem(&handovers, &tuple, &handover, BPF_NOEXIST))
+			count_pending(netns, 1);
+	}
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 static __always_inline void take_over(struct bpf_sock_ops *ctx)
 {
-	struct tuple tuple = {};
+	struct tuple tuple = {}, name;
 	struct handover *handover;
 	struct origin *origin, copy = {};
 	struct bpf_sock *sk = ctx->sk;
@@ -138,12 +182,17 @@ static __always_inline void take_over(struct bpf_sock_ops *ctx)
 	tuple.sport = remote_port(ctx);
 	tuple.dport = local_port(ctx);
 	tuple.family = FAMILY_IPV4;
-	handover = bpf_map_lookup_elem(&handovers, &tuple);
+	name = tuple;
+	handover = bpf_map_lookup_elem(&handovers, &name);
+	if (!handover && had_nat_rules(netns)) {
+		name = second_name(&tuple, ctx->rcv_nxt - 1);
+		handover = bpf_map_lookup_elem(&handovers, &name);
+	}
 	if (handover) {
 		copy = handover->origin;
 		compiler_barrier();
 		/* The client may have closed meanwhile, and the element been given to another connection while it was copied. */
-		if (bpf_map_lookup_elem(&handovers, &tuple) != handover)
+		if (bpf_map_lookup_elem(&handovers, &name) != handover)
 			handover = 0;
 	}
 	origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -159,18 +208,30 @@ static __always_inline void take_over(struct bpf_sock_ops *ctx)
 	}
 	if (can(ABILITY_MPTCP) && origin)
 		tell_mptcp(ctx, origin);
-	if (handover)
+	if (!handover)
+		return;
+	remove_handover(&name);
+	if (copy.sequence) {
+		tuple.sport = copy.sport;
 		remove_handover(&tuple);
+		name = second_name(&tuple, copy.sequence);
+		remove_handover(&name);
+	}
 }
 
 static __always_inline void forget(struct bpf_sock_ops *ctx)
 {
+	struct origin *origin = client_origin(ctx);
 	struct tuple tuple;
 
-	if (ctx->args[1] != BPF_TCP_CLOSE || !client_origin(ctx) || !is_ipv4(ctx))
+	if (ctx->args[1] != BPF_TCP_CLOSE || !origin || !is_ipv4(ctx))
 		return;
 	tuple = client_tuple(ctx, netns_of(ctx));
 	remove_handover(&tuple);
+	if (origin->sequence) {
+		tuple = second_name(&tuple, origin->sequence);
+		remove_handover(&tuple);
+	}
 }
 
 /* A proxy starts to listen. Each member of an SO_REUSEPORT group takes a slot, so that any of them may close. */

@@ -6,6 +6,7 @@
  * It runs when the config changes, when something changes in a pod's namespace, and once a second; when nothing changed it ends after the second
  * step. A config is accepted as a whole or not at all. A pod that cannot be enrolled does not disturb the others.
  */
+import { u64Codec } from './codec.ts'
 import { shownId } from './compile/localize.ts'
 import type { AgentConfig } from './config/load.ts'
 import { restartKeys } from './config/restart.ts'
@@ -16,6 +17,7 @@ import { sweepHandovers, tidyPending } from './datapath/counters.ts'
 import type { Datapath, Log } from './datapath/datapath.ts'
 import { type Enrolment, enrol, type InForce, type Outcome } from './enrol.ts'
 import { MerbridgeError } from './errors.ts'
+import { RuleWatch } from './pods/rules.ts'
 import { podTitle, type Snapshot } from './pods/static.ts'
 import type { StrayWatch } from './pods/strays.ts'
 import { PodWatch } from './pods/watch.ts'
@@ -37,6 +39,8 @@ export class Agent implements AsyncDisposable {
   readonly datapath: Datapath
   readonly #pods: PodWatch
   readonly #strays: StrayWatch
+  /** Which pods have iptables rules of their own. */
+  readonly rules: RuleWatch
   readonly #log: Log
   #current: AgentConfig
   #signature = ''
@@ -52,6 +56,8 @@ export class Agent implements AsyncDisposable {
   constructor(datapath: Datapath, strays: StrayWatch, initial: AgentConfig, lastReload: Reload, log: Log) {
     this.datapath = datapath
     this.#strays = strays
+    const earlier = [...datapath.have.nat_pods.values()].map(({ key }) => u64Codec.decode(key))
+    this.rules = new RuleWatch(datapath.namespaces, earlier, log)
     this.#pods = new PodWatch(datapath.namespaces, () => this.#podsChanged(), log)
     this.#current = initial
     this.#lastReload = lastReload
@@ -73,8 +79,10 @@ export class Agent implements AsyncDisposable {
 
   get outcomes(): readonly Outcome[] {
     return this.#outcomes.map((outcome) => {
-      const stray = this.#strays.warning(podTitle(outcome.pod))
-      return stray === undefined ? outcome : { ...outcome, warnings: [...outcome.warnings, stray] }
+      const { pod, netns } = outcome
+      const compiled = netns === undefined ? undefined : this.#enrolment?.desired.pods.get(netns)
+      const more = [this.#strays.warning(podTitle(pod)), this.rules.warning(netns, compiled?.proxyPorts ?? [])].filter((each) => each !== undefined)
+      return more.length === 0 ? outcome : { ...outcome, warnings: [...outcome.warnings, ...more] }
     })
   }
 
@@ -115,7 +123,8 @@ export class Agent implements AsyncDisposable {
 
   /** A config that was refused before it got here, or by reload(). */
   refused(error: MerbridgeError): void {
-    this.#count({ at: new Date().toISOString(), outcome: 'refused', reason: error.message })
+    // The hint, too: for a plugin that fails it has the pod.
+    this.#count({ at: new Date().toISOString(), outcome: 'refused', reason: `${error.message}. ${error.hint}` })
   }
 
   #count(reload: Reload): void {
@@ -155,7 +164,7 @@ export class Agent implements AsyncDisposable {
   }
 
   async #reconcile(wanted: AgentConfig, strict: boolean): Promise<boolean> {
-    const snapshot = await this.#pods.look(wanted.config.pods)
+    const snapshot = await this.#look(wanted.config.pods)
     const unchanged = wanted === this.#current && snapshot.signature === this.#signature
     if (unchanged && performance.now() < this.#again) return false
     const { capacities } = this.datapath
@@ -175,6 +184,12 @@ export class Agent implements AsyncDisposable {
   #inForce(): InForce {
     const known = [...(this.#enrolment?.desired.pods.values() ?? [])]
     return { maps: this.datapath.have, rules: new Map(known.map(({ policy, rules }) => [policy, rules])) }
+  }
+
+  async #look(pods: Config['pods']): Promise<Snapshot> {
+    const { placements, signature } = await this.#pods.look(pods)
+    await this.rules.look(placements)
+    return { placements: this.rules.marked(placements), signature: `${signature} ${this.rules.signature}` }
   }
 
   async #tidy(): Promise<void> {

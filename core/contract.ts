@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '10ba276fb000b9ed141d8e3b0795647973bde88c7892016d8aba410eb2c5bbc5'
+export const contractHash = '4217278ffc2a9a9f6f780473b26a9ff9af7737b484edd1e22889c1d54db3f1d7'
 
 export const Limit = {
   RULES: 64,
@@ -107,6 +107,7 @@ export const Stage = {
 export type Stage = (typeof Stage)[keyof typeof Stage]
 
 export const Reason = {
+  NONE: 0,
   RULE: 1,
   POD_CHANGED: 2,
   NO_POLICY: 3,
@@ -270,15 +271,19 @@ export const routeCodec = structOf<RouteRecord>('route', 28, {
 export interface OriginRecord {
   readonly addr: readonly number[]
   readonly port: number
+  readonly sport: number
   readonly family: Family
   readonly role: Role
+  readonly sequence: number
   readonly bound: readonly number[]
 }
 export const originCodec = structOf<OriginRecord>('origin', 48, {
   addr: [0, arrayOf(be32, 4)],
   port: [16, be16],
+  sport: [18, be16],
   family: [20, enumeration<Family>()],
   role: [24, enumeration<Role>()],
+  sequence: [28, u32],
   bound: [32, arrayOf(be32, 4)],
 })
 
@@ -339,6 +344,66 @@ export const counterKeyCodec = structOf<CounterKeyRecord>('counter_key', 24, {
   policy: [8, u64],
   stage: [16, enumeration<Stage>()],
   index: [20, u32],
+})
+
+export interface MonitoringRecord {
+  readonly until: bigint
+  readonly netns: bigint
+  readonly sample: number
+}
+export const monitoringCodec = structOf<MonitoringRecord>('monitoring', 24, {
+  until: [0, u64],
+  netns: [8, u64],
+  sample: [16, u32],
+})
+
+export interface EventRecord {
+  readonly time: bigint
+  readonly netns: bigint
+  readonly policy: bigint
+  readonly facts: bigint
+  readonly source: readonly number[]
+  readonly dest: readonly number[]
+  readonly target: readonly number[]
+  readonly sport: number
+  readonly dport: number
+  readonly tport: number
+  readonly sampled: number
+  readonly family: Family
+  readonly stage: Stage
+  readonly rule: number
+  readonly verdict: Verdict
+  readonly reason: Reason
+  readonly error: number
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+  readonly owned: number
+  readonly command: Buffer
+}
+export const eventCodec = structOf<EventRecord>('event', 144, {
+  time: [0, u64],
+  netns: [8, u64],
+  policy: [16, u64],
+  facts: [24, u64],
+  source: [32, arrayOf(be32, 4)],
+  dest: [48, arrayOf(be32, 4)],
+  target: [64, arrayOf(be32, 4)],
+  sport: [80, be16],
+  dport: [82, be16],
+  tport: [84, be16],
+  sampled: [86, u16],
+  family: [88, enumeration<Family>()],
+  stage: [92, enumeration<Stage>()],
+  rule: [96, u32],
+  verdict: [100, enumeration<Verdict>()],
+  reason: [104, enumeration<Reason>()],
+  error: [108, u32],
+  pid: [112, u32],
+  uid: [116, u32],
+  gid: [120, u32],
+  owned: [124, u32],
+  command: [128, bytesOf(16)],
 })
 
 export interface MetaRecord {

@@ -3,6 +3,7 @@ import { types } from 'node:util'
 import { MerbridgeError } from './errors.ts'
 import { checkInterception } from './interception.ts'
 import type { AnyPlugin, Interception } from './plugin.ts'
+import { AskAgain } from './plugins/again.ts'
 import { messageOf, type PodFacts, readablePod, shortened } from './readable.ts'
 
 export type { AnyPlugin, PodFacts }
@@ -13,7 +14,8 @@ export type Description =
   | { readonly refused: string; readonly warnings: readonly string[] }
 
 function failed(plugin: AnyPlugin, facts: PodFacts, message: string, cause?: unknown): MerbridgeError {
-  const hint = `Correct the plugin ${plugin.name}, or its options, for the pod ${facts.namespace.name}/${facts.name}.`
+  const own = cause instanceof AskAgain ? cause.hint : undefined
+  const hint = own ?? `Correct the plugin ${plugin.name}, or its options, for the pod ${facts.namespace.name}/${facts.name}.`
   return new MerbridgeError('PLUGIN_FAILED', `${plugin.name}: ${shortened(message)}`, hint, cause)
 }
 

@@ -7,6 +7,7 @@
 import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { u32Codec, u64Codec } from './codec.ts'
 import { blockPods } from './datapath/block.ts'
 import { hooks } from './datapath/hooks.ts'
 import { currentLayout, type Layout, otherLayouts, removeTree, version } from './datapath/layout.ts'
@@ -81,6 +82,14 @@ async function enrolledPods(native: Native, layout: Layout, setting: DetachSetti
   )
 }
 
+/** From the next step on their own rules redirect what they connect: sk_lookup, which stays a little longer, must let that through. */
+function leaveToOwnRules(native: Native, layout: Layout, pods: readonly EnrolledPod[]): void {
+  if (!layout.mapNames().includes('nat_pods')) return // of a version that did not know them
+  using(native.pinnedMap(layout.map('nat_pods')), (map) => {
+    for (const pod of pods) if (pod.protected) map.update(u64Codec.encode(pod.netns), u32Codec.encode(1))
+  })
+}
+
 async function block(native: Native, layouts: readonly Layout[], pods: readonly EnrolledPod[]): Promise<DetachView> {
   const current = layouts.find((layout) => layout.directory.endsWith(version))
   if (current === undefined || layouts.length > 1) {
@@ -113,6 +122,7 @@ async function removeLayout(native: Native, layout: Layout, pods: readonly Enrol
   const present = layout.linkNames()
   const inOrder = [...hooks].reverse().map((hook) => hook.name)
   const [first, ...rest] = [...inOrder.filter((name) => present.includes(name)), ...present.filter((name) => !inOrder.includes(name))]
+  leaveToOwnRules(native, layout, pods)
   if (first !== undefined) unlink(first)
   await drain(native, layout)
   for (const netns of layout.pods()) {

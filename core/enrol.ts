@@ -14,10 +14,12 @@ import { describe } from './describe.ts'
 import { MerbridgeError } from './errors.ts'
 import { asksForArrival } from './interception.ts'
 import type { Users } from './native/api.ts'
-import { AskAgain } from './plugins/foreign.ts'
+import { AskAgain } from './plugins/again.ts'
 import { type Placement, podAddresses, podTitle } from './pods/static.ts'
 import { chooseMesh, type Mesh, type Selection } from './select.ts'
 import type { PodState } from './views.ts'
+
+export type { Mesh }
 
 export interface Outcome {
   readonly pod: StaticPod
@@ -75,11 +77,12 @@ function candidate(meshes: readonly Mesh[], placement: Placement, seesArrival: b
   if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
   const { cookie, interfaces, users, routes, addresses: own } = placement.state
   if (users instanceof Error) return { outcome: { ...known, state: 'failed', reason: noUsers(users.message) }, mayKeep: true }
+  const { natRules = false } = placement
   const locality: Locality = { interfaces, ...(users && { ids: users }) }
   const warnings = [...known.warnings, ...unmappedIds(interception, locality)]
   return {
     outcome: { ...known, warnings, state: 'enrolled', ...(users && { users }) },
-    compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, locality },
+    compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, locality, natRules },
   }
 }
 
@@ -99,10 +102,11 @@ function failedCandidate(placement: Placement, error: MerbridgeError): Candidate
 function keeping(candidate: Candidate, placement: Placement, inForce: InForce | undefined): Candidate {
   if (candidate.mayKeep === undefined || inForce === undefined || !('state' in placement)) return candidate
   const { cookie: netns, routes, addresses } = placement.state
+  const { natRules = false } = placement
   const kept = keptRules(inForce.maps, netns, inForce.rules)
   if (kept === undefined) return candidate
   const { outcome } = candidate
-  const keptPod = { name: podTitle(placement.pod), netns, routes, addresses, kept }
+  const keptPod = { name: podTitle(placement.pod), netns, routes, addresses, natRules, kept }
   const withRules: Outcome =
     outcome.state === 'failed'
       ? { ...outcome, kept: true, reason: `${outcome.reason} The pod keeps the rules of before.` }

@@ -21,6 +21,7 @@ export type ErrorCode =
   | 'DETACH_REFUSED' // promise 5: pods would bypass the mesh
   | 'POD_UNKNOWN'
   | 'POD_NOT_ENROLLED' // the pod is listed, and the datapath leaves it alone
+  | 'MONITOR_BUSY' // as many watch already as may
   | 'AGENT_FAILED' // the agent runs, but its control socket gives no usable answer
   | 'USAGE'
 

@@ -20,12 +20,11 @@ function stopSignal(): AbortSignal {
   return controller.signal
 }
 
-/** Resolves when the text has left the process; a reader that has gone away (`| head`) is not an error. */
-function print(stream: NodeJS.WriteStream, text: string | undefined): Promise<void> {
-  if (text === undefined || text === '') return Promise.resolve()
-  const { promise, resolve } = Promise.withResolvers<void>()
-  stream.once('error', () => resolve())
-  stream.write(text, () => resolve())
+/** Resolves when the text has left the process; false: the reader has gone away (`| head`), which is not an error. */
+function print(stream: NodeJS.WriteStream, text: string | undefined): Promise<boolean> {
+  if (text === undefined || text === '') return Promise.resolve(true)
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  stream.write(text, (error) => resolve(error === undefined || error === null))
   return promise
 }
 
@@ -34,12 +33,14 @@ const cwd = userDirectory()
 process.chdir('/')
 // A log that nobody reads any more must not end the agent.
 process.stderr.on('error', () => {})
+process.stdout.on('error', () => {})
 
 const outcome = await execute(process.argv.slice(2), {
   version: packageVersion(),
   cwd,
   stdin: () => process.stdin,
   logStream: process.stderr,
+  write: (text) => print(process.stdout, text),
   stopSignal,
   onReloadSignal: (listener) => void process.on('SIGHUP', listener),
 })

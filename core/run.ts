@@ -16,6 +16,8 @@ import { lockDatapath } from './lock.ts'
 import type { Log as Logger } from './log.ts'
 import type { Native } from './native/api.ts'
 import { explainView } from './observe/explain.ts'
+import { filterOf } from './observe/filter.ts'
+import { Monitor } from './observe/monitor.ts'
 import { podViews } from './observe/pods.ts'
 import { type Started, statusView } from './observe/status.ts'
 import type { PluginSource } from './plugins.ts'
@@ -92,10 +94,9 @@ async function operate({ options, first, native, cgroup, logger, log, ended }: O
   ]
   const started: Started = { at: new Date().toISOString(), configPath: options.configPath, cgroup: cgroup.path, features }
   let running: Agent | undefined
-  const present = (): Agent => {
-    if (running !== undefined) return running
-    throw new MerbridgeError('AGENT_STARTING', 'the agent is starting', 'ask again in a moment')
-  }
+  let monitor: Monitor | undefined
+  const present = (): Agent => whenStarted(running)
+  const events: Handlers['events'] = (query, stream) => whenStarted(monitor).watch({ filter: filterOf(query), ...stream })
   let { read } = first
   const onRead = (content: Content) => {
     read = content
@@ -104,7 +105,7 @@ async function operate({ options, first, native, cgroup, logger, log, ended }: O
     if (running !== undefined) await reloadConfig(running, options, { logger, log, onRead })
   })
   const reload = () => reloads.request()
-  await serveControl(control.socket, handlersFor(present, started, reload, ended), ended.signal)
+  await serveControl(control.socket, { ...handlersFor(present, started, reload, ended), events }, ended.signal)
 
   const setting = { bpffs: attach.bpffs, cgroup: cgroup.path, object: objectPath('merbridge.bpf.o'), kernel }
   const agent = await createAgent({ native, log, setting, cgroup, config: first.initial, reload: firstReload(first.refusal) })
@@ -118,12 +119,21 @@ async function operate({ options, first, native, cgroup, logger, log, ended }: O
       onDegraded: (error) => log('warn', 'the config is polled, because the kernel has no more file watches to give', describeError(error)),
     })
     log('info', 'ready', { generation: Number(agent.datapath.meta().generation), socket: control.socket })
-    await tickUntil(agent, ended.signal)
+    await usingAsync(new Monitor(agent), (own) => {
+      monitor = own
+      return tickUntil(agent, ended.signal)
+    })
+    monitor = undefined
     running = undefined
   })
 }
 
-function handlersFor(present: () => Agent, started: Started, reload: () => Promise<void>, ended: AbortController): Handlers {
+function whenStarted<T>(part: T | undefined): T {
+  if (part !== undefined) return part
+  throw new MerbridgeError('AGENT_STARTING', 'the agent is starting', 'ask again in a moment')
+}
+
+function handlersFor(present: () => Agent, started: Started, reload: () => Promise<void>, ended: AbortController): Omit<Handlers, 'events'> {
   return {
     status: async () => statusView(present(), started),
     pods: async () => podViews(present()),

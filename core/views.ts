@@ -32,7 +32,15 @@ export interface StatusView {
     readonly at: string
     readonly programs: readonly { readonly id: number; readonly name: string; readonly ours: boolean }[]
   }[]
-  readonly pods: { readonly listed: number; readonly enrolled: number; readonly waiting: number; readonly failed: number; readonly warnings: number }
+  readonly pods: {
+    readonly listed: number
+    readonly enrolled: number
+    readonly waiting: number
+    readonly failed: number
+    readonly warnings: number
+    /** Titles of the pods that have NAT rules of their own as well: "default/web". */
+    readonly iptables: readonly string[]
+  }
   readonly maps: readonly { readonly name: string; readonly entries: number; readonly capacity: number }[]
   /** Why connections were refused, over all pods; only reasons that occurred. */
   readonly refusals: readonly { readonly reason: string; readonly count: number }[]
@@ -80,6 +88,45 @@ export interface PodView {
   readonly listeners: readonly string[]
   readonly rules: readonly RuleView[]
   readonly refusals: readonly { readonly reason: string; readonly count: number }[]
+}
+
+/** pass and redirect: what a rule (or none) said was done. drop: a rule refused it. refused: something else did, `reason` says what. */
+export type EventVerdict = 'pass' | 'redirect' | 'drop' | 'refused'
+
+export interface EndpointView {
+  readonly address: string
+  /** Absent: the kernel had not chosen it yet. */
+  readonly port?: number
+}
+
+/** One decision about one connection, as `merbridge monitor --output json` prints it. */
+export interface EventView {
+  readonly time: string
+  /** "default/web" */
+  readonly pod: string
+  readonly direction: 'outbound' | 'inbound'
+  readonly source: EndpointView
+  /** What was asked for. */
+  readonly destination: EndpointView
+  readonly verdict: EventVerdict
+  /** null: none matched. Absent: the rules were not asked. The name is absent while a reload has just replaced the rules. */
+  readonly rule?: { readonly index: number; readonly name?: string } | null
+  /** Where a redirected connection went; without an address: to the pod's listener on that port. */
+  readonly target?: { readonly address?: string; readonly port: number }
+  readonly reason?: string
+  /** What the caller got. */
+  readonly error?: string
+  /** What the rules were asked: "tcp", "to pod", "from proxy", "port skipped". */
+  readonly facts: readonly string[]
+  /** Outbound: the process that connects, by its id on the node. */
+  readonly process?: { readonly pid: number; readonly command: string }
+  /** Outbound: the owner of the socket, which is what rules compare; ids of the node. */
+  readonly owner?: { readonly uid: number; readonly gid: number }
+}
+
+/** So many events are missing at this place, whoever they were of. */
+export interface LostView {
+  readonly lost: number
 }
 
 export interface DetachView {

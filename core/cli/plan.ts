@@ -1,3 +1,4 @@
+import { u64Codec } from '../codec.ts'
 import type { Capacities } from '../compile/maps.ts'
 import { mapNames } from '../compile/maps.ts'
 import { readLastGood } from '../config/lastgood.ts'
@@ -12,6 +13,7 @@ import { probeKernel } from '../features/probe.ts'
 import { plan } from '../plan/plan.ts'
 import type { PlanView } from '../plan/view.ts'
 import type { PluginSource } from '../plugins.ts'
+import { RuleWatch } from '../pods/rules.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
 import { planText } from './plantext.ts'
 import { type ConfigPlace, findSettings } from './settings.ts'
@@ -67,8 +69,15 @@ async function view(options: PlanOptions, stdin: () => AsyncIterable<Buffer>, pl
   const running = await runningAgent([settings.socket, config.control.socket])
   const present = await configBefore(options.stateDir, running?.inForce?.path ?? options.config, plugins)
   const inPlace = await lookAtMaps(native, bpffs)
-  const [placements = [], placementsBefore = []] = await lookAtPods(native, config, [config.pods, present?.config.pods ?? []])
+  const [found = [], placementsBefore = []] = await lookAtPods(native, config, [config.pods, present?.config.pods ?? []])
   const { contents: have, capacities, placeOf, generation, notes } = inPlace
+  const rules = new RuleWatch(
+    native.namespaces,
+    [...have.nat_pods.values()].map(({ key }) => u64Codec.decode(key)),
+    () => {},
+  )
+  await rules.look(found)
+  const placements = rules.marked(found)
   const seesArrival = (BigInt(Ability.ARRIVAL) & (await probeKernel(native, config.attach)).abilities) !== 0n
   const before = present && enrol(present.meshes, placementsBefore, { capacities: boundless, strict: false, seesArrival })
   const known = [...(before?.desired.pods.values() ?? [])]

@@ -16,9 +16,9 @@ export const inOrder = (pods: readonly PodView[]) =>
 const also = ({ selection }: PodView): string[] =>
   selection === undefined || selection.also.length === 0 ? [] : [`${selection.also.join(', ')} would have taken it, too, but comes later`]
 
-/** The entry of the config, where there are several. */
+/** With the entry of the config and why it took the pod, where there is a list of them. */
 const meshOf = ({ mesh, selection }: PodView): string =>
-  selection === undefined || selection.entry === 'mesh' ? mesh || '-' : `${mesh} (${selection.entry})`
+  selection === undefined || selection.entry === 'mesh' ? mesh || '-' : `${mesh} (${selection.entry}, ${selection.why})`
 
 const whys = { only: 'the only mesh of the config', match: 'its match', selects: "the plugin's own selection" }
 

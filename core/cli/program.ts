@@ -6,9 +6,11 @@ import { defaultStateDir } from '../config/lastgood.ts'
 import { defaultConfigPath } from '../config/schema.ts'
 import { MerbridgeError } from '../errors.ts'
 import type { LogStream } from '../log.ts'
+import { verdicts } from '../observe/filter.ts'
 import { pluginSource, plugins } from '../plugins.ts'
 import { type DetachChoice, detachCommand } from './detach.ts'
 import { type ExplainOptions, explain, questionOf } from './explain.ts'
+import { type MonitorOptions, monitor, type Write } from './monitor.ts'
 import { failure, type Outcome, type Output, outputs, render } from './outcome.ts'
 import { planCommand } from './plan.ts'
 import { pods } from './pods.ts'
@@ -24,6 +26,8 @@ export interface Surroundings {
   readonly cwd: string
   readonly stdin: () => AsyncIterable<Buffer>
   readonly logStream: LogStream
+  /** Prints at once, for a command that does not end by itself; false: nobody reads any more. */
+  readonly write: Write
   /** Aborted by SIGTERM and SIGINT. */
   readonly stopSignal: () => AbortSignal
   readonly onReloadSignal: (listener: () => void) => void
@@ -73,6 +77,7 @@ class CommandLine {
     this.addStatus()
     this.addPods()
     this.addExplain()
+    this.addMonitor()
     this.addDetach()
   }
 
@@ -191,6 +196,28 @@ class CommandLine {
       .action(async (pod: string, words: string[], { uid, gid, mark, source, ...options }: Common & ExplainOptions) => {
         const query = questionOf(pod, words, { uid, gid, mark, source })
         this.outcome = await explain(async () => (await findSettings(options, plugins)).socket, query, options.output)
+      })
+  }
+
+  private addMonitor(): void {
+    const about =
+      '\nWatches the node while it runs, and nothing else does: monitoring is off by default and costs next to nothing then. It ends on Ctrl-C, with exit code 0.'
+    const more = example(
+      'merbridge monitor',
+      'merbridge monitor default/web --verdict drop refused',
+      'merbridge monitor --port 8080 --sample 100 --output json',
+    )
+    this.command('monitor', 'show decisions as they are made', `${about}\n${more}`)
+      .argument('[pod]', 'NAME or NAMESPACE/NAME; default: every pod')
+      .option('--verdict <verdict...>', `only these: ${verdicts.join(', ')}`)
+      .option('--direction <direction>', 'only outbound or inbound')
+      .option('--port <number>', 'only this destination port')
+      .option('--rule <name>', 'only what the rule with this name decided')
+      .option('--sample <n>', 'one event in n, by chance; default: 1, every event')
+      .option('--count <n>', 'end after so many events')
+      .action(async (pod: string | undefined, options: Common & MonitorOptions) => {
+        const { socket } = await findSettings(options, plugins)
+        this.outcome = await monitor(socket, pod, options, options.output, this.around.write, this.around.stopSignal())
       })
   }
 

@@ -37,10 +37,11 @@ function podsPart({ pods }: StatusView, views: readonly PodView[]): string {
     ...(pods.failed > 0 ? [`${pods.failed} FAILED`] : []),
     ...(pods.warnings > 0 ? [`${count(pods.warnings, 'warning')} (see: merbridge pods)`] : []),
   ].join(', ')
+  const own = pods.iptables.length === 0 ? '' : `\nwith iptables rules of their own as well: ${pods.iptables.map(printable).join(', ')}`
   const out = inOrder(views).filter((pod) => pod.state !== 'enrolled')
-  if (out.length === 0) return summary
+  if (out.length === 0) return `${summary}${own}`
   const rows = out.map((pod) => [`${pod.namespace}/${pod.name}`, pod.state, pod.reason ?? ''])
-  return `${summary}\n\n${indent(table(['NOT ENROLLED', 'STATE', 'WHY'], rows))}`
+  return `${summary}${own}\n\n${indent(table(['NOT ENROLLED', 'STATE', 'WHY'], rows))}`
 }
 
 const refusalsPart = ({ refusals }: StatusView): string =>

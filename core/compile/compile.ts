@@ -20,6 +20,8 @@ export interface CompilePod {
   readonly interception: Interception
   readonly routes: readonly Route[]
   readonly addresses: readonly Address[]
+  /** It has or had NAT rules of its own. */
+  readonly natRules?: boolean
   /** Absent: it has no interfaces, and ids are what they say. */
   readonly locality?: Locality
 }
@@ -40,6 +42,10 @@ export interface CompiledPod {
   readonly rules: readonly RuleText[]
   /** Where the rules came from. Absent: the policy was not compiled from an interception. */
   readonly source?: PolicySource
+  /** The named sets by the number of their fact bit: "port skipped". */
+  readonly words: ReadonlyMap<number, string>
+  /** Where the pod's own proxies listen. */
+  readonly proxyPorts: readonly number[]
 }
 
 export interface PolicySource {
@@ -71,10 +77,15 @@ function addRoutes(builder: MapBuilder, { name, netns, routes, addresses }: Omit
   for (const { key, value } of compileRoutes(netns, routes, addresses)) builder.add('routes', key, value, name)
 }
 
+function addNatRules(builder: MapBuilder, { name, netns, natRules = false }: Omit<CompilePod, 'interception'>): void {
+  if (natRules) builder.add('nat_pods', u64Codec.encode(netns), u32Codec.encode(1), name)
+}
+
 function addPod(builder: MapBuilder, pod: CompilePod, policy: CompiledPolicy): void {
   const { name, netns } = pod
   addRoutes(builder, pod)
   for (const port of policy.proxyPorts) builder.add('proxy_ports', proxyPortCodec.encode({ netns, port }), u32Codec.encode(1), name)
+  addNatRules(builder, pod)
   builder.add('pods', u64Codec.encode(netns), podCodec.encode({ netns, policy: policy.id }), name)
 }
 
@@ -99,12 +110,15 @@ export function compile({ pods, kept = [] }: CompileInput, capacities: Capacitie
     else if (!known.digest.equals(policy.digest)) throw compileError(pod.name, 'two policies have one id', 'Change any rule of one of them.')
     byId.set(policy.id, policy)
     addPod(builder, pod, policy)
-    compiled.set(pod.netns, { policy: policy.id, rules: policy.rules, source: { interception, locality, conditions: policy.conditions } })
+    const { id, rules, words, proxyPorts, conditions } = policy
+    compiled.set(pod.netns, { policy: id, rules, words, proxyPorts, source: { interception, locality, conditions } })
   }
   for (const pod of kept) {
+    const { policy, rules, entries, proxyPorts } = pod.kept
     addRoutes(builder, pod)
-    for (const { map, key, value } of pod.kept.entries) builder.add(map, key, value, pod.name)
-    compiled.set(pod.netns, { policy: pod.kept.policy, rules: pod.kept.rules })
+    for (const { map, key, value } of entries) builder.add(map, key, value, pod.name)
+    addNatRules(builder, pod)
+    compiled.set(pod.netns, { policy, rules, words: new Map(), proxyPorts })
   }
   return { maps: builder.contents(), pods: compiled }
 }

@@ -30,6 +30,7 @@ export interface KeptRules {
   /** Everything of the pod but its routes, which are always the present ones. */
   readonly entries: readonly KeptEntry[]
   readonly rules: readonly RuleText[]
+  readonly proxyPorts: readonly number[]
 }
 
 const policyOf = {
@@ -89,5 +90,6 @@ export function keptRules(have: MapContents, netns: bigint, known: ReadonlyMap<b
     ...ports.map((entry) => ({ map: 'proxy_ports' as const, ...entry })),
     { map: 'pods', ...pod },
   ]
-  return { policy, entries, rules: known.get(policy) ?? rulesOf(policyCodec.decode(record.value)) }
+  const proxyPorts = ports.map(({ key }) => proxyPortCodec.decode(key).port)
+  return { policy, entries, rules: known.get(policy) ?? rulesOf(policyCodec.decode(record.value)), proxyPorts }
 }

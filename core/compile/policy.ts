@@ -20,6 +20,8 @@ export interface CompiledPolicy {
   readonly rules: readonly RuleText[]
   /** What each of `rules` wants. */
   readonly conditions: readonly (readonly Condition[])[]
+  /** The named sets by the number of their fact bit. */
+  readonly words: ReadonlyMap<number, string>
   /** Ports of the pod whose listeners the datapath must know. */
   readonly proxyPorts: readonly number[]
 }
@@ -78,6 +80,6 @@ export function compileLocal(interception: LocalInterception, subject: string): 
   for (const { map, key, value } of sets.entries(0n)) hash.update(map).update(key).update(value)
   const digest = hash.digest()
   const id = digest.readBigUInt64BE()
-  const words = { rules: describeRules(interception), conditions: conditionsOf(interception, sets) }
-  return { id, digest, record, sets: sets.entries(id), ...words, proxyPorts: proxyPortsOf(interception) }
+  const inWords = { rules: describeRules(interception), conditions: conditionsOf(interception, sets), words: sets.words() }
+  return { id, digest, record, sets: sets.entries(id), ...inWords, proxyPorts: proxyPortsOf(interception) }
 }

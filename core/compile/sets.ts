@@ -157,6 +157,16 @@ export class SetTable {
     else row.sets |= sets
   }
 
+  /** Number of a fact bit -> how rules call it: "port skipped", "from proxy". Equal sets share a bit, and the first name. */
+  words(): ReadonlyMap<number, string> {
+    const words = new Map<number, string>()
+    for (const [name, bit] of this.#bits) {
+      const number = bit.toString(2).length - 1
+      if (!name.startsWith('members: ') && !words.has(number)) words.set(number, name)
+    }
+    return words
+  }
+
   marks(): readonly { readonly value: number; readonly mask: number; readonly sets: bigint }[] {
     return [...this.#marks.values()]
   }

@@ -3,6 +3,7 @@ import type { Bound } from '../config/restart.ts'
 import type { Issue, MerbridgeError } from '../errors.ts'
 import type { ExplainView } from '../explain/view.ts'
 import type { PodView, ReloadOutcome, StatusView } from '../views.ts'
+import type { Follow } from './stream.ts'
 
 export interface ReloadView {
   readonly outcome: ReloadOutcome
@@ -25,6 +26,8 @@ export interface Handlers {
   reload(): Promise<ReloadView>
   /** Ends the agent; the datapath stays. Resolves when the agent has begun to stop. */
   stop(): Promise<void>
+  /** GET /v1/events */
+  readonly events: Follow
 }
 
 /** The paths and the one method that each has. */

@@ -14,7 +14,7 @@ const codeOf = (error: unknown): string => (error instanceof Error && 'code' in 
 const slow = (socket: string, timeout: number) =>
   new MerbridgeError('AGENT_FAILED', `the agent at ${socket} did not answer within ${timeout / 1000} s`, "Look into the agent's log; it may be busy.")
 
-function failure(socket: string, error: unknown, timeout: number): MerbridgeError {
+export function failure(socket: string, error: unknown, timeout: number): MerbridgeError {
   if (error instanceof Error && (error.name === 'TimeoutError' || error.name === 'AbortError')) return slow(socket, timeout)
   switch (codeOf(error)) {
     case 'ENOENT':
@@ -61,7 +61,7 @@ function exchange(socketPath: string, path: ControlPath, timeout: number, query:
   return promise
 }
 
-function parsed(socket: string, { status, body }: Answer): unknown {
+export function parsed(socket: string, { status, body }: Answer): unknown {
   let value: unknown
   try {
     value = JSON.parse(body)

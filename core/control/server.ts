@@ -7,6 +7,7 @@ import { dirname } from 'node:path'
 import { makeDirectory } from '../directories.ts'
 import { MerbridgeError } from '../errors.ts'
 import { errorView, type Handlers, routes } from './api.ts'
+import { answerStream, eventsPath } from './stream.ts'
 
 /** Bytes; no request here has a body that is looked at. */
 const maxBody = 4096
@@ -35,10 +36,13 @@ async function drained(request: IncomingMessage): Promise<boolean> {
   return true
 }
 
+const eventsRoute = { method: 'GET', handler: 'events' } as const
+
 async function serve(handlers: Handlers, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const [path = '', ...query] = (request.url ?? '').split('?')
-  const route = Object.hasOwn(routes, path) ? routes[path as keyof typeof routes] : undefined
-  if (route === undefined) return answer(response, 404, refusal('USAGE', 'no such path', `The paths are ${Object.keys(routes).join(', ')}.`))
+  const route = path === eventsPath ? eventsRoute : Object.hasOwn(routes, path) ? routes[path as keyof typeof routes] : undefined
+  if (route === undefined)
+    return answer(response, 404, refusal('USAGE', 'no such path', `The paths are ${[...Object.keys(routes), eventsPath].join(', ')}.`))
   if (request.method !== route.method) {
     return answer(response, 405, refusal('USAGE', `use ${route.method} for ${path}`, 'Use a command line of the same version.'), {
       allow: route.method,
@@ -46,7 +50,8 @@ async function serve(handlers: Handlers, request: IncomingMessage, response: Ser
   }
   if (!(await drained(request))) return answer(response, 413, refusal('USAGE', 'the request is too large', 'Send no body.'))
   try {
-    answer(response, 200, (await handlers[route.handler](new URLSearchParams(query.join('?')))) ?? {})
+    if (route.handler === 'events') answerStream(handlers.events, request.url ?? '', response)
+    else answer(response, 200, (await handlers[route.handler](new URLSearchParams(query.join('?')))) ?? {})
   } catch (error) {
     const known = error instanceof MerbridgeError ? errorView(error) : undefined
     const unexpected = refusal('AGENT_FAILED', `unexpected: ${error instanceof Error ? error.message : String(error)}`, "Look into the agent's log.")

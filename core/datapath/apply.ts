@@ -35,7 +35,7 @@ export interface Applied {
   readonly failed: ReadonlyMap<bigint, Error>
 }
 
-const beforeTheSwitch: readonly MapName[] = ['port_sets', 'owner_sets', 'cidr_sets', 'policies', 'routes', 'proxy_ports']
+const beforeTheSwitch: readonly MapName[] = ['port_sets', 'owner_sets', 'cidr_sets', 'policies', 'routes', 'proxy_ports', 'nat_pods']
 
 export async function apply(datapath: Datapath, want: Desired, places: ReadonlyMap<bigint, Place>): Promise<Applied> {
   const have = Object.fromEntries(mapNames.map((name) => [name, datapath.have[name].values()])) as unknown as Record<MapName, Iterable<Entry>>

@@ -20,7 +20,19 @@ import { abilitiesOf, loadObject } from './load.ts'
 export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void
 
 /** `pointers` is scratch space of the programs and `origins` lives in the sockets, but both must be found again when programs are replaced. */
-export const allMaps = [...agentMaps, 'listeners', 'origins', 'handovers', 'pending', 'counters', 'pointers', 'meta'] as const
+export const allMaps = [
+  ...agentMaps,
+  'listeners',
+  'origins',
+  'handovers',
+  'pending',
+  'counters',
+  'pointers',
+  'monitoring',
+  'events',
+  'events_lost',
+  'meta',
+] as const
 export type AnyMap = (typeof allMaps)[number]
 
 export interface Setting {

@@ -42,9 +42,9 @@ const named = (error: number): string => getSystemErrorName(-error)
 const told = (error: number, anyErrno: boolean): number => (anyErrno || error === ENETUNREACH || error === ECONNREFUSED ? error : EPERM)
 
 function routingError({ local, route }: Evaluation, source: number): number {
+  if (route?.kind === RouteKind.UNREACHABLE) return route.error
   if (local) return 0
   if (route === undefined) return ENETUNREACH
-  if (route.kind === RouteKind.UNREACHABLE) return route.error
   return isLoopback(source) ? EINVAL : 0
 }
 

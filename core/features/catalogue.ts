@@ -140,8 +140,7 @@ export const probed = [
     name: 'ring buffer',
     since: '5.8',
     probe: (native) => native.hasMapType(BPF_MAP_TYPE_RINGBUF),
-    detail: 'events',
-    unused: true,
+    detail: 'merbridge monitor',
   },
   {
     id: 'getsockopt_netns_cookie',

@@ -100,7 +100,7 @@ export interface Addon {
     requests: readonly Uint8Array[],
     cookies: Descriptor | undefined,
   ): Promise<(NamespaceDump | Error)[]>
-  namespaceLegacyRules(path: string): Promise<boolean>
+  namespaceLegacyRules(path: string): Promise<number[]>
   namespaceIterate(path: string, link: Descriptor): Promise<string>
   namespaceSocket(path: string): Promise<Descriptor>
   /** Takes the socket over. */

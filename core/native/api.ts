@@ -153,6 +153,8 @@ export interface Namespaces {
    * the table is a REDIRECT or DNAT. Which traffic it takes is not looked at.
    */
   hasNatRules(path: string): Promise<boolean>
+  /** Where such rules redirect to: ports in ascending order, without those of rules that keep the port. undefined: hasNatRules is false. */
+  natPorts(path: string): Promise<number[] | undefined>
   /** Reads an iterator to its end inside a namespace; returns what it printed. */
   iterate(path: string, iterator: BpfLink): Promise<string>
   /**

@@ -4,7 +4,7 @@ import { addon, type Descriptor, type NamespaceDump, type Watch } from './addon.
 import type { BpfMap, Handle, Listener, NamespaceState, Namespaces, NativeError } from './api.ts'
 import { descriptorOf, nativeError } from './handles.ts'
 import { LISTENER_REQUESTS, listeners, NETLINK_SOCK_DIAG } from './listeners.ts'
-import { hasNatRule, NAT_REQUESTS, NETLINK_NETFILTER } from './nftables.ts'
+import { NAT_REQUESTS, NETLINK_NETFILTER, natRedirects } from './nftables.ts'
 import { addresses, linkNames, NETLINK_ROUTE, routes, STATE_REQUESTS } from './rtnetlink.ts'
 import { usersOf } from './users.ts'
 
@@ -48,12 +48,12 @@ async function ask(path: string, protocol: number, requests: readonly Uint8Array
   return answer
 }
 
-async function hasNftRules(path: string): Promise<boolean> {
+async function nftRedirects(path: string): Promise<number[]> {
   try {
     const dump = await ask(path, NETLINK_NETFILTER, NAT_REQUESTS)
-    return hasNatRule(reply(dump, 0), reply(dump, 1))
+    return natRedirects(reply(dump, 0), reply(dump, 1))
   } catch (error) {
-    if (NO_NFTABLES.includes((error as NativeError).code)) return false
+    if (NO_NFTABLES.includes((error as NativeError).code)) return []
     throw error
   }
 }
@@ -108,7 +108,12 @@ export const namespaces: Namespaces = {
   },
 
   async hasNatRules(path: string): Promise<boolean> {
-    return (await addon().namespaceLegacyRules(path)) || (await hasNftRules(path))
+    return (await namespaces.natPorts(path)) !== undefined
+  },
+
+  async natPorts(path: string): Promise<number[] | undefined> {
+    const ports = [...(await addon().namespaceLegacyRules(path)), ...(await nftRedirects(path))]
+    return ports.length === 0 ? undefined : [...new Set(ports)].filter((port) => port !== 0).sort((a, b) => a - b)
   },
 
   async iterate(path, iterator) {

@@ -35,12 +35,15 @@ export function* messages(answer: Buffer): Generator<NetlinkMessage> {
 }
 
 /** The attributes behind the fixed part of a message, or inside a nested attribute, by type. */
-export function attributes(body: Buffer, start = 0): Map<number, Buffer> {
-  const found = new Map<number, Buffer>()
+export const attributes = (body: Buffer, start = 0): Map<number, Buffer> => new Map(attributeList(body, start))
+
+/** The same in order: a list has several of one type. */
+export function attributeList(body: Buffer, start = 0): (readonly [type: number, value: Buffer])[] {
+  const found: (readonly [number, Buffer])[] = []
   for (let at = aligned(start); at + ATTRIBUTE <= body.length; ) {
     const length = body.readUInt16LE(at)
     if (length < ATTRIBUTE || at + length > body.length) break
-    found.set(body.readUInt16LE(at + 2) & TYPE_MASK, body.subarray(at + ATTRIBUTE, at + length))
+    found.push([body.readUInt16LE(at + 2) & TYPE_MASK, body.subarray(at + ATTRIBUTE, at + length)])
     at += aligned(length)
   }
   return found

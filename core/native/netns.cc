@@ -131,19 +131,24 @@ static Napi::Value dump(const Napi::CallbackInfo &info)
 	    });
 }
 
-// (path) -> whether a nat table of legacy iptables redirects something
+// (path) -> the port of each rule of legacy iptables that redirects
 static Napi::Value legacyRules(const Napi::CallbackInfo &info)
 {
 	std::string path = pathArgument(info, 0);
-	return onNamespaceThread<bool>(
+	return onNamespaceThread<std::vector<uint16_t>>(
 	    info.Env(),
 	    [path] {
 		    std::string operation = "read nat tables of network namespace " + path;
-		    bool found = false;
-		    inside(path, operation, [&](int) { found = legacyRedirects(operation); });
-		    return found;
+		    std::vector<uint16_t> ports;
+		    inside(path, operation, [&](int) { ports = legacyRedirects(operation); });
+		    return ports;
 	    },
-	    [](Napi::Env env, bool &found) -> Napi::Value { return Napi::Boolean::New(env, found); });
+	    [](Napi::Env env, std::vector<uint16_t> &ports) -> Napi::Value {
+		    Napi::Array results = Napi::Array::New(env, ports.size());
+		    for (size_t i = 0; i < ports.size(); i++)
+			    results.Set(i, static_cast<double>(ports[i]));
+		    return results;
+	    });
 }
 
 static std::string readIterator(int link, const std::string &operation)

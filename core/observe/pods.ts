@@ -12,18 +12,17 @@ function withHits(rules: readonly RuleText[], counts: PodCounts): PodView['rules
   return rules.map((rule) => ({ ...rule, hits: counts[rule.direction].get(rule.index) ?? 0 }))
 }
 
-/** All TCP listeners, as "127.0.0.1:15001 (uid 1337)"; and whether the namespace has NAT rules of its own. */
-async function lookInside(agent: Agent, outcome: Outcome): Promise<{ listeners: string[]; iptables: boolean }> {
-  const { namespaces } = agent.datapath.native
-  if (outcome.netns === undefined) return { listeners: [], iptables: false }
+/** All TCP listeners, as "127.0.0.1:15001 (uid 1337)". */
+async function listenersOf(agent: Agent, outcome: Outcome): Promise<string[]> {
+  if (outcome.netns === undefined) return []
   try {
-    const [listeners, iptables] = await Promise.all([namespaces.listeners(outcome.pod.netns), namespaces.hasNatRules(outcome.pod.netns)])
+    const listeners = await agent.datapath.native.namespaces.listeners(outcome.pod.netns)
     const shown = listeners.map(
       ({ family, address, port, uid }) => `${family === 6 ? `[${address}]` : address}:${port} (uid ${shownId(uid, outcome.users?.uid)})`,
     )
-    return { listeners: shown.sort(), iptables }
+    return shown.sort()
   } catch {
-    return { listeners: [], iptables: false } // the namespace went away: the next tick says so
+    return [] // the namespace went away: the next tick says so
   }
 }
 
@@ -35,6 +34,7 @@ function selectionOf({ selection }: Outcome): Pick<PodView, 'mesh' | 'selection'
 
 export async function podViews(agent: Agent): Promise<PodView[]> {
   const counts = await readCounts(agent.datapath.maps.counters)
+  await agent.rules.lookAgain()
   return Promise.all(
     agent.outcomes.map(async (outcome): Promise<PodView> => {
       const compiled = outcome.netns === undefined ? undefined : agent.enrolment?.desired.pods.get(outcome.netns)
@@ -50,7 +50,8 @@ export async function podViews(agent: Agent): Promise<PodView[]> {
         addresses: outcome.addresses,
         ...(enrolled === undefined ? {} : { policy: enrolled.policy.toString(16).padStart(16, '0') }),
         warnings: outcome.warnings,
-        ...(await lookInside(agent, outcome)),
+        iptables: agent.rules.has(outcome.netns),
+        listeners: await listenersOf(agent, outcome),
         rules: enrolled === undefined ? [] : withHits(enrolled.rules, own),
         refusals: own.refusals,
       }

@@ -54,7 +54,12 @@ function attachments(datapath: Datapath, cgroup: string): StatusView['attachment
   }))
 }
 
-const countable = allMaps.filter((name) => !['origins', 'pointers', 'pending', 'meta'].includes(name))
+async function titlesWithRules(agent: Agent): Promise<string[]> {
+  await agent.rules.lookAgain()
+  return agent.outcomes.filter(({ netns }) => agent.rules.has(netns)).map(({ pod }) => podTitle(pod))
+}
+
+const countable = allMaps.filter((name) => !['origins', 'pointers', 'pending', 'monitoring', 'events', 'events_lost', 'meta'].includes(name))
 
 function configView(agent: Agent, path: string): StatusView['config'] {
   const { meshes, warnings } = agent.config
@@ -90,6 +95,7 @@ export async function statusView(agent: Agent, started: Started): Promise<Status
       enrolled: states.filter((state) => state === 'enrolled').length,
       waiting: states.filter((state) => state === 'waiting').length,
       failed: states.filter((state) => state === 'failed' || state === 'cannot').length,
+      iptables: await titlesWithRules(agent),
       warnings: agent.outcomes.reduce((sum, outcome) => sum + outcome.warnings.length, 0),
     },
     maps: await Promise.all(maps),

@@ -51,7 +51,13 @@ function setNames({ policy }: Names, id: bigint, value: Buffer): string {
   return names.join(', ') || 'no set'
 }
 
-const owners: Readonly<Record<number, string>> = { [OwnerKind.UID]: 'uid', [OwnerKind.GID]: 'gid', [OwnerKind.CGROUP]: 'cgroup' }
+const owners: Readonly<Record<number, string>> = {
+  [OwnerKind.UID]: 'uid',
+  [OwnerKind.GID]: 'gid',
+  [OwnerKind.CGROUP]: 'cgroup',
+  [OwnerKind.LEAVES]: 'leaves by interface',
+  [OwnerKind.ARRIVES]: 'came in by interface',
+}
 const ends: Readonly<Record<number, readonly [string, 4 | 6]>> = {
   [CidrKind.DEST4]: ['destination', 4],
   [CidrKind.DEST6]: ['destination', 6],
@@ -95,6 +101,7 @@ const texts: Readonly<Record<MapName, (key: Buffer, value: Buffer, names: Names)
     return `policy ${hex(policy)}: ${end} ${cidr}: ${setNames(names, policy, value)}`
   },
   routes: routeText,
+  nat_pods: (key, _, names) => `${names.pod(u64Codec.decode(key))}: has or had iptables rules of its own`,
   proxy_ports: (key, _, names) => {
     const { netns, port } = proxyPortCodec.decode(key)
     return `${names.pod(netns)}: listeners on port ${port} are known to the datapath`

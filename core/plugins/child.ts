@@ -53,11 +53,11 @@ function answered(question: Question): Answer {
       const { input } = question
       return { value: realm.ask('the schema of options', () => parsed({ realm, plugin }, input)) }
     }
-    case 'selects':
-      return asked(running, 'selects', question.pod, (pod) => plugin.selects(pod))
-    case 'describe': {
+    default: {
+      const { kind, pod } = question
       const options = deepFreeze(question.options)
-      return asked(running, 'describe', question.pod, (pod) => plugin.describe(pod, options as never))
+      const functions: Readonly<Record<typeof kind, (pod: Pod, options: never) => unknown>> = plugin
+      return asked(running, kind, pod, (readable) => functions[kind](readable, options as never))
     }
   }
 }

@@ -4,18 +4,9 @@ import { serialize } from 'node:v8'
 import { z } from 'zod'
 import { MerbridgeError } from '../errors.ts'
 import type { AnyPlugin, Pod } from '../plugin.ts'
+import { AskAgain } from './again.ts'
 import { PluginProcess } from './host.ts'
 import type { Answer, Loaded, Parsed, Question } from './protocol.ts'
-
-/** There is no answer yet, and that may change although neither plugin nor pod does: the machine was busy, or another pod has used up the time of this round. */
-export class AskAgain extends Error {
-  readonly afterMs: number
-
-  constructor(message: string, afterMs: number) {
-    super(message)
-    this.afterMs = afterMs
-  }
-}
 
 /** As many pods as a config may list. */
 const maxRemembered = 4096
@@ -29,6 +20,9 @@ interface Remembered {
   /** Of performance.now(). */
   readonly until: number
 }
+
+const soon = 'Nothing is wrong with this pod: wait a moment, and see to the one that is named.'
+const busy = 'See whether the node has processes and memory left.'
 
 /** Asks each question once. */
 class Memory {
@@ -50,12 +44,12 @@ class Memory {
       return known.answer
     }
     if (this.#rest.until > performance.now()) {
-      throw new AskAgain(`${this.#rest.why}, and is asked about ${subject} in a moment`, restMs)
+      throw new AskAgain(`${this.#rest.why}, and is asked about ${subject} in a moment`, restMs, soon)
     }
     const answer = this.#process.ask(question)
     if ('problem' in answer && answer.notStarted === true) {
       this.#rest = { until: performance.now() + restMs, why: answer.problem }
-      throw new AskAgain(answer.problem, restMs)
+      throw new AskAgain(answer.problem, restMs, busy)
     }
     const late = 'problem' in answer && answer.late === true
     if (late) this.#rest = { until: performance.now() + restMs, why: `it did not end in time for ${subject}` }
@@ -116,7 +110,7 @@ export function foreignPlugin(text: string, file: string): ForeignPlugin {
     api: 1,
     name,
     options: optionsSchema(name, schema, memory),
-    selects: (pod) => said(memory.ask({ kind: 'selects', pod: factsOf(pod) }, titleOf(pod)), pod) as boolean,
+    selects: (pod, options?: unknown) => said(memory.ask({ kind: 'selects', pod: factsOf(pod), options }, titleOf(pod)), pod) as boolean,
     describe: (pod, options) =>
       said(memory.ask({ kind: 'describe', pod: factsOf(pod), options }, titleOf(pod)), pod) as ReturnType<AnyPlugin['describe']>,
   }

@@ -2,11 +2,11 @@
 import { fileURLToPath } from 'node:url'
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import type { Bridge } from './bridge.ts'
-import { deadline, maxMemory } from './limits.ts'
+import { attempts, deadline, maxMemory } from './limits.ts'
 import type { Answer, Question } from './protocol.ts'
 
 /** Milliseconds. The process itself keeps the plugin's deadline; it is killed when it cannot. */
-const patience = { start: 15_000, load: 4 * deadline, answer: 2 * deadline, end: 2000 }
+const patience = { start: 15_000, load: 3 * attempts * deadline + 1000, answer: attempts * deadline + 1000, end: 2000 }
 const idleMs = 10_000
 
 /** Compiled or not, these files are beside this one. */

@@ -5,8 +5,7 @@ export type Question =
   /** The first one. `file` is what messages call it. */
   | { readonly kind: 'load'; readonly text: string; readonly file: string }
   | { readonly kind: 'options'; readonly input: unknown }
-  | { readonly kind: 'selects'; readonly pod: PodFacts }
-  | { readonly kind: 'describe'; readonly pod: PodFacts; readonly options: unknown }
+  | { readonly kind: 'selects' | 'describe'; readonly pod: PodFacts; readonly options: unknown }
 
 export type Answer =
   | { readonly value: unknown; readonly warnings?: readonly string[] }

@@ -6,7 +6,9 @@ import { createHash } from 'node:crypto'
 import type { StaticPod } from '../config/schema.ts'
 import type { NamespaceState, NativeError } from '../native/api.ts'
 
-export type Placement = { readonly pod: StaticPod; readonly state: NamespaceState } | { readonly pod: StaticPod; readonly waiting: string }
+export type Placement =
+  | { readonly pod: StaticPod; readonly state: NamespaceState /** It has or had NAT rules of its own. */; readonly natRules?: boolean }
+  | { readonly pod: StaticPod; readonly waiting: string }
 
 export interface Snapshot {
   readonly placements: readonly Placement[]

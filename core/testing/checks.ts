@@ -79,7 +79,7 @@ const answers: Check = {
     const problems = failuresOf(cases, (each) => {
       const answer = answerTo(plugin, each)
       if ('interception' in answer) compilePolicy(answer.interception, each.title)
-      selects(plugin, each.pod)
+      selects(plugin, each.pod, each.options)
       return []
     })
     const none = interceptions({ plugin, cases }).length === 0
@@ -90,9 +90,9 @@ const answers: Check = {
 const selection: Check = {
   name: 'selects pods of its mesh',
   problems: ({ plugin, cases }) => {
-    const taken = cases.some(({ pod }) => {
+    const taken = cases.some(({ pod, options }) => {
       try {
-        return selects(plugin, pod)
+        return selects(plugin, pod, options)
       } catch {
         return false
       }
@@ -105,13 +105,16 @@ const purity: Check = {
   name: 'is pure: frozen input, the same answer twice and for keys in another order, no clock, no chance, no network',
   problems: ({ plugin, cases }) =>
     failuresOf(cases, (each) => {
-      const { result, looked } = watched(() => ({ answer: answerTo(plugin, each), taken: selects(plugin, deepFreeze(structuredClone(each.pod))) }))
+      const { result, looked } = watched(() => ({
+        answer: answerTo(plugin, each),
+        taken: selects(plugin, deepFreeze(structuredClone(each.pod)), each.options),
+      }))
       const other = { ...each, pod: reordered(each.pod), options: reordered(each.options) }
       return [
         ...looked.map((name) => `it looks at ${name}: a plugin sees its pod and its options and nothing else`),
         ...(isDeepStrictEqual(answerTo(plugin, each), result.answer) ? [] : ['it answers differently when it is asked again']),
         ...(isDeepStrictEqual(answerTo(plugin, other), result.answer) ? [] : ['it answers differently when keys are in another order']),
-        ...(selects(plugin, other.pod) === result.taken ? [] : ['selects answers differently when keys are in another order']),
+        ...(selects(plugin, other.pod, other.options) === result.taken ? [] : ['selects answers differently when keys are in another order']),
       ]
     }),
 }

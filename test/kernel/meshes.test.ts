@@ -60,7 +60,7 @@ describe('several meshes', { timeout: 120_000 }, () => {
     await until('the log has it', 2000, async () => (warning.test(await agent.log()) ? true : undefined))
     assert.match(
       (await agent.command(['pods'])).stdout,
-      /default\/web +enrolled +istio \(meshes\[0\]\) .*meshes\[1\] \(istio\) would have taken it, too/,
+      /default\/web +enrolled +istio \(meshes\[0\], match\) .*meshes\[1\] \(istio\) would have taken it, too/,
     )
     assert.match((await agent.command(['pods', 'web'])).stdout, /mesh +istio, by meshes\[0\]: its match\noverlap +meshes\[1\] \(istio\)/)
 

@@ -183,8 +183,8 @@ export class Agent {
   }
 
   /** Over the socket, as the command line does, without a process for each question. */
-  ask<View>(path: ControlPath): Promise<View> {
-    return askAgent<View>(this.#socket, path)
+  ask<View>(path: ControlPath, milliseconds?: number): Promise<View> {
+    return askAgent<View>(this.#socket, path, milliseconds)
   }
 
   async status(): Promise<StatusView> {

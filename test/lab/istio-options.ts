@@ -81,12 +81,39 @@ const anyInterfaces = (text: string): string[] => split(text).map((element) => e
 
 const ids = (text: string): number[] => split(text).map(Number)
 
+/** Its program takes at most 64 of them. */
+function capturedGroups(text: string): '*' | number[] {
+  const groups = ids(text)
+  if (text !== '*' && groups.length > 64) throw new Refusal()
+  return text === '*' ? text : groups
+}
+
+/** A part of 127.0.0.0/8. */
+function loopback(text: string): string {
+  if (!prefix(text).startsWith('127.') || Number(text.replace(/.*\//, '')) < 8) throw new Refusal()
+  return text
+}
+
 const orAll = <T>(list: readonly (T | '*')[]): '*' | readonly T[] => (list.includes('*') ? '*' : list.filter((each): each is T => each !== '*'))
 
 /** Go's strconv.ParseBool; what cannot be read is false. */
 const truth = (text: string | undefined) => text !== undefined && ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)
 
-type Read = <T>(annotation: string, parse: (text: string) => T, fallback: T) => T
+type Values = Readonly<Record<string, string>>
+type Read = <T>(name: string, parse: (text: string) => T, fallback: T) => T
+
+/** What is there and cannot be read is a refusal that names it. */
+const readFrom =
+  (values: Values): Read =>
+  (name, parse, fallback) => {
+    const text = values[name]
+    try {
+      return text === undefined ? fallback : parse(text)
+    } catch (error) {
+      if (error instanceof Refusal) throw new Refusal(name)
+      throw error
+    }
+  }
 
 function interceptionMode(read: Read, init: boolean): string {
   const allowed = init ? ['REDIRECT', 'TPROXY', 'NONE'] : ['REDIRECT', 'TPROXY']
@@ -100,22 +127,22 @@ function interceptionMode(read: Read, init: boolean): string {
   )
 }
 
+const sidecarOf = (pod: SidecarPod) => pod.containers.find(({ name }) => name === 'istio-proxy')
+
 /** Root counts as "not set". The init container is told a user only, and takes its number for the group as well. */
 function owners(pod: SidecarPod, { proxyUid = [1337], proxyGid = [1337] }: MeshOptions, init: boolean) {
-  const sidecar = pod.containers.find(({ name }) => name === 'istio-proxy')
+  const sidecar = sidecarOf(pod)
   const proxyUids = sidecar?.uid ? [sidecar.uid] : proxyUid
   return { proxyUids, proxyGids: init ? proxyUids : sidecar?.gid ? [sidecar.gid] : proxyGid }
 }
 
 /** The CNI plugin reads these from its own environment, the init container from the pod's. */
-function fromEnvironment(pod: SidecarPod, options: MeshOptions, init: boolean) {
-  const env = pod.containers.find(({ name }) => name === 'istio-proxy')?.env ?? {}
-  const groups = init ? env.ISTIO_OUTBOUND_OWNER_GROUPS : undefined
-  const excluded = init ? env.ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE : undefined
+function fromEnvironment(env: Values, options: MeshOptions, init: boolean) {
+  const own = init ? readFrom(env) : <T>(_name: string, _parse: (text: string) => T, fallback: T): T => fallback
   return {
-    ownerGroupsInclude: groups === undefined ? orAll(options.ownerGroupsInclude ?? ['*']) : groups === '*' ? groups : ids(groups),
-    ownerGroupsExclude: excluded === undefined ? (options.ownerGroupsExclude ?? []) : ids(excluded),
-    loopbackCidr: (init ? env.ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR : undefined) ?? options.loopbackCidr ?? table.loopbackCidr,
+    ownerGroupsInclude: own('ISTIO_OUTBOUND_OWNER_GROUPS', capturedGroups, orAll(options.ownerGroupsInclude ?? ['*'])),
+    ownerGroupsExclude: own('ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE', ids, options.ownerGroupsExclude ?? []),
+    loopbackCidr: own('ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR', loopback, options.loopbackCidr ?? table.loopbackCidr),
     dropInvalid: (options.dropInvalid ?? false) || truth(env.INVALID_DROP),
   }
 }
@@ -135,7 +162,7 @@ function rulesOf(pod: SidecarPod, options: MeshOptions, read: Read): Required<Is
     outboundPort: options.proxyPort ?? table.outboundPort,
     inboundPort: options.inboundPort ?? table.inboundPort,
     ...owners(pod, options, init),
-    ...fromEnvironment(pod, options, init),
+    ...fromEnvironment(sidecarOf(pod)?.env ?? {}, options, init),
     outboundRangesInclude: read(traffic('includeOutboundIPRanges'), prefixesOrAll, orAll(options.includeOutboundCidrs ?? ['*'])),
     outboundRangesExclude: read(traffic('excludeOutboundIPRanges'), prefixes, options.excludeOutboundCidrs ?? []),
     outboundPortsInclude: read(traffic('includeOutboundPorts'), ports, options.includeOutboundPorts ?? []),
@@ -148,15 +175,7 @@ function rulesOf(pod: SidecarPod, options: MeshOptions, read: Read): Required<Is
 }
 
 export function readPod(pod: SidecarPod, options: MeshOptions): Reading {
-  const read: Read = (annotation, parse, fallback) => {
-    const text = pod.annotations[annotation]
-    try {
-      return text === undefined ? fallback : parse(text)
-    } catch (error) {
-      if (error instanceof Refusal) throw new Refusal(annotation)
-      throw error
-    }
-  }
+  const read = readFrom(pod.annotations)
   try {
     const rules = rulesOf(pod, options, read)
     const mode = interceptionMode(read, options.setup === 'init')

@@ -6,7 +6,7 @@ import type { NamespaceState, NativeError } from '../../core/native/api.ts'
 import { native } from '../../core/native/index.ts'
 import { compiled, leavesNoDescriptors, nativeError, netns, temporaryDirectory, turnsDuring } from './fixtures.ts'
 
-const { inspect, listeners, hasNatRules, iterate } = native.namespaces
+const { inspect, listeners, hasNatRules, natPorts, iterate } = native.namespaces
 
 const pod = netns('n')
 const empty = netns('e')
@@ -218,6 +218,7 @@ describe('nat rules of a namespace', () => {
       assert.equal(await hasNatRules(natNft.path), false, `${tool}, nothing is redirected`)
       natNft.run(tool, '-t', 'nat', '-A', 'OUTPUT', '-p', 'tcp', '-j', 'REDIRECT', '--to-ports', '15001')
       assert.equal(await hasNatRules(natNft.path), true, tool)
+      assert.deepEqual(await natPorts(natNft.path), [15001], tool)
       natNft.run(tool, '-t', 'nat', '-F')
       assert.equal(await hasNatRules(natNft.path), false, `${tool}, flushed`)
     }
@@ -225,7 +226,12 @@ describe('nat rules of a namespace', () => {
     natNft.run('iptables-nft', ...REDIRECT)
     assert.equal(await hasNatRules(natNft.path), false, 'a chain that nothing jumps to')
     natNft.run('iptables-nft', '-t', 'nat', '-A', 'PREROUTING', '-j', 'MESH')
-    assert.equal(await hasNatRules(natNft.path), true)
+    assert.deepEqual(await natPorts(natNft.path), [15001])
+    natNft.run('iptables-nft', '-t', 'nat', '-F', 'MESH')
+    assert.equal(await hasNatRules(natNft.path), false, 'a chain with the name of a target is no rule')
+    natNft.run('iptables-nft', '-t', 'nat', '-N', 'A_REDIRECT')
+    natNft.run('iptables-nft', '-t', 'nat', '-A', 'MESH', '-j', 'A_REDIRECT')
+    assert.equal(await natPorts(natNft.path), undefined)
   })
 
   it('are found in legacy iptables', async () => {
@@ -238,8 +244,12 @@ describe('nat rules of a namespace', () => {
       assert.equal(await hasNatRules(natLegacy.path), false, `${tool}, nothing is redirected`)
       natLegacy.run(tool, '-t', 'nat', '-A', 'OUTPUT', '-p', 'tcp', '-j', 'REDIRECT', '--to-ports', '15001')
       assert.equal(await hasNatRules(natLegacy.path), true, tool)
+      assert.deepEqual(await natPorts(natLegacy.path), [15001], tool)
       natLegacy.run(tool, '-t', 'nat', '-F')
       assert.equal(await hasNatRules(natLegacy.path), false, `${tool}, flushed`)
+      natLegacy.run(tool, '-t', 'nat', '-N', 'A_REDIRECT')
+      natLegacy.run(tool, '-t', 'nat', '-A', 'OUTPUT', '-j', 'A_REDIRECT')
+      assert.equal(await hasNatRules(natLegacy.path), false, `${tool}: a chain with the name of a target is no rule`)
     }
   })
 })

@@ -157,6 +157,7 @@ test('status and pods of a running agent', async () => {
     config: async () => inForce,
     explain,
     reload: refuse,
+    events: () => () => {},
     stop: refuse,
   }
   await serveControl(socket, handlers, end.signal)

@@ -27,7 +27,7 @@ export const statusView: StatusView = {
       ],
     },
   ],
-  pods: { listed: 3, enrolled: 1, waiting: 1, failed: 1, warnings: 1 },
+  pods: { listed: 3, enrolled: 1, waiting: 1, failed: 1, warnings: 1, iptables: ['default/web'] },
   maps: [
     { name: 'pods', entries: 1, capacity: 1024 },
     { name: 'cidr_sets', entries: 900, capacity: 1000 },

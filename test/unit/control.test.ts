@@ -26,6 +26,7 @@ const handlers: Handlers = {
   stop: async () => {
     throw new Error('out of luck')
   },
+  events: () => () => {},
 }
 
 interface Place {

@@ -109,11 +109,11 @@ group('describe', () => {
           {},
         ),
     )
-    refused(side({ from: 'side' }, {}), /outbound rule 0 'x': from: set 'side' has interfaces, which outbound rules match in 'to:' only/)
+    refused(side({ from: 'side' }, {}), /outbound rule 0 'x': when\.from: set 'side' has interfaces, which outbound rules match in 'to:' only/)
     refused(side({}, { to: 'side' }, { interfaces: ['net2'], cidrs: ['10.0.0.0/8'] }), /has interfaces, which inbound rules match in 'from:' only/)
     refused(side({ to: 'side' }, {}, {}), /to: set 'side' has no cidrs and no interfaces/)
     refused(side({}, { from: 'side' }, {}), /from: set 'side' has none of cidrs, interfaces/)
-    refused(side({}, {}, { interfaces: ['a b'] }), /sets\.side\.interfaces\.0: expected the name of a network interface/)
+    refused(side({}, {}, { interfaces: ['a b'] }), /set 'side', interfaces\[0\]: expected the name of a network interface/)
   })
 
   it('refuses reserved, repeated and empty names', () => {

@@ -178,6 +178,19 @@ describe('what a pod tells Istio', () => {
     assert.equal(rulesOf({}, { setup: 'init' }, { env }).loopbackCidr, '127.0.0.1/8')
   })
 
+  it('the init container does not start with a loopback network or a list of groups that it cannot use', () => {
+    const groups = Array.from({ length: 65 }, (_, index) => index).join()
+    for (const [name, text] of [
+      ['ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR', '127.0.0.1'],
+      ['ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR', '127.0.0.0/7'],
+      ['ISTIO_OUTBOUND_OWNER_GROUPS', groups],
+    ] as const) {
+      const env = { [name]: text }
+      assert.deepEqual(readPod(pod({}, { env }), { setup: 'init' }), { refused: name })
+      assert('rules' in readPod(pod({}, { env }), { setup: 'cni' }))
+    }
+  })
+
   it('the newer annotation for virtual machines wins, also when it is empty', () => {
     const annotations = { [traffic('kubevirtInterfaces')]: 'net1', [names.reroute]: '' }
     assert.deepEqual(rulesOf(annotations).rerouteInterfaces, [])

@@ -1,5 +1,5 @@
 /** Red Hat's yaml-language-server as editors start it: over standard input and output, with one schema for every file, and without a network. */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -43,10 +43,10 @@ export class LanguageServer implements AsyncDisposable {
   #documents = 0
 
   private constructor(schema: string) {
-    // "unshare" where that is allowed: whatever the server wants from a network, it does not get.
+    // Without a network, where this process may do that: whatever the server wants from one, it does not get.
     const server = join(root, 'node_modules/yaml-language-server/bin/yaml-language-server')
     const words = [process.execPath, server, '--stdio']
-    const [file = '', ...rest] = process.getuid?.() === 0 ? ['unshare', '--net', ...words] : words
+    const [file = '', ...rest] = spawnSync('unshare', ['--net', 'true']).status === 0 ? ['unshare', '--net', ...words] : words
     this.#process = spawn(file, rest, { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/' })
     this.#process.stdout?.on('data', (chunk: Buffer) => this.#receive(chunk))
     this.#process.stdin?.on('error', () => {})

@@ -40,6 +40,9 @@ describe('a plugin that hangs for one pod', () => {
       ),
     )
     assert.ok(performance.now() - start < 4000, `${performance.now() - start} ms`)
+    assert.throws(() => ask(plugin, podFacts({ name: 'h' }), {}), {
+      hint: 'Nothing is wrong with this pod: wait a moment, and see to the one that is named.',
+    })
     await new Promise((resolve) => setTimeout(resolve, 600))
     const again = performance.now()
     assert.deepEqual(round(), ['acme: describe did not end within 1 s', ...others.map(() => 'answers')])

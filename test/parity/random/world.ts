@@ -21,6 +21,9 @@ export interface World extends AsyncDisposable {
   setPod(set: PodSet, fresh: boolean): Promise<PodView>
 }
 
+/** Milliseconds that a reload may take on a machine that has much else to do. */
+const PATIENCE = 30_000
+
 /** Every address that the pod does not know is the peer's, so that a connection that no rule takes ends somewhere at once. */
 async function answerEverything({ lab, peer }: Site): Promise<void> {
   await must(lab.node.command(['ip', 'route', 'add', 'default', 'via', address.PEER]))
@@ -86,9 +89,9 @@ async function configure(agent: Agent, { pod, peer }: Site, { pod: wanted, optio
     pods: [{ name: fresh ? 'fresh' : 'pod', netns, annotations, containers: wanted.containers }],
   }
   await agent.write(config)
-  const reload = await agent.ask<{ outcome: string; reason?: string }>('/v1/reload')
+  const reload = await agent.ask<{ outcome: string; reason?: string }>('/v1/reload', PATIENCE)
   if (reload.outcome === 'refused') throw new Error(`the config was refused: ${reload.reason ?? ''}`)
-  const [view] = await agent.ask<readonly PodView[]>('/v1/pods')
+  const [view] = await agent.ask<readonly PodView[]>('/v1/pods', PATIENCE)
   if (view === undefined) throw new Error('the agent knows no pod')
   return view
 }

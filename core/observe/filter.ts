@@ -1,0 +1,69 @@
+/** Which events a viewer wants to see: from the parameters of its request, which are also what the command line sends. Pure. */
+import { listed, nearest } from '../config/nearest.ts'
+import { MerbridgeError } from '../errors.ts'
+import type { EventVerdict, EventView } from '../views.ts'
+
+export interface EventFilter {
+  /** "default/web"; absent: every pod */
+  readonly pod?: string
+  readonly direction?: 'outbound' | 'inbound'
+  /** Empty: any. */
+  readonly verdicts: readonly EventVerdict[]
+  /** Destination port. */
+  readonly port?: number
+  /** Name of the rule that decided. */
+  readonly rule?: string
+  /** 1: every event, n: one in n. */
+  readonly sample: number
+}
+
+export const directions = ['outbound', 'inbound'] as const
+export const verdicts: readonly EventVerdict[] = ['pass', 'redirect', 'drop', 'refused']
+/** What the kernel's records can hold. */
+export const maxSample = 65535
+const known = ['pod', 'direction', 'verdict', 'port', 'rule', 'sample']
+const longest = 512
+
+const wrong = (message: string, hint: string): MerbridgeError => new MerbridgeError('USAGE', message, hint)
+
+function oneOf<T extends string>(what: string, value: string, words: readonly T[]): T {
+  const found = words.find((word) => word === value)
+  if (found !== undefined) return found
+  throw wrong(
+    `${what}: "${value.slice(0, 40)}" is not a ${what}`,
+    `Give ${listed(nearest(value, words).length > 0 ? nearest(value, words) : words)}.`,
+  )
+}
+
+function wholeNumber(what: string, value: string, most: number): number {
+  if (/^\d{1,9}$/.test(value) && Number(value) >= 1 && Number(value) <= most) return Number(value)
+  throw wrong(`${what}: "${value.slice(0, 40)}" is not a number from 1 to ${most}`, `Give a whole number from 1 to ${most}.`)
+}
+
+/** Throws USAGE. */
+export function filterOf(query: URLSearchParams): EventFilter {
+  for (const [name, value] of query) {
+    if (!known.includes(name)) throw wrong(`no filter "${name.slice(0, 40)}"`, `The filters are ${listed(known, 'and')}.`)
+    if (value.length > longest) throw wrong(`${name}: longer than ${longest} characters`, 'Give a shorter one.')
+  }
+  const [pod, direction, port, rule, sample] = ['pod', 'direction', 'port', 'rule', 'sample'].map((name) => query.get(name) ?? undefined)
+  return {
+    ...(pod === undefined ? {} : { pod }),
+    ...(direction === undefined ? {} : { direction: oneOf('direction', direction, directions) }),
+    verdicts: query.getAll('verdict').map((verdict) => oneOf('verdict', verdict, verdicts)),
+    ...(port === undefined ? {} : { port: wholeNumber('port', port, 65535) }),
+    ...(rule === undefined ? {} : { rule }),
+    sample: sample === undefined ? 1 : wholeNumber('sample', sample, maxSample),
+  }
+}
+
+/** Everything but the sampling. */
+export function wants(filter: EventFilter, event: EventView): boolean {
+  return (
+    (filter.pod === undefined || filter.pod === event.pod) &&
+    (filter.direction === undefined || filter.direction === event.direction) &&
+    (filter.verdicts.length === 0 || filter.verdicts.includes(event.verdict)) &&
+    (filter.port === undefined || filter.port === event.destination.port) &&
+    (filter.rule === undefined || filter.rule === event.rule?.name)
+  )
+}
