@@ -55,10 +55,10 @@ const translated = (specs: readonly IdSpec[], map: readonly IdMapping[]): IdSpec
   specs.flatMap((spec) => outsideIds(idRange(spec), map).map(rangeText))
 
 /** As iptables' -i and -o: a name that ends in '+' means every name that begins so. */
-const named = (pattern: string, name: string): boolean => (pattern.endsWith('+') ? name.startsWith(pattern.slice(0, -1)) : name === pattern)
+export const isNamed = (pattern: string, name: string): boolean => (pattern.endsWith('+') ? name.startsWith(pattern.slice(0, -1)) : name === pattern)
 
 const indexesOf = (patterns: readonly string[], { interfaces }: Locality): number[] =>
-  interfaces.filter(({ name }) => patterns.some((pattern) => named(pattern, name))).map(({ index }) => index)
+  interfaces.filter(({ name }) => patterns.some((pattern) => isNamed(pattern, name))).map(({ index }) => index)
 
 function localSet({ interfaces, uid, gid, ...rest }: SetSpec, locality: Locality): LocalSet {
   const { ids } = locality

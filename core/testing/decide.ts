@@ -1,5 +1,6 @@
 /** What the rules do with one connection, read straight from them: for a plugin author's own tests. */
 import { parseAddress } from '../address.ts'
+import { isNamed } from '../compile/localize.ts'
 import { asList } from '../compile/rules.ts'
 import type { Interception, Match } from '../plugin.ts'
 import { containsAddress, containsValue, membersOf, type Use } from './members.ts'
@@ -18,6 +19,8 @@ export interface Connection {
   readonly uid?: number
   readonly gid?: number
   readonly mark?: number
+  /** Outbound: the interface of the route to the destination; default: 'lo' for the pod's own addresses, else none. Inbound: the one that it came in by. */
+  readonly interface?: string
 }
 
 export interface Decision {
@@ -30,8 +33,12 @@ export interface Decision {
 const isLoopback = (text: string) => text.startsWith('127.') || text === '::1'
 const isPassthrough = (text: string | undefined) => text === '127.0.0.6' || text === '::6'
 
-function inFact(use: Use, name: string, { direction, to, from }: Connection, own: readonly string[]): boolean | undefined {
-  if (use === 'to' && name === 'pod') return direction === 'inbound' || isLoopback(to) || to === '0.0.0.0' || to === '::' || own.includes(to)
+const isLocal = ({ direction, to, interface: by }: Connection, own: readonly string[]): boolean =>
+  direction === 'inbound' || by === 'lo' || isLoopback(to) || to === '0.0.0.0' || to === '::' || own.includes(to)
+
+function inFact(use: Use, name: string, connection: Connection, own: readonly string[]): boolean | undefined {
+  const { to, from } = connection
+  if (use === 'to' && name === 'pod') return isLocal(connection, own)
   if (use === 'to' && name === 'loopback') return to === '127.0.0.1' || to === '::1'
   if (use === 'from' && name === 'passthrough') return isPassthrough(from)
   if (use === 'from' && name === 'loopback') return from !== undefined && isLoopback(from) && !isPassthrough(from)
@@ -43,10 +50,12 @@ function inSet(use: Use, name: string, interception: Interception, connection: C
   const spec = interception.sets?.[name] ?? {}
   const members = membersOf(use, spec)
   if (use === 'port') return containsValue(members, 'port', BigInt(port))
-  if (use === 'to') return containsAddress(members, to)
+  const by = connection.interface ?? (direction !== 'inbound' && isLocal(connection, own) ? 'lo' : undefined)
+  const way = by !== undefined && (use === 'from') === (direction === 'inbound') && (spec.interfaces ?? []).some((pattern) => isNamed(pattern, by))
+  if (use === 'to') return way || containsAddress(members, to)
   const family = parseAddress(to)?.family
   const source = from ?? own.find((address) => parseAddress(address)?.family === family) ?? ''
-  if (containsAddress(members, source)) return true
+  if (way || containsAddress(members, source)) return true
   if (direction === 'inbound') return false
   const marked = (spec.mark ?? []).some(({ value, mask }) => (mark & mask) >>> 0 === value)
   return marked || containsValue(members, 'uid', BigInt(uid)) || containsValue(members, 'gid', BigInt(gid))
@@ -62,7 +71,7 @@ function conditions(match: Match, interception: Interception, connection: Connec
   return [...(match.proto === undefined ? [] : [match.proto === proto]), ...(match.family === undefined ? [] : [match.family === family]), ...sets]
 }
 
-/** `own`: the pod's addresses. Sets of cgroups and interfaces match nothing here. */
+/** `own`: the pod's addresses. Sets of cgroups match nothing here. */
 export function decide(interception: Interception, connection: Connection, own: readonly string[] = []): Decision {
   const rule = interception[connection.direction ?? 'outbound'].find(
     ({ when = {}, unless = {} }) =>

@@ -6,11 +6,11 @@ import { compilePolicy } from '../../core/compile/policy.ts'
 import { type AnyPlugin, describe, type PodFacts, selects } from '../../core/describe.ts'
 import type { Interception } from '../../core/plugin.ts'
 import { plugins } from '../../core/plugins.ts'
+import { decide } from '../../core/testing/decide.ts'
 import { asOptions, interceptionIn, prefix } from './istio-pods.ts'
 import { outInterface, outputTable, own, type Packet, preroutingTable, type Tables } from './istio-tables.ts'
 import { compileOne, container, podFacts } from './pods.ts'
 import { type Connection, Reference } from './reference.ts'
-import { evaluate } from './words.ts'
 
 const istio = plugins.istio as AnyPlugin
 
@@ -67,10 +67,14 @@ const anyPacket: fc.Arbitrary<Packet> = fc
 function decided(interception: Interception, packet: Packet): { readonly outbound: string; readonly inbound: string } {
   const { iif = 'eth0', ...rest } = packet
   const to = packet.to === '0.0.0.0' ? (packet.from ?? '127.0.0.1') : packet.to
+  const place = (then: string) => {
+    const target = interception.targets?.[then]
+    return target === undefined ? then : `127.0.0.1:${target.port}`
+  }
   const { uid: _uid, gid: _gid, ...stranger } = { ...rest, from: packet.to.includes(':') ? 'fd09::9' : '10.9.0.9' }
   return {
-    outbound: evaluate(interception, { ...rest, to, direction: 'outbound', device: outInterface(to) }),
-    inbound: evaluate(interception, { ...stranger, direction: 'inbound', device: iif }),
+    outbound: place(decide(interception, { ...rest, to, direction: 'outbound', interface: outInterface(to) }, [own]).then),
+    inbound: place(decide(interception, { ...stranger, direction: 'inbound', interface: iif }, [own]).then),
   }
 }
 
