@@ -3,21 +3,8 @@
  * cgroup/connect4: an app or a proxy of an enrolled pod connects. Its pod's rules decide; a redirected socket remembers where it wanted to go.
  * Whatever goes wrong in here refuses the connection and is counted; a connection passes only because a rule (or no rule) says so.
  */
-#include "decide.bpf.h"
-#include "events.bpf.h"
+#include "attempt.bpf.h"
 #include "nowhere.bpf.h"
-
-struct attempt {
-	__u64 netns;
-	__u64 policy_id;
-	__be32 dest; /* what the kernel would connect to: 0.0.0.0 is resolved, see own_address */
-	__be16 port;
-	__be32 source; /* bound by the app; 0: not bound */
-	const struct route *route;
-	int local;		 /* the destination is the pod's own, what iptables calls `-o lo` */
-	struct origin *previous; /* of an earlier connect of this socket */
-	struct note *note;
-};
 
 static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct attempt *attempt, enum reason reason, int error)
 {
@@ -34,15 +21,6 @@ static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct attemp
 		return REFUSE;
 	}
 	return send_nowhere(ctx, error) ? PROCEED : REFUSE;
-}
-
-/*
- * Our bind() of an earlier connect sticks to the socket for good (SOCK_BINDADDR_LOCK): even when it was undone, disconnect leaves the source of
- * the last connection behind. An address without a port is therefore not the app's: its bind() would have taken a port too.
- */
-static __always_inline int bound_by_us(const struct origin *previous, struct bpf_sock *sk)
-{
-	return previous && previous->bound[0] && sk->src_port == 0;
 }
 
 static __always_inline int bind_source(struct bpf_sock_addr *ctx, __be32 source)
@@ -97,71 +75,6 @@ static __always_inline int too_many_pending(__u64 netns)
 	return count && *count >= MAX_PENDING;
 }
 
-static __always_inline __u64 facts_of(struct bpf_sock_addr *ctx, const struct attempt *attempt, const struct policy *policy)
-{
-	__u64 facts = FACT(FACT_TCP);
-	struct bpf_sock *sk = ctx->sk;
-
-	if (attempt->local)
-		facts |= FACT(FACT_TO_POD);
-	if (attempt->dest == bpf_htonl(0x7f000001))
-		facts |= FACT(FACT_TO_LOOPBACK);
-	if (attempt->source == bpf_htonl(0x7f000006))
-		facts |= FACT(FACT_FROM_PASSTHROUGH);
-	else if (is_loopback4(attempt->source))
-		facts |= FACT(FACT_FROM_LOOPBACK);
-
-	if (policy->lookups & LOOKUP_PORTS)
-		facts |= port_members(attempt->policy_id, attempt->port);
-	if (policy->lookups & LOOKUP_DEST)
-		facts |= cidr4_members(attempt->policy_id, CIDR_DEST4, attempt->dest);
-	if (policy->lookups & LOOKUP_SOURCE) {
-		__be32 source = attempt->source;
-
-		if (!source && attempt->route)
-			source = attempt->route->source[0];
-		facts |= cidr4_members(attempt->policy_id, CIDR_SOURCE4, source);
-	}
-	if (policy->lookups & (LOOKUP_UIDS | LOOKUP_GIDS)) {
-		struct owner owner = socket_owner(sk);
-
-		attempt->note->owner = owner;
-		if (owner.known) {
-			facts |= owner_members(attempt->policy_id, OWNER_UID, owner.uid);
-			facts |= owner_members(attempt->policy_id, OWNER_GID, owner.gid);
-		}
-	}
-	if (policy->lookups & LOOKUP_LEAVES)
-		facts |= owner_members(attempt->policy_id, OWNER_LEAVES, leaves_by(sk->bound_dev_if, attempt->route, attempt->local));
-	if (policy->lookups & LOOKUP_CGROUPS)
-		facts |= cgroup_members(attempt->policy_id, bpf_get_current_cgroup_id());
-	if (policy->marks_used)
-		facts |= mark_members(policy, sk->mark);
-	return facts;
-}
-
-/* What routing would have said to the destination that was asked for: a rewrite comes before routing and would hide it. 0: fine. */
-static __always_inline int routing_error(const struct attempt *attempt)
-{
-	if (attempt->route && attempt->route->kind == ROUTE_UNREACHABLE)
-		return attempt->route->error; /* also 127.255.255.255, a broadcast address */
-	if (attempt->local)
-		return 0;
-	if (!attempt->route)
-		return ENETUNREACH;
-	if (is_loopback4(attempt->source))
-		return EINVAL; /* a loopback source cannot leave the pod */
-	return 0;
-}
-
-/* The proxy must see the source that routing would have chosen, not 127.0.0.1. */
-static __always_inline __be32 preferred_source(const struct attempt *attempt)
-{
-	if (attempt->route && attempt->route->source[0])
-		return attempt->route->source[0];
-	return attempt->local ? attempt->dest : 0;
-}
-
 static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct attempt *attempt, const struct target *target)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -207,6 +120,16 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct atte
 	return PROCEED;
 }
 
+/*
+ * Global, so that the verifier looks at it once and not again for every way that leads here: with all of them Linux 5.10 gives up. -1: no policy.
+ */
+__noinline int outbound_rule(__u64 id, __u64 facts)
+{
+	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
+
+	return policy ? (int)first_match(policy->outbound, policy->outbound_rules, facts) : -1;
+}
+
 static __always_inline int decide(struct bpf_sock_addr *ctx, const struct attempt *attempt)
 {
 	__u64 id = attempt->policy_id;
@@ -216,7 +139,9 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, const struct attemp
 	if (!policy)
 		return refuse(ctx, attempt, REASON_NO_POLICY, ECONNREFUSED);
 	attempt->note->facts = facts_of(ctx, attempt, policy);
-	index = first_match(policy->outbound, policy->outbound_rules, attempt->note->facts);
+	index = outbound_rule(id, attempt->note->facts);
+	if (index > MAX_RULES)
+		return refuse(ctx, attempt, REASON_NO_POLICY, ECONNREFUSED);
 	attempt->note->rule = index;
 	count(attempt->netns, id, STAGE_OUTBOUND, index);
 	opaque(index);
@@ -235,17 +160,6 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, const struct attemp
 			return redirect(ctx, attempt, &policy->targets[row]);
 	}
 	return refuse(ctx, attempt, REASON_BAD_RULE, ECONNREFUSED);
-}
-
-/*
- * What ip_route_output makes of 0.0.0.0: the bound address, else an address of the device that the socket is bound to, else 127.0.0.1. That of a
- * device is not known here and stays 0: local, not loopback, and refused if it had to be redirected. The loopback device is number 1 everywhere.
- */
-static __always_inline __be32 own_address(struct bpf_sock *sk, __be32 source)
-{
-	if (source)
-		return source;
-	return sk->bound_dev_if > 1 ? 0 : bpf_htonl(0x7f000001);
 }
 
 /* The source is the bound one, or that of the route; its port is known only if the app has bound it. */
