@@ -35,7 +35,9 @@ export interface StaticPod {
 
 export interface AgentConfig {
   /** Default: istio */
-  readonly mesh?: string
+  readonly mesh?: string | { readonly path: string }
+  /** The directory whose plugins it may load (--plugin-dir) */
+  readonly pluginDirectory?: string
   readonly options?: Readonly<Record<string, unknown>>
   readonly pods: readonly StaticPod[]
   /** Directory of cgroup v2 at which the programs are attached; absent: auto */
@@ -119,7 +121,9 @@ export class Agent {
   async run(wait: 'enrolled' | 'answering' = 'enrolled'): Promise<void> {
     if (this.#process !== undefined) throw new Error('the agent runs already')
     const log = openSync(join(this.directory, 'log'), 'a')
-    const [file = '', ...words] = [...(this.#config.around ?? []), program, 'run', '--config', this.configFile]
+    const { around = [], pluginDirectory } = this.#config
+    const plugins = pluginDirectory === undefined ? [] : ['--plugin-dir', pluginDirectory]
+    const [file = '', ...words] = [...around, program, 'run', '--config', this.configFile, ...plugins]
     const child = spawn(file, [...words, '--state-dir', join(this.directory, 'state')], {
       detached: true, // Ctrl-C ends the test, which then ends the agent
       stdio: ['ignore', log, log],
