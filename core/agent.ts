@@ -51,6 +51,7 @@ export class Agent implements AsyncDisposable {
   #lastReload: Reload
   readonly #reloads: Record<ReloadOutcome, number> = { applied: 0, unchanged: 0, refused: 0, 'last-good': 0 }
   #ticks = 0
+  #trouble: string | undefined
   #turn: Promise<unknown> = Promise.resolve()
 
   constructor(datapath: Datapath, strays: StrayWatch, initial: AgentConfig, lastReload: Reload, log: Log) {
@@ -138,11 +139,18 @@ export class Agent implements AsyncDisposable {
       try {
         if (tidy) await this.#tidy()
         await this.#reconcile(this.#current, false)
+        this.#trouble = undefined
       } catch (error) {
         this.#signature = ''
+        this.#trouble = error instanceof Error ? error.message : String(error)
         this.#log('error', 'the pods could not be brought up to date; trying again', describeError(error))
       }
     })
+  }
+
+  /** Why the last look at the pods did not come to its end; undefined: it did. */
+  get trouble(): string | undefined {
+    return this.#trouble
   }
 
   /** Ends after what has begun; nothing may be asked of it then. What is in the kernel stays. Twice is a no-op. */

@@ -4,7 +4,7 @@
  * Two ways to take an error: a new config is refused as a whole (`strict`), a change on the node (a pod that appeared) leaves out that pod alone.
  */
 import { type CompilePod, compile, type Desired, type KeptPod } from './compile/compile.ts'
-import { keptRules } from './compile/keep.ts'
+import { keptRoutes, keptRules } from './compile/keep.ts'
 import { type Locality, unmappedIds } from './compile/localize.ts'
 import type { Capacities, MapContents } from './compile/maps.ts'
 import { compilePolicy } from './compile/policy.ts'
@@ -51,6 +51,16 @@ export interface InForce {
   readonly rules: ReadonlyMap<bigint, readonly RuleText[]>
 }
 
+export interface Circumstances {
+  readonly capacities: Capacities
+  /** Throw what is wrong with a pod, instead of leaving that pod out. */
+  readonly strict: boolean
+  /** The kernel tells inbound programs the interface (ABILITY_ARRIVAL). */
+  readonly seesArrival?: boolean
+  /** Absent: no pod is enrolled. */
+  readonly inForce?: InForce
+}
+
 interface Candidate {
   readonly outcome: Outcome
   readonly compilePod?: CompilePod
@@ -59,7 +69,13 @@ interface Candidate {
   readonly againMs?: number
 }
 
-function candidate(meshes: readonly Mesh[], placement: Placement, seesArrival: boolean): Candidate {
+/** So many routes of one pod are mirrored: an eighth of what the map holds, so that no pod takes the others' share. */
+const mostRoutes = ({ routes }: Capacities): number => Math.floor(routes / 8)
+
+const tooManyRoutes = (count: number, most: number): string =>
+  `its network namespace has ${count} routes, and at most ${most} are mirrored for a pod; remove some (ip route show table all, in the pod)`
+
+function candidate(meshes: readonly Mesh[], placement: Placement, { seesArrival = true, capacities }: Circumstances): Candidate {
   const { pod } = placement
   const state = 'state' in placement ? placement.state : undefined
   const addresses = state === undefined ? [] : podAddresses(state)
@@ -77,6 +93,8 @@ function candidate(meshes: readonly Mesh[], placement: Placement, seesArrival: b
   if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
   const { cookie, interfaces, users, routes, addresses: own } = placement.state
   if (users instanceof Error) return { outcome: { ...known, state: 'failed', reason: noUsers(users.message) }, mayKeep: true }
+  const most = mostRoutes(capacities)
+  if (routes.length > most) return { outcome: { ...known, state: 'failed', reason: tooManyRoutes(routes.length, most) }, mayKeep: true }
   const { natRules = false } = placement
   const locality: Locality = { interfaces, ...(users && { ids: users }) }
   const warnings = [...known.warnings, ...unmappedIds(interception, locality)]
@@ -99,14 +117,15 @@ function failedCandidate(placement: Placement, error: MerbridgeError): Candidate
 }
 
 /** A pod without new rules that is enrolled stays so, with those that it has: without them its connections would bypass the mesh. */
-function keeping(candidate: Candidate, placement: Placement, inForce: InForce | undefined): Candidate {
+function keeping(candidate: Candidate, placement: Placement, { inForce, capacities }: Circumstances): Candidate {
   if (candidate.mayKeep === undefined || inForce === undefined || !('state' in placement)) return candidate
   const { cookie: netns, routes, addresses } = placement.state
   const { natRules = false } = placement
   const kept = keptRules(inForce.maps, netns, inForce.rules)
   if (kept === undefined) return candidate
   const { outcome } = candidate
-  const keptPod = { name: podTitle(placement.pod), netns, routes, addresses, natRules, kept }
+  const ofBefore = routes.length > mostRoutes(capacities) ? { routes: keptRoutes(inForce.maps, netns) } : {}
+  const keptPod = { name: podTitle(placement.pod), netns, routes, addresses, natRules, kept: { ...kept, ...ofBefore } }
   const withRules: Outcome =
     outcome.state === 'failed'
       ? { ...outcome, kept: true, reason: `${outcome.reason} The pod keeps the rules of before.` }
@@ -118,33 +137,46 @@ function refusedButEnrolled({ reason, ...outcome }: Outcome): Outcome {
   return { ...outcome, state: 'enrolled', warnings: [...outcome.warnings, `${reason}; the rules of before stay`] }
 }
 
-export interface Circumstances {
-  readonly capacities: Capacities
-  /** Throw what is wrong with a pod, instead of leaving that pod out. */
-  readonly strict: boolean
-  /** The kernel tells inbound programs the interface (ABILITY_ARRIVAL). */
-  readonly seesArrival?: boolean
-  /** Absent: no pod is enrolled. */
-  readonly inForce?: InForce
+interface Attempt {
+  readonly placement: Placement
+  readonly candidate: Candidate
 }
 
-export function enrol(
-  meshes: readonly Mesh[],
-  placements: readonly Placement[],
-  { capacities, strict, seesArrival = true, inForce }: Circumstances,
-): Enrolment {
+function compiled(attempts: readonly Attempt[], capacities: Capacities, strict: boolean): Desired {
+  const pods = attempts.flatMap(({ candidate: { compilePod } }) => compilePod ?? [])
+  const kept = attempts.flatMap(({ candidate: { keptPod } }) => keptPod ?? [])
+  return compile({ pods, kept }, capacities, strict)
+}
+
+/** Pods that a map has no room for: failed, and with their rules of before where they have some. */
+function withoutRoom(attempts: readonly Attempt[], { failed }: Desired, circumstances: Circumstances): Attempt[] {
+  return attempts.map((attempt) => {
+    const { placement, candidate } = attempt
+    const error = 'state' in placement ? failed.get(placement.state.cookie) : undefined
+    if (error === undefined) return attempt
+    const next = failedCandidate(placement, error)
+    return { placement, candidate: candidate.keptPod === undefined ? keeping(next, placement, circumstances) : next }
+  })
+}
+
+export function enrol(meshes: readonly Mesh[], placements: readonly Placement[], circumstances: Circumstances): Enrolment {
+  const { capacities, strict } = circumstances
   const asked = (placement: Placement): Candidate => {
     try {
-      return candidate(meshes, placement, seesArrival)
+      return candidate(meshes, placement, circumstances)
     } catch (error) {
       if (strict || !(error instanceof MerbridgeError)) throw error
       return failedCandidate(placement, error)
     }
   }
-  const candidates = placements.map((placement) => keeping(asked(placement), placement, inForce))
-  const pods = candidates.flatMap(({ compilePod }) => compilePod ?? [])
-  const kept = candidates.flatMap(({ keptPod }) => keptPod ?? [])
+  let attempts: readonly Attempt[] = placements.map((placement) => ({ placement, candidate: keeping(asked(placement), placement, circumstances) }))
+  let desired = compiled(attempts, capacities, strict)
+  // Twice at most for each pod: first its rules of before take the place of the new ones, then it is out.
+  for (let round = 0; desired.failed.size > 0 && round <= 2 * placements.length; round++) {
+    attempts = withoutRoom(attempts, desired, circumstances)
+    desired = compiled(attempts, capacities, strict)
+  }
+  const candidates = attempts.map((attempt) => attempt.candidate)
   const again = candidates.flatMap(({ againMs }) => againMs ?? [])
-  const outcomes = candidates.map(({ outcome }) => outcome)
-  return { desired: compile({ pods, kept }, capacities), outcomes, ...(again.length === 0 ? {} : { againMs: Math.min(...again) }) }
+  return { desired, outcomes: candidates.map(({ outcome }) => outcome), ...(again.length === 0 ? {} : { againMs: Math.min(...again) }) }
 }

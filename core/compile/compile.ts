@@ -2,6 +2,7 @@
 
 import { u32Codec, u64Codec } from '../codec.ts'
 import { podCodec, proxyPortCodec } from '../contract.ts'
+import { MerbridgeError } from '../errors.ts'
 import type { Address, Route } from '../native/api.ts'
 import type { Interception } from '../plugin.ts'
 import type { Condition } from './conditions.ts'
@@ -59,6 +60,8 @@ export interface Desired {
   readonly maps: MapContents
   /** By netns cookie. */
   readonly pods: ReadonlyMap<bigint, CompiledPod>
+  /** Pods for which a map has no room, by netns cookie. */
+  readonly failed: ReadonlyMap<bigint, MerbridgeError>
 }
 
 /** The interception as text, to find equal ones. JSON has no bigint; only ids of cgroups are. */
@@ -89,36 +92,64 @@ function addPod(builder: MapBuilder, pod: CompilePod, policy: CompiledPolicy): v
   builder.add('pods', u64Codec.encode(netns), podCodec.encode({ netns, policy: policy.id }), name)
 }
 
-/**
- * Throws COMPILE_FAILED that names the pod and the set, rule or map that does not fit. `compilePolicy` tells beforehand whether one pod's
- * interception compiles at all, so that a caller can leave out only that pod.
- */
-export function compile({ pods, kept = [] }: CompileInput, capacities: Capacities): Desired {
-  const builder = new MapBuilder(capacities)
-  const byContent = new Map<string, CompiledPolicy>() // many pods have equal interceptions: each is compiled once
-  const byId = new Map<bigint, CompiledPolicy>()
-  const compiled = new Map<bigint, CompiledPod>()
-  for (const pod of pods) {
-    if (compiled.has(pod.netns)) throw compileError(pod.name, 'another pod has the same network namespace', 'List a network namespace once.')
+/** Adds pods one by one; one that does not fit leaves nothing behind. */
+class PodCompiler {
+  readonly builder: MapBuilder
+  readonly compiled = new Map<bigint, CompiledPod>()
+  /** Many pods have equal interceptions: each is compiled once. */
+  readonly #byContent = new Map<string, CompiledPolicy>()
+  readonly #byId = new Map<bigint, CompiledPolicy>()
+
+  constructor(capacities: Capacities) {
+    this.builder = new MapBuilder(capacities)
+  }
+
+  add(pod: CompilePod): void {
+    if (this.compiled.has(pod.netns)) throw compileError(pod.name, 'another pod has the same network namespace', 'List a network namespace once.')
     const { interception, locality = nowhere } = pod
     const local = localize(interception, locality)
     const content = contentOf(local)
-    const policy = byContent.get(content) ?? compileLocal(local, pod.name)
-    byContent.set(content, policy)
-    const known = byId.get(policy.id)
-    if (known === undefined) addPolicy(builder, policy, pod.name)
-    else if (!known.digest.equals(policy.digest)) throw compileError(pod.name, 'two policies have one id', 'Change any rule of one of them.')
-    byId.set(policy.id, policy)
-    addPod(builder, pod, policy)
+    const policy = this.#byContent.get(content) ?? compileLocal(local, pod.name)
+    this.#byContent.set(content, policy)
+    const known = this.#byId.get(policy.id)
+    if (known !== undefined && !known.digest.equals(policy.digest))
+      throw compileError(pod.name, 'two policies have one id', 'Change any rule of one of them.')
+    this.builder.whole(() => {
+      if (known === undefined) addPolicy(this.builder, policy, pod.name)
+      addPod(this.builder, pod, policy)
+    })
+    this.#byId.set(policy.id, policy)
     const { id, rules, words, proxyPorts, conditions } = policy
-    compiled.set(pod.netns, { policy: id, rules, words, proxyPorts, source: { interception, locality, conditions } })
+    this.compiled.set(pod.netns, { policy: id, rules, words, proxyPorts, source: { interception, locality, conditions } })
   }
-  for (const pod of kept) {
-    const { policy, rules, entries, proxyPorts } = pod.kept
-    addRoutes(builder, pod)
-    for (const { map, key, value } of entries) builder.add(map, key, value, pod.name)
-    addNatRules(builder, pod)
-    compiled.set(pod.netns, { policy, rules, words: new Map(), proxyPorts })
+
+  keep(pod: KeptPod): void {
+    const { policy, rules, entries, proxyPorts, routes } = pod.kept
+    this.builder.whole(() => {
+      if (routes === undefined) addRoutes(this.builder, pod)
+      for (const { map, key, value } of [...entries, ...(routes ?? [])]) this.builder.add(map, key, value, pod.name)
+      addNatRules(this.builder, pod)
+    })
+    this.compiled.set(pod.netns, { policy, rules, words: new Map(), proxyPorts })
   }
-  return { maps: builder.contents(), pods: compiled }
+}
+
+/**
+ * COMPILE_FAILED names the pod and the set, rule or map that does not fit; it is thrown when `strict`, else that pod is left out and stands in `failed`.
+ * `compilePolicy` tells beforehand whether one pod's interception compiles at all.
+ */
+export function compile({ pods, kept = [] }: CompileInput, capacities: Capacities, strict = true): Desired {
+  const compiler = new PodCompiler(capacities)
+  const failed = new Map<bigint, MerbridgeError>()
+  const attempt = (netns: bigint, work: () => void) => {
+    try {
+      work()
+    } catch (error) {
+      if (strict || !(error instanceof MerbridgeError)) throw error
+      failed.set(netns, error)
+    }
+  }
+  for (const pod of kept) attempt(pod.netns, () => compiler.keep(pod)) // first: what is in force has its place
+  for (const pod of pods) attempt(pod.netns, () => compiler.add(pod))
+  return { maps: compiler.builder.contents(), pods: compiler.compiled, failed }
 }

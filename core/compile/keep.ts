@@ -14,6 +14,7 @@ import {
   portKeyCodec,
   proxyPortCodec,
   type RuleRecord,
+  routeKeyCodec,
   TargetFamily,
   Verdict,
 } from '../contract.ts'
@@ -27,10 +28,12 @@ export interface KeptEntry extends Entry {
 
 export interface KeptRules {
   readonly policy: bigint
-  /** Everything of the pod but its routes, which are always the present ones. */
+  /** Everything of the pod but its routes. */
   readonly entries: readonly KeptEntry[]
   readonly rules: readonly RuleText[]
   readonly proxyPorts: readonly number[]
+  /** Its routes of before, where the present ones are too many; absent: the present ones. */
+  readonly routes?: readonly KeptEntry[]
 }
 
 const policyOf = {
@@ -76,6 +79,10 @@ function rulesOf(record: PolicyRecord): RuleText[] {
     rules.map((rule, index) => ({ direction, index, name: `rule ${index} of before`, condition: conditionOf(rule), then: thenOf(rule, record) }))
   return [...text('outbound', outbound.slice(0, outboundRules)), ...text('inbound', inbound.slice(0, inboundRules))]
 }
+
+/** The routes that the kernel has for the pod. */
+export const keptRoutes = (have: MapContents, netns: bigint): KeptEntry[] =>
+  [...have.routes.values()].filter(({ key }) => routeKeyCodec.decode(key).netns === netns).map((entry) => ({ map: 'routes' as const, ...entry }))
 
 /** undefined: the kernel has no rules for the pod. `known`: the rules in words, by policy, where the agent still has them. */
 export function keptRules(have: MapContents, netns: bigint, known: ReadonlyMap<bigint, readonly RuleText[]>): KeptRules | undefined {

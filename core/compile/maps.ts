@@ -19,6 +19,8 @@ export const compileError = (subject: string, message: string, hint: string): Me
 export class MapBuilder {
   readonly #capacities: Capacities
   readonly #contents: Record<MapName, Map<string, Entry>>
+  /** What `whole` would have to take back. */
+  #added: [MapName, string][] = []
 
   constructor(capacities: Capacities) {
     this.#capacities = capacities
@@ -33,10 +35,24 @@ export class MapBuilder {
       throw compileError(
         subject,
         `map ${map} is full: it holds ${this.#capacities[map]} entries`,
-        'List fewer ports, networks or pods; adjacent ports and networks need fewer entries when they are written as a range or as one network.',
+        map === 'routes'
+          ? 'Its network namespace has too many routes; see: ip route show table all, in the pod.'
+          : 'List fewer ports, networks or pods; adjacent ports and networks need fewer entries when they are written as a range or as one network.',
       )
     }
+    if (!content.has(id)) this.#added.push([map, id])
     content.set(id, { key, value })
+  }
+
+  /** All that `work` adds, or nothing when it throws. */
+  whole(work: () => void): void {
+    this.#added = []
+    try {
+      work()
+    } catch (error) {
+      for (const [map, id] of this.#added) this.#contents[map].delete(id)
+      throw error
+    }
   }
 
   contents(): MapContents {

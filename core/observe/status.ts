@@ -26,8 +26,10 @@ function notReady(agent: Agent, attached: StatusView['attachments'], cgroup: str
   const blind = agent.outcomes.filter(({ state, netns }) => state === 'enrolled' && netns !== undefined && (dead.has(netns) || !pinned.has(netns)))
   const detached = blind.map(({ pod }) => `the inbound program of ${podTitle(pod)} is not attached; it is attached again within seconds`)
   const unseen = agent.unseen.map((pod) => `no process of ${pod} runs below ${cgroup}, where the programs are attached (see: merbridge pods)`)
+  const { trouble } = agent
   return [
     ...lastGood,
+    ...(trouble === undefined ? [] : [`the pods could not be brought up to date, which is tried again every second: ${trouble}`]),
     ...detached,
     ...unseen,
     ...missing.map(({ hook }) => `${hook} is not attached: somebody detached it; it is attached again within seconds`),

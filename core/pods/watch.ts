@@ -16,6 +16,8 @@ import { type Snapshot, takeSnapshot } from './static.ts'
 const readAllEvery = 30
 /** Milliseconds from the end of one call of `onChange` to the next, at least. */
 const pace = 100
+/** A namespace with more routes than a pod needs is read once a second however often they change: it must not keep the agent from the others. */
+const manyRoutes = 4096
 /** Descriptors that watches leave to everything else that the agent opens. */
 const reserve = 128
 
@@ -128,6 +130,7 @@ export class PodWatch implements Disposable {
 
   #changed(known: Known): void {
     known.changed = true
+    if (known.result !== undefined && !(known.result instanceof Error) && known.result.routes.length > manyRoutes) return
     this.#due = true
     this.#schedule()
   }

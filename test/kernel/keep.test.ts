@@ -126,6 +126,28 @@ describe('a pod without new rules', { timeout: 180_000 }, () => {
     await must(pods.client.command(['ip', 'route', 'del', 'unreachable', '10.99.0.0/16']))
   })
 
+  test('its namespace has more routes than its share: it is failed and keeps what it has, and others join and change', async () => {
+    await using datapath = new DatapathUnderTest('keepflood')
+    const mesh = pluginOf()
+    const agent = await datapath.start(datapath.withPlugin([pods.client], mesh.plugin), { maxEntries: { routes: 1600 } })
+    const routes = (word: string) =>
+      Array.from({ length: 2000 }, (_, index) => `route ${word} 11.0.${index >> 8}.${index & 255}/32 dev lo`).join('\n')
+    await must(pods.client.command(['ip', '-batch', '-']), { input: `${routes('add')}\n` })
+    await agent.reload(datapath.withPlugin([pods.client, pods.server], mesh.plugin))
+    await until('the pod is failed', 5000, async () => {
+      await agent.tick(false)
+      return outcomeOf(agent)?.state === 'failed' ? true : undefined
+    })
+    assert.match(outcomeOf(agent)?.reason ?? '', /has 20\d\d routes, and at most 200 are mirrored for a pod; .* The pod keeps the rules of before\.$/)
+    assert.equal(reached(await pods.out()), 'client:15001')
+    assert.equal(agent.outcomes.find(({ pod }) => pod.name === 'server')?.state, 'enrolled')
+    await must(pods.client.command(['ip', '-batch', '-']), { input: `${routes('del')}\n` })
+    await until('the pod is enrolled again', 5000, async () => {
+      await agent.tick(false)
+      return outcomeOf(agent)?.state === 'enrolled' ? true : undefined
+    })
+  })
+
   test('its mesh refuses it: it stays enrolled with a warning; a pod that is not enrolled stays out', async () => {
     await using datapath = new DatapathUnderTest('keeprefused')
     const mesh = pluginOf()
