@@ -192,7 +192,7 @@ int mb_connect4(struct bpf_sock_addr *ctx)
 		return PROCEED;
 	attempt.netns = bpf_get_netns_cookie(ctx);
 	enrolment = pod_policy(attempt.netns, &attempt.policy_id);
-	if (enrolment == NOT_ENROLLED)
+	if (enrolment == NOT_ENROLLED || (can(ABILITY_KERNEL_READS) && is_under_repair(sk)))
 		return PROCEED;
 	attempt.previous = bpf_sk_storage_get(&origins, sk, 0, 0);
 	attempt.source = bound_by_us(attempt.previous, sk) ? 0 : sk->src_ip4;

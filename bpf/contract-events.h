@@ -36,7 +36,7 @@ struct event {
 	__u32 pid;	    /* of the caller, outbound; 0: inbound */
 	__u32 uid;	    /* the socket's owner, outbound: what the rules compare. Ids of the initial user namespace */
 	__u32 gid;
-	__u32 owned;	  /* 0: nobody owns the socket: uid and gid mean nothing */
+	__u32 owned;	  /* 0: no rule asked, or nobody owns the socket: uid and gid mean nothing */
 	__u8 command[16]; /* of the caller, zero-terminated */
 };
 _Static_assert(sizeof(struct event) == 144, "event");

@@ -67,6 +67,7 @@ struct mptcp_sock {
 /* Before the SYN is made, its sequence number. */
 struct tcp_sock {
 	__u32 write_seq;
+	unsigned char repair : 1;
 };
 
 struct ip_options {
@@ -134,6 +135,14 @@ static __always_inline __u32 read_syn_sequence(void *sk)
 	__u32 sequence = 0;
 
 	return tcp && !bpf_core_read(&sequence, sizeof(sequence), &tcp->write_seq) ? sequence : 0;
+}
+
+/* TCP_REPAIR, as CRIU restores connections: connect() only sets the socket's state, and no packet is made that could reach a proxy. */
+static __always_inline int is_under_repair(void *sk)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)address_of(sk);
+
+	return tcp ? BPF_CORE_READ_BITFIELD_PROBED(tcp, repair) : 0;
 }
 
 /* A strict or loose source route (IP_OPTIONS): the kernel sends to its first hop, wherever the connection is rewritten to. */

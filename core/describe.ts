@@ -15,7 +15,8 @@ export type Description =
 
 function failed(plugin: AnyPlugin, facts: PodFacts, message: string, cause?: unknown): MerbridgeError {
   const own = cause instanceof AskAgain ? cause.hint : undefined
-  const hint = own ?? `Correct the plugin ${plugin.name}, or its options, for the pod ${facts.namespace.name}/${facts.name}.`
+  const which = plugin.file === undefined ? plugin.name : `${plugin.name} (${plugin.file})`
+  const hint = own ?? `Correct the plugin ${which}, or its options, for the pod ${facts.namespace.name}/${facts.name}.`
   return new MerbridgeError('PLUGIN_FAILED', `${plugin.name}: ${shortened(message)}`, hint, cause)
 }
 

@@ -67,6 +67,8 @@ interface Candidate {
   readonly keptPod?: KeptPod
   readonly mayKeep?: true
   readonly againMs?: number
+  /** Nothing is known against it: its plugin could not be asked now. */
+  readonly deferred?: boolean
 }
 
 /** So many routes of one pod are mirrored: an eighth of what the map holds, so that no pod takes the others' share. */
@@ -113,7 +115,8 @@ const noUsers = (why: string): string =>
 function failedCandidate(placement: Placement, error: MerbridgeError): Candidate {
   const netns = 'state' in placement ? { netns: placement.state.cookie, addresses: podAddresses(placement.state) } : { addresses: [] }
   const outcome: Outcome = { pod: placement.pod, state: 'failed', reason: `${error.message}. ${error.hint}`, warnings: [], ...netns }
-  return { outcome, mayKeep: true, ...(error.cause instanceof AskAgain ? { againMs: error.cause.afterMs } : {}) }
+  const { cause } = error
+  return { outcome, mayKeep: true, ...(cause instanceof AskAgain ? { againMs: cause.afterMs, deferred: cause.hint !== undefined } : {}) }
 }
 
 /** A pod without new rules that is enrolled stays so, with those that it has: without them its connections would bypass the mesh. */
@@ -127,7 +130,7 @@ function keeping(candidate: Candidate, placement: Placement, { inForce, capaciti
   const ofBefore = routes.length > mostRoutes(capacities) ? { routes: keptRoutes(inForce.maps, netns) } : {}
   const keptPod = { name: podTitle(placement.pod), netns, routes, addresses, natRules, kept: { ...kept, ...ofBefore } }
   const withRules: Outcome =
-    outcome.state === 'failed'
+    outcome.state === 'failed' && candidate.deferred !== true
       ? { ...outcome, kept: true, reason: `${outcome.reason} The pod keeps the rules of before.` }
       : { ...refusedButEnrolled(outcome), kept: true }
   return { ...candidate, outcome: withRules, keptPod }

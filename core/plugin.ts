@@ -148,6 +148,8 @@ export interface Kit {
 
 /** A plugin whatever its options are: what `options` parsed is what `describe` gets. */
 export type AnyPlugin = Omit<Plugin, 'describe' | 'selects'> & {
+  /** Where it was loaded from; absent: built in. */
+  readonly file?: string
   readonly selects: (pod: Pod, options?: never) => boolean
   readonly describe: (pod: Pod, options: never) => Interception | Cannot | Refused
 }

@@ -92,7 +92,7 @@ async function operate({ options, first, native, cgroup, logger, log, ended }: O
     { id: 'cgroup', name: 'cgroup v2', state: cgroup.reach === 'namespace' ? 'fallback' : 'yes', detail: cgroup.detail } as const,
     ...kernel.features,
   ]
-  const started: Started = { at: new Date().toISOString(), configPath: options.configPath, cgroup: cgroup.path, features }
+  const started: Started = { at: new Date().toISOString(), configPath: options.configPath, stateDir: options.stateDir, cgroup: cgroup.path, features }
   let running: Agent | undefined
   let monitor: Monitor | undefined
   const present = (): Agent => whenStarted(running)
@@ -139,7 +139,7 @@ function handlersFor(present: () => Agent, started: Started, reload: () => Promi
     pods: async () => podViews(present()),
     config: async () => {
       const { attach, control } = present().config.config
-      return { path: started.configPath, attach, control }
+      return { path: started.configPath, stateDir: started.stateDir, attach, control }
     },
     explain: async (query) => explainView(present(), started, query),
     reload: async () => {

@@ -14,6 +14,7 @@ import type { AnyPlugin, Container, Interception, PluginModule, Pod } from './pl
 import { type Case, checks } from './testing/checks.ts'
 import { type Connection, type Decision, decide } from './testing/decide.ts'
 import { testContainer, testPod, usualPods } from './testing/pods.ts'
+import { withDeadline } from './testing/timed.ts'
 
 export type { AnyPlugin, Container, Interception, PluginModule }
 export { type Connection, type Decision, testContainer, testPod }
@@ -34,7 +35,7 @@ export interface Problem {
   readonly problem: string
 }
 
-const pluginOf = (plugin: AnyPlugin | PluginModule): AnyPlugin => (typeof plugin === 'function' ? plugin(kit) : plugin)
+const pluginOf = (plugin: AnyPlugin | PluginModule): AnyPlugin => withDeadline(typeof plugin === 'function' ? plugin(kit) : plugin)
 
 function casesOf(plugin: AnyPlugin, { pods = [], options = [] }: Cases): Case[] {
   const parsed = [{}, ...options].flatMap((input) => {

@@ -120,7 +120,7 @@ export interface EventView {
   readonly facts: readonly string[]
   /** Outbound: the process that connects, by its id on the node. */
   readonly process?: { readonly pid: number; readonly command: string }
-  /** Outbound: the owner of the socket, which is what rules compare; ids of the node. */
+  /** Outbound: the owner of the socket, as the rules were asked with; ids of the node. Absent where no rule of the pod asks for it. */
   readonly owner?: { readonly uid: number; readonly gid: number }
 }
 

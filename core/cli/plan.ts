@@ -67,7 +67,7 @@ async function view(options: PlanOptions, stdin: () => AsyncIterable<Buffer>, pl
   requireSight(native, bpffs)
   const settings = await findSettings(options, plugins.builtIn)
   const running = await runningAgent([settings.socket, config.control.socket])
-  const present = await configBefore(options.stateDir, running?.inForce?.path ?? options.config, plugins)
+  const present = await configBefore(running?.inForce?.stateDir ?? options.stateDir, running?.inForce?.path ?? options.config, plugins)
   const inPlace = await lookAtMaps(native, bpffs)
   const [found = [], placementsBefore = []] = await lookAtPods(native, config, [config.pods, present?.config.pods ?? []])
   const { contents: have, capacities, placeOf, generation, notes } = inPlace

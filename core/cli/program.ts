@@ -1,6 +1,6 @@
 /** The commands with their options and help; each action leaves an Outcome. */
 import { resolve } from 'node:path'
-import { Command, CommanderError, Option } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { jsonSchema } from '../config/jsonschema.ts'
 import { defaultStateDir } from '../config/lastgood.ts'
 import { defaultConfigPath } from '../config/schema.ts'
@@ -94,7 +94,17 @@ class CommandLine {
     }
   }
 
-  private readonly path = (value: string): string => resolve(this.around.cwd, value)
+  /** An option that a script left empty must not mean the working directory. */
+  private readonly path = (value: string): string => {
+    if (value === '') throw new InvalidArgumentError('It is empty; give a path, or leave the option out.')
+    return resolve(this.around.cwd, value)
+  }
+
+  private readonly pluginDirectory = (value: string): string => {
+    const path = this.path(value)
+    if (path === '/') throw new InvalidArgumentError('It would allow every file of the node; name the directory of the plugins.')
+    return path
+  }
 
   private command(name: string, description: string, help: string): Command {
     return this.program
@@ -105,7 +115,7 @@ class CommandLine {
       .addOption(
         new Option('--plugin-dir <dir>', 'a directory whose plugins the config may name; may be given several times')
           .default([], 'none')
-          .argParser((value, before: readonly string[]) => [...before, this.path(value)]),
+          .argParser((value, before: readonly string[]) => [...before, this.pluginDirectory(value)]),
       )
       .addOption(new Option('--output <format>', 'what is printed').choices([...outputs]).default('text'))
       .addHelpText('after', help)
@@ -143,8 +153,8 @@ class CommandLine {
 
   private addPlan(): void {
     const meaning =
-      '\nNothing is changed, and no agent needs to run; it needs root, to look into the namespaces of the pods. --config names the config that is in' +
-      '\nforce, which gives the present rules their names.'
+      '\nNothing is changed, and no agent needs to run; it needs root, to look into the namespaces of the pods. The present rules' +
+      '\nhave the names of the config in force: that of the agent that runs, else of the last one with this --config and --state-dir.'
     this.command(
       'plan',
       'say what a config would change in the kernel, and for which pods, before it does',

@@ -52,10 +52,12 @@ const maxPid = 4_194_304
 /** (uid_t) -1 means "no change" to the kernel and is nobody's id. */
 const maxId = 4_294_967_294
 
-const absolutePath = z
-  .string()
-  .max(4095)
-  .regex(/^\/[^\0]*$/, 'must be an absolute path, such as /run/netns/web')
+const pathLike = (example: string) =>
+  z
+    .string()
+    .max(4095)
+    .regex(/^\/[^\0]*$/, `must be an absolute path, such as ${example}`)
+const absolutePath = pathLike('/run/netns/web')
 
 /** The names that Kubernetes allows: DNS subdomains and labels. */
 const podName = z
@@ -137,7 +139,9 @@ const attach = z.strictObject({
     .describe(
       'The cgroup v2 directory whose processes are intercepted; auto takes the root of the hierarchy, or the highest that can be seen. A change needs a restart.',
     ),
-  bpffs: absolutePath.default(defaultBpffs).describe('Directory of the pinned datapath, in a BPF file system. A change needs a restart.'),
+  bpffs: pathLike('/sys/fs/bpf/merbridge')
+    .default(defaultBpffs)
+    .describe('Directory of the pinned datapath, in a BPF file system. A change needs a restart.'),
   identity: z
     .enum(['auto', 'netns'])
     .default('auto')
@@ -159,7 +163,7 @@ const attach = z.strictObject({
     ),
 })
 
-const socketPath = absolutePath
+const socketPath = pathLike('/run/merbridge/agent.sock')
   .refine((path) => Buffer.byteLength(path) <= maxSocketPath, `must have at most ${maxSocketPath} bytes, as the kernel limits socket paths`)
   .default(defaultSocket)
 

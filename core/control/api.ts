@@ -15,6 +15,8 @@ export interface ReloadView {
 export interface InForceView extends Bound {
   /** Absolute. */
   readonly path: string
+  /** Where the text of the config in force is kept. */
+  readonly stateDir: string
 }
 
 export interface Handlers {

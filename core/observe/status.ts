@@ -13,6 +13,7 @@ import type { StatusView } from '../views.ts'
 export interface Started {
   readonly at: string
   readonly configPath: string
+  readonly stateDir: string
   readonly cgroup: string
   readonly features: readonly Feature[]
 }

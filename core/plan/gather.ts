@@ -1,5 +1,6 @@
 /** Looks at what is there, and changes nothing: no map, no pin, no lock. */
 import { existsSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { attachCgroup } from '../cgroup.ts'
 import { type Capacities, type MapContents, type MapName, mapNames } from '../compile/maps.ts'
 import type { Config, StaticPod } from '../config/schema.ts'
@@ -45,7 +46,10 @@ export function definedCapacities(types: readonly BtfType[]): Capacities {
 /** Everything that must hold before anything can be looked at. */
 export function requireSight(native: Native, bpffs: string): void {
   requireCapabilities()
-  if (!existsSync(bpffs) || native.filesystemType(bpffs) === BPF_FS_MAGIC) return
+  let nearest = bpffs
+  while (!existsSync(nearest)) nearest = dirname(nearest)
+  // Below /sys/fs/bpf the agent makes what is missing, the mount too.
+  if (native.filesystemType(nearest) === BPF_FS_MAGIC || bpffs.startsWith('/sys/fs/bpf/')) return
   throw new MerbridgeError('BPFFS_UNUSABLE', `${bpffs} is not on a BPF file system, so nothing can be pinned there`, 'correct attach.bpffs')
 }
 

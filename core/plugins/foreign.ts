@@ -109,6 +109,7 @@ export function foreignPlugin(text: string, file: string): ForeignPlugin {
   const plugin: AnyPlugin = {
     api: 1,
     name,
+    file,
     options: optionsSchema(name, schema, memory),
     selects: (pod, options?: unknown) => said(memory.ask({ kind: 'selects', pod: factsOf(pod), options }, titleOf(pod)), pod) as boolean,
     describe: (pod, options) =>

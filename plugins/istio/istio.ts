@@ -9,7 +9,7 @@ import type { IdSpec, Interception, Kit, Pod } from '../../core/plugin.ts'
 import { type Options, optionsOf } from './options.ts'
 import { interceptionOf } from './rules.ts'
 import { readSettings, type Settings } from './settings.ts'
-import { environmentOf, isSidecarPod, sidecarOf, trueAmong, warnOfIgnored } from './sidecar.ts'
+import { environmentOf, isSidecarPod, noSidecar, sidecarOf, trueAmong, warnOfIgnored } from './sidecar.ts'
 
 /** Why no socket sees the pod's traffic as Istio would take it. */
 function obstacle(pod: Pod, { mode, rerouted }: Settings, dualStack: string | undefined): string | undefined {
@@ -59,6 +59,8 @@ export default (kit: Kit) => {
     options: schema,
     selects: (pod, options = defaults) => isSidecarPod(pod, options, kit),
     describe: (pod, options) => {
+      const none = noSidecar(pod, options.setup, kit)
+      if (none !== undefined) return kit.cannot(`${none}; Istio intercepts nothing in such a pod, and neither does Merbridge`)
       const { settings, refused, impossible } = readSettings(pod, options)
       warnOfIgnored(pod, options.setup, kit)
       const { dualStack } = warnOfDifferences(pod, options, kit)

@@ -32,16 +32,23 @@ function injectWanted(text: string, setup: Options['setup'], kit: Kit): boolean 
     : truth(text, kit)
 }
 
-/** In the order in which istio-cni asks. A proxy that is no sidecar is a gateway; DISABLE_ENVOY is set for apps that speak the mesh's protocol themselves. */
+/** Why Istio sets up nothing in a pod, whoever selects it: a proxy that is no sidecar is a gateway; DISABLE_ENVOY is set for apps that speak the mesh's protocol themselves. */
+export function noSidecar(pod: Pod, setup: Options['setup'], kit: Kit): string | undefined {
+  const { args = [], env = {} } = sidecarOf(pod) ?? {}
+  const [command, role = ''] = args
+  if (truth(env.DISABLE_ENVOY ?? '', kit) === true) return 'DISABLE_ENVOY: the app is its own proxy'
+  if (command === 'proxy' && role !== '' && role !== 'sidecar')
+    return `its proxy has the arguments "proxy ${short(role)}": it is a gateway, not a sidecar`
+  return injectWanted(injectOf(pod), setup, kit) === false ? `${injectKey} says that it shall have no sidecar` : undefined
+}
+
+/** In the order in which istio-cni asks. */
 export function isSidecarPod(pod: Pod, { setup, excludeNamespaces }: Options, kit: Kit): boolean {
   if (excludeNamespaces.includes(pod.namespace.name)) return false
   if (setup === 'init' && neverInjected.includes(pod.namespace.name)) return false
   if (setup === 'cni' && initOf(pod) !== undefined) return false
-  const sidecar = sidecarOf(pod)
-  if (sidecar === undefined || truth(sidecar.env.DISABLE_ENVOY ?? '', kit) === true) return false
-  const [command, role = ''] = sidecar.args
-  if (command === 'proxy' && role !== '' && role !== 'sidecar') return false
-  return injectWanted(injectOf(pod), setup, kit) !== false && pod.annotations['sidecar.istio.io/status'] !== undefined
+  if (sidecarOf(pod) === undefined || noSidecar(pod, setup, kit) !== undefined) return false
+  return pod.annotations['sidecar.istio.io/status'] !== undefined
 }
 
 /**

@@ -26,7 +26,7 @@ after(async () => {
   await site[Symbol.asyncDispose]()
 })
 
-const started = { at: '', configPath: '', cgroup, features: kernel.features }
+const started = { at: '', configPath: '', stateDir: '', cgroup, features: kernel.features }
 const fullErrno = kernel.features.some(({ id, state }) => id === 'set_retval' && state === 'yes')
 
 const ask = (agent: Agent, parameters: Readonly<Record<string, string | undefined>>): ExplainView =>

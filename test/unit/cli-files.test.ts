@@ -21,7 +21,7 @@ after(() => rmSync(scratch, { recursive: true, force: true }))
 
 const read = (name: string) => readFileSync(join(root, name), 'utf8')
 /** What the examples take for a plugin of somebody's own. */
-const acme = testPlugin('acme', { options: z.strictObject({ proxyPort: z.int().default(4140) }) })
+const acme = testPlugin('acme', { options: z.strictObject({ outboundPort: z.int().default(9901) }) })
 const examples = readdirSync(join(root, 'config')).filter((name) => name.endsWith('.yaml'))
 
 test('the generated files are current', () => {

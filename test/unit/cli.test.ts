@@ -236,3 +236,16 @@ test('a working directory that was removed is no error', async () => {
   const [stdout, stderr, [code]] = await Promise.all([streamText(child.stdout), streamText(child.stderr), once(child, 'close')])
   assert.deepEqual([code, stdout], [0, 'ok: mesh istio, 0 pods listed\n'], stderr)
 })
+
+test('an option that a script left empty is no directory, and no option allows all files for plugins', async () => {
+  for (const [argv, message] of [
+    [['validate', good, '--plugin-dir', ''], /--plugin-dir.*It is empty; give a path/],
+    [['validate', good, '--plugin-dir=/'], /--plugin-dir.*would allow every file of the node/],
+    [['validate', '--config', ''], /--config.*It is empty/],
+    [['status', '--state-dir='], /--state-dir.*It is empty/],
+  ] as const) {
+    const { code, stderr } = await merbridge(argv)
+    assert.equal(code, 2)
+    assert.match(stderr, message)
+  }
+})

@@ -96,6 +96,7 @@ export const explainView: ExplainView = {
 
 export const inForce: InForceView = {
   path: '/etc/merbridge/config.yaml',
+  stateDir: '/var/lib/merbridge',
   attach: { cgroup: 'auto', bpffs: '/sys/fs/bpf/merbridge', identity: 'auto', btf: 'auto', without: [] },
   control: { socket: '/run/merbridge/agent.sock' },
 }

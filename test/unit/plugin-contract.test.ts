@@ -39,6 +39,13 @@ describe('the contract of plugins', () => {
   let count = 0
   const broken: readonly (readonly [what: string, plugin: AnyPlugin, problem: RegExp])[] = [
     [
+      'a describe that never ends',
+      plugin(() => {
+        for (;;);
+      }),
+      /describe did not end within 1 s/,
+    ],
+    [
       'throws for some pod',
       plugin(({ containers }: Pod) => (containers.length === 0 ? (undefined as unknown as Pod).name : good)),
       /Cannot read properties of undefined/,

@@ -15,7 +15,7 @@ interface Wrong {
 
 const file = '/etc/merbridge/plugins/acme.ts'
 const guide = 'Correct the plugin; docs/plugins.md shows one from beginning to end.'
-const forPod = 'Correct the plugin acme, or its options, for the pod default/web.'
+const forPod = 'Correct the plugin acme (/etc/merbridge/plugins/acme.ts), or its options, for the pod default/web.'
 const imports = 'a plugin is one file that imports types only ("import type"); what it needs comes with the kit'
 const pure = 'a plugin is a pure function of its pod and its options: it has no network, no files, no environment, no clock and no timers'
 
