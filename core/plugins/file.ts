@@ -66,6 +66,8 @@ interface Allowed {
 function allowedFor(path: string, real: string, directories: readonly string[]): Allowed {
   if (directories.length === 0) throw denied(`${path}: no directory of plugins is allowed`, `Start the command with --plugin-dir ${dirname(path)}.`)
   const known = directories.map((given) => ({ given, real: realPath(given, 'plugin directory') }))
+  const file = known.find((directory) => !statSync(directory.real).isDirectory())
+  if (file !== undefined) throw denied(`${file.given} is not a directory`, `Name the directory of the plugin: --plugin-dir ${dirname(file.given)}`)
   const found = known.find((directory) => inside(real, directory.real))
   if (found !== undefined) return found
   const listed = directories.join(', ')

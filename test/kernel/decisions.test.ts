@@ -8,7 +8,7 @@ import { until } from '../lab/agent.ts'
 import { must } from '../lab/net.ts'
 import { connectOnce, flood } from '../parity/probe.ts'
 import { app } from '../parity/shape.ts'
-import { DatapathUnderTest, reached, refusalsOf, threePods } from './fixture.ts'
+import { DatapathUnderTest, kernel, reached, refusalsOf, threePods } from './fixture.ts'
 
 const pods = await threePods('decisions')
 const { client, server, third, servers, out } = pods
@@ -43,6 +43,27 @@ describe('decisions of the datapath', { timeout: 120_000 }, () => {
     await until('five connections are accepted', 3000, async () => (((await servers[0]?.accepted()) ?? 0) >= before + 5 ? true : undefined))
     assert.deepEqual(await agent.datapath.maps.handovers.entries(), [])
     assert.deepEqual(await load, { ok: 5 })
+  })
+
+  test('a socket under TCP_REPAIR keeps its peer: no packet is made that could reach a proxy', async (context) => {
+    if (!kernel.features.some(({ id, state }) => id === 'kernel_reads' && state === 'yes')) return context.skip('kernel fields cannot be read here')
+    await using datapath = new DatapathUnderTest('repair')
+    await datapath.start(datapath.config([client]))
+    const script = `
+import socket, struct, sys
+s = socket.socket()
+s.setsockopt(socket.IPPROTO_TCP, 19, 1)
+s.bind((sys.argv[1], 41234))
+s.connect((sys.argv[2], 8080))
+for line in open('/proc/self/net/tcp'):
+    words = line.split()
+    if words[1].endswith(':%04X' % 41234):
+        host, port = words[2].split(':')
+        print(socket.inet_ntoa(struct.pack('<I', int(host, 16))), int(port, 16))
+`
+    const restored = await client.exec(['/usr/bin/python3', '-I', '-S', '-c', script, client.address, server.address])
+    assert.equal(restored.stdout.trim(), `${server.address} 8080`, restored.stderr)
+    assert.equal(reached(await out()), 'client:15001')
   })
 
   test('a pod whose proxy does not answer cannot take the room of the others', async () => {
