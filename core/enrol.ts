@@ -6,6 +6,7 @@
 import { type CompilePod, compile, type Desired, type KeptPod } from './compile/compile.ts'
 import { keptRoutes, keptRules } from './compile/keep.ts'
 import { type Locality, unmappedIds } from './compile/localize.ts'
+import { unmirroredRules } from './compile/lookups.ts'
 import type { Capacities, MapContents } from './compile/maps.ts'
 import { compilePolicy } from './compile/policy.ts'
 import type { RuleText } from './compile/rules.ts'
@@ -93,16 +94,16 @@ function candidate(meshes: readonly Mesh[], placement: Placement, { seesArrival 
   if (!seesArrival && asksForArrival(interception)) return { outcome: { ...known, state: 'cannot', reason: noArrival } }
   compilePolicy(interception, podTitle(pod))
   if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
-  const { cookie, interfaces, users, routes, addresses: own } = placement.state
+  const { cookie, interfaces, users, routes, rules: policyRules, addresses: own } = placement.state
   if (users instanceof Error) return { outcome: { ...known, state: 'failed', reason: noUsers(users.message) }, mayKeep: true }
   const most = mostRoutes(capacities)
   if (routes.length > most) return { outcome: { ...known, state: 'failed', reason: tooManyRoutes(routes.length, most) }, mayKeep: true }
   const { natRules = false } = placement
   const locality: Locality = { interfaces, ...(users && { ids: users }) }
-  const warnings = [...known.warnings, ...unmappedIds(interception, locality)]
+  const warnings = [...known.warnings, ...unmappedIds(interception, locality), ...unmirroredRules(placement.state)]
   return {
     outcome: { ...known, warnings, state: 'enrolled', ...(users && { users }) },
-    compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, locality, natRules },
+    compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, policyRules, locality, natRules },
   }
 }
 
@@ -122,13 +123,13 @@ function failedCandidate(placement: Placement, error: MerbridgeError): Candidate
 /** A pod without new rules that is enrolled stays so, with those that it has: without them its connections would bypass the mesh. */
 function keeping(candidate: Candidate, placement: Placement, { inForce, capacities }: Circumstances): Candidate {
   if (candidate.mayKeep === undefined || inForce === undefined || !('state' in placement)) return candidate
-  const { cookie: netns, routes, addresses } = placement.state
+  const { cookie: netns, routes, rules: policyRules, addresses } = placement.state
   const { natRules = false } = placement
   const kept = keptRules(inForce.maps, netns, inForce.rules)
   if (kept === undefined) return candidate
   const { outcome } = candidate
   const ofBefore = routes.length > mostRoutes(capacities) ? { routes: keptRoutes(inForce.maps, netns) } : {}
-  const keptPod = { name: podTitle(placement.pod), netns, routes, addresses, natRules, kept: { ...kept, ...ofBefore } }
+  const keptPod = { name: podTitle(placement.pod), netns, routes, addresses, policyRules, natRules, kept: { ...kept, ...ofBefore } }
   const withRules: Outcome =
     outcome.state === 'failed' && candidate.deferred !== true
       ? { ...outcome, kept: true, reason: `${outcome.reason} The pod keeps the rules of before.` }

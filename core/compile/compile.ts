@@ -3,7 +3,7 @@
 import { u32Codec, u64Codec } from '../codec.ts'
 import { podCodec, proxyPortCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
-import type { Address, Route } from '../native/api.ts'
+import type { Address, Rule as PolicyRule, Route } from '../native/api.ts'
 import type { Interception } from '../plugin.ts'
 import type { Condition } from './conditions.ts'
 import type { KeptRules } from './keep.ts'
@@ -21,6 +21,8 @@ export interface CompilePod {
   readonly interception: Interception
   readonly routes: readonly Route[]
   readonly addresses: readonly Address[]
+  /** Of policy routing; absent: the kernel's default ones. */
+  readonly policyRules?: readonly PolicyRule[]
   /** It has or had NAT rules of its own. */
   readonly natRules?: boolean
   /** Absent: it has no interfaces, and ids are what they say. */
@@ -76,8 +78,8 @@ function addPolicy(builder: MapBuilder, policy: CompiledPolicy, subject: string)
   for (const { map, key, value, set } of policy.sets) builder.add(map, key, value, `${subject}: set '${set}'`)
 }
 
-function addRoutes(builder: MapBuilder, { name, netns, routes, addresses }: Omit<CompilePod, 'interception'>): void {
-  for (const { key, value } of compileRoutes(netns, routes, addresses)) builder.add('routes', key, value, name)
+function addRoutes(builder: MapBuilder, { name, netns, routes, addresses, policyRules }: Omit<CompilePod, 'interception'>): void {
+  for (const { key, value } of compileRoutes(netns, routes, addresses, policyRules)) builder.add('routes', key, value, name)
 }
 
 function addNatRules(builder: MapBuilder, { name, netns, natRules = false }: Omit<CompilePod, 'interception'>): void {

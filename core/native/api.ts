@@ -158,7 +158,7 @@ export interface Namespaces {
   /** Reads an iterator to its end inside a namespace; returns what it printed. */
   iterate(path: string, iterator: BpfLink): Promise<string>
   /**
-   * Calls back on the event loop after links, addresses or routes of a namespace have changed, once for a burst; what has changed is for inspect()
+   * Calls back on the event loop after links, addresses, routes or rules of a namespace have changed, once for a burst; what has changed is for inspect()
    * to tell. Nothing that happens after the promise is settled is missed; nothing is called after close(). The watch does not keep the process
    * alive, but its socket keeps the namespace alive, which the kernel does not free before close(). Keep the handle: a forgotten one is closed.
    */

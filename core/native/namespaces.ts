@@ -6,6 +6,7 @@ import { descriptorOf, nativeError } from './handles.ts'
 import { LISTENER_REQUESTS, listeners, NETLINK_SOCK_DIAG } from './listeners.ts'
 import { NAT_REQUESTS, NETLINK_NETFILTER, natRedirects } from './nftables.ts'
 import { addresses, linkNames, NETLINK_ROUTE, routes, STATE_REQUESTS } from './rtnetlink.ts'
+import { rules } from './rules.ts'
 import { usersOf } from './users.ts'
 
 /** What a kernel without nf_tables answers: no such netlink protocol, no such subsystem. */
@@ -36,6 +37,7 @@ async function stateOf(path: string, dump: NamespaceDump): Promise<NamespaceStat
     ...(users && { users }),
     addresses: addresses(reply(dump, 1), names),
     routes: routes(reply(dump, 2)),
+    rules: rules(reply(dump, 3)),
   }
   if (known.size >= MOST_KNOWN) known.clear() // most are of namespaces that are gone
   known.set(dump.cookie, { dump, state })

@@ -9,8 +9,12 @@
 #include "userns.h"
 
 #include <bpf/bpf.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+
+#include <cstring>
 
 struct Answer {
 	std::optional<Failure> failure;
@@ -33,6 +37,27 @@ static uint64_t cookieFromMap(int map, const std::string &operation)
 	return cookie;
 }
 
+// A kernel built without policy routing has no rules to tell.
+static Message dumpRules(Netlink &netlink, const Message &request)
+{
+	try {
+		return netlink.dump(request);
+	} catch (const Failure &failure) {
+		if (failure.error != EOPNOTSUPP)
+			throw;
+		return {};
+	}
+}
+
+static bool asksForRules(int protocol, const Message &request)
+{
+	nlmsghdr header;
+	if (protocol != NETLINK_ROUTE || request.size() < sizeof(header))
+		return false;
+	memcpy(&header, request.data(), sizeof(header));
+	return header.nlmsg_type == RTM_GETRULE;
+}
+
 static Answer ask(const std::string &path, int protocol, const std::vector<Message> &requests, const SharedFile &cookies, Message &room)
 {
 	std::string operation = "read network namespace " + path;
@@ -46,7 +71,7 @@ static Answer ask(const std::string &path, int protocol, const std::vector<Messa
 			Netlink netlink(protocol, operation, room);
 			answer.cookie = cookies ? cookieFromMap(cookies->number, operation) : netlink.cookie();
 			for (const Message &request : requests)
-				answer.replies.push_back(netlink.dump(request));
+				answer.replies.push_back(asksForRules(protocol, request) ? dumpRules(netlink, request) : netlink.dump(request));
 		});
 	} catch (const Failure &failure) {
 		answer.failure = failure;

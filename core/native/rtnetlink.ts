@@ -2,6 +2,7 @@
 import { addressText, familyOf } from './addresses.ts'
 import type { Address, Route } from './api.ts'
 import { attributes, dumpRequest, messages, text } from './netlink.ts'
+import { RULE_REQUEST } from './rules.ts'
 
 export const NETLINK_ROUTE = 0
 
@@ -16,6 +17,8 @@ const IFA_F_SECONDARY = 1
 const [RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_MULTIPATH, RTA_TABLE] = [1, 4, 5, 6, 7, 9, 15]
 /** An exception that the kernel learnt (path MTU, redirect), not a route. */
 const RTM_F_CLONED = 0x200
+/** Also set for a link without carrier where the namespace ignores the routes of such links. */
+const RTNH_F_DEAD = 1
 
 function linkRequest(): Buffer {
   const body = Buffer.alloc(LINK + 8)
@@ -25,8 +28,13 @@ function linkRequest(): Buffer {
   return dumpRequest(RTM_GETLINK, body)
 }
 
-/** Answered in this order: links, addresses, routes; of all families. */
-export const STATE_REQUESTS = [linkRequest(), dumpRequest(RTM_GETADDR, Buffer.alloc(ADDRESS)), dumpRequest(RTM_GETROUTE, Buffer.alloc(ROUTE))]
+/** Answered in this order: links, addresses, routes, rules; of all families. */
+export const STATE_REQUESTS = [
+  linkRequest(),
+  dumpRequest(RTM_GETADDR, Buffer.alloc(ADDRESS)),
+  dumpRequest(RTM_GETROUTE, Buffer.alloc(ROUTE)),
+  RULE_REQUEST,
+]
 
 /** interface index -> name */
 export function linkNames(answer: Buffer): Map<number, string> {
@@ -56,19 +64,33 @@ export function addresses(answer: Buffer, names: ReadonlyMap<number, string>): A
   return found
 }
 
-/** The first next hop of a multipath route: its interface and gateway. */
-function firstHop(hops: Buffer | undefined): { index?: number; gateway?: Buffer | undefined } {
-  if (hops === undefined || hops.length < NEXT_HOP) return {}
-  return { index: hops.readInt32LE(4), gateway: attributes(hops.subarray(0, hops.readUInt16LE(0)), NEXT_HOP).get(RTA_GATEWAY) }
+interface Hop {
+  readonly index?: number
+  readonly gateway?: Buffer | undefined
 }
 
+/** The first next hop of a multipath route that is not dead; undefined: all are. */
+function firstHop(hops: Buffer): Hop | undefined {
+  for (let at = 0; at + NEXT_HOP <= hops.length; ) {
+    const length = hops.readUInt16LE(at)
+    if (length < NEXT_HOP || at + length > hops.length) return undefined
+    if ((hops.readUInt8(at + 2) & RTNH_F_DEAD) === 0)
+      return { index: hops.readInt32LE(at + 4), gateway: attributes(hops.subarray(at, at + length), NEXT_HOP).get(RTA_GATEWAY) }
+    at += (length + 3) & ~3
+  }
+  return undefined
+}
+
+/** Without dead ones, which the kernel passes over as if they were not there. */
 export function routes(answer: Buffer): Route[] {
   const found: Route[] = []
   for (const { body } of messages(answer)) {
     const family = familyOf(body.readUInt8(0))
-    if (family === undefined || (body.readUInt32LE(8) & RTM_F_CLONED) !== 0) continue
+    if (family === undefined || (body.readUInt32LE(8) & (RTM_F_CLONED | RTNH_F_DEAD)) !== 0) continue
     const attribute = attributes(body, ROUTE)
-    const hop = firstHop(attribute.get(RTA_MULTIPATH))
+    const hops = attribute.get(RTA_MULTIPATH)
+    const hop = hops === undefined ? {} : firstHop(hops)
+    if (hop === undefined) continue
     const destination = attribute.get(RTA_DST)
     const source = attribute.get(RTA_PREFSRC)
     const gateway = attribute.get(RTA_GATEWAY) ?? hop.gateway

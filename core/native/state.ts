@@ -42,6 +42,28 @@ export interface Route {
   readonly index?: number
 }
 
+/** A rule of policy routing (`ip rule`); those of a family are in the kernel's order. */
+export interface Rule {
+  readonly family: 4 | 6
+  readonly priority: number
+  /** FR_ACT_*: 1 table, 2 goto, 3 nop, 6 blackhole, 7 unreachable, 8 prohibit */
+  readonly action: number
+  /** 0: the action asks none */
+  readonly table: number
+  readonly inverted: boolean
+  /** "10.0.0.0/8", "fd00::/8"; host bits may be set, and do not count. */
+  readonly from?: string
+  readonly to?: string
+  readonly iif?: string
+  /** What the bits of a socket's mark under `mask` must be. */
+  readonly mark: number
+  readonly mask: number
+  /** Routes of this length and shorter ones do not count; -1: all count. */
+  readonly suppress: number
+  /** What else it looks at, in iproute2's words: "uidrange". */
+  readonly others: readonly string[]
+}
+
 export interface Interface {
   readonly index: number
   readonly name: string
@@ -56,4 +78,5 @@ export interface NamespaceState {
   readonly users?: Users | NativeError
   readonly addresses: readonly Address[]
   readonly routes: readonly Route[]
+  readonly rules: readonly Rule[]
 }

@@ -17,6 +17,8 @@ constexpr uint64_t WAKE = 0;
 constexpr int EVENTS = 64;
 // More than the socket's buffer holds; what is left after that wakes the thread again.
 constexpr int LONGEST_QUEUE = 4096;
+// Policy rules. The headers have a mask for IPv4's only.
+constexpr uint32_t RULES = RTMGRP_IPV4_RULE | 1u << (RTNLGRP_IPV6_RULE - 1);
 
 Watch::Watch(Napi::Env env, std::shared_ptr<WatchThread> thread, SharedFile socket, Napi::Function callback)
     : thread(std::move(thread)), socket(std::move(socket)), callback(Napi::Persistent(callback)), id(this->thread->add(env, number(), this))
@@ -150,7 +152,7 @@ static SharedFile openSocket(const std::string &path)
 		sockaddr_nl groups = {};
 		groups.nl_family = AF_NETLINK;
 		// A link that goes down takes its routes along without a word about them.
-		groups.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
+		groups.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RULES;
 		checked(operation, bind(opened->number, reinterpret_cast<sockaddr *>(&groups), sizeof(groups)));
 	});
 	return opened;

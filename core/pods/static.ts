@@ -45,7 +45,7 @@ const userText = ({ users }: NamespaceState): unknown => (users instanceof Error
 function digestOf(state: NamespaceState): string {
   const known = digests.get(state)
   if (known !== undefined) return known
-  const text = JSON.stringify([String(state.cookie), state.interfaces, userText(state), state.addresses, state.routes])
+  const text = JSON.stringify([String(state.cookie), state.interfaces, userText(state), state.addresses, state.routes, state.rules])
   const digest = createHash('sha256').update(text).digest('hex')
   digests.set(state, digest)
   return digest

@@ -10,6 +10,7 @@ const { inspect, listeners, hasNatRules, natPorts, iterate } = native.namespaces
 
 const pod = netns('n')
 const empty = netns('e')
+const policies = netns('r')
 const natNft = netns('x')
 const natLegacy = netns('y')
 const sockets = compiled('sockets')
@@ -83,6 +84,41 @@ describe('what a namespace has', () => {
     const [blackhole] = find('fd66::')
     assert.deepEqual([blackhole?.family, blackhole?.prefix, blackhole?.type], [6, 32, 6])
     assert(find('fd09::').some(({ prefix, table }) => prefix === 64 && table === 254))
+  })
+
+  it('has its rules of policy routing, with what they look at', async () => {
+    const lines = {
+      4: [
+        'pref 1 from 10.1.0.0/16 to 10.2.3.4/8 lookup 70000',
+        'pref 2 iif lo fwmark 0x10/0xff prohibit',
+        'pref 3 not fwmark 7 lookup main suppress_prefixlength 0',
+        'pref 4 uidrange 1-2 ipproto tcp dport 80 lookup 5',
+        'pref 5 oif eth0 tos 0x10 goto 9',
+      ],
+      6: ['pref 1 to fd01::/16 unreachable', 'pref 2 from fd02::/32 sport 5-6 blackhole'],
+    }
+    for (const family of [4, 6] as const) for (const line of lines[family]) policies.run('ip', `-${family}`, 'rule', 'add', ...line.split(' '))
+    const { rules } = state((await inspect([policies.path]))[0])
+    const plain = { action: 1, table: 0, inverted: false, mark: 0, mask: 0, suppress: -1, others: [] }
+    const local = { ...plain, priority: 0, table: 255 }
+    const main = { ...plain, priority: 32766, table: 254 }
+    const of = (family: 4 | 6) => rules.filter((rule) => rule.family === family).map(({ family: _, ...rule }) => rule)
+    assert.deepEqual(of(4), [
+      local,
+      { ...plain, priority: 1, table: 70000, from: '10.1.0.0/16', to: '10.2.3.4/8' },
+      { ...plain, priority: 2, action: 8, iif: 'lo', mark: 0x10, mask: 0xff },
+      { ...plain, priority: 3, table: 254, inverted: true, mark: 7, mask: 0xffffffff, suppress: 0 },
+      { ...plain, priority: 4, table: 5, others: ['dport', 'ipproto', 'uidrange'] },
+      { ...plain, priority: 5, action: 2, others: ['goto', 'oif', 'tos'] },
+      main,
+      { ...plain, priority: 32767, table: 253 },
+    ])
+    assert.deepEqual(of(6), [
+      local,
+      { ...plain, priority: 1, action: 7, to: 'fd01::/16' },
+      { ...plain, priority: 2, action: 6, from: 'fd02::/32', others: ['sport'] },
+      main,
+    ])
   })
 
   it('is the same as what iproute2 shows', async () => {

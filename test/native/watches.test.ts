@@ -44,7 +44,7 @@ class Calls {
 describe('a watch of a namespace', () => {
   leavesNoDescriptors()
 
-  it('calls back when an address, a route or a link changes, and not for another namespace', async () => {
+  it('calls back when an address, a route, a rule or a link changes, and not for another namespace', async () => {
     const [calls, elsewhere] = [new Calls(), new Calls()]
     using watched = await watch(pod.path, calls.add)
     using _other = await watch(other.path, elsewhere.add)
@@ -56,6 +56,10 @@ describe('a watch of a namespace', () => {
       'route add unreachable 10.66.0.0/16',
       'route del unreachable 10.66.0.0/16',
       '-6 route add unreachable fd66::/32',
+      'rule add pref 100 lookup 100',
+      'rule del pref 100',
+      '-6 rule add pref 100 lookup 100',
+      '-6 rule del pref 100',
       'link set eth0 down',
       'link set eth0 up',
     ]) {

@@ -30,7 +30,7 @@ const cookies = new Map<string, bigint>()
 const stateOf = ({ name }: StaticPod): NamespaceState => {
   const cookie = cookies.get(name) ?? BigInt(cookies.size + 1)
   cookies.set(name, cookie)
-  return { cookie, inode: Number(cookie), addresses: podAddresses, routes: podRoutes, interfaces: [] }
+  return { cookie, inode: Number(cookie), addresses: podAddresses, routes: podRoutes, rules: [], interfaces: [] }
 }
 
 function enrolled(interception: Interception, listed: readonly StaticPod[]): Enrolment {

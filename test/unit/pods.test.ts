@@ -12,7 +12,7 @@ const pod = (name: string): StaticPod => ({
   containers: [],
   netns: `/run/netns/${name}`,
 })
-const state = (cookie: bigint, inode: number): NamespaceState => ({ cookie, inode, interfaces: [], addresses: [], routes: [] })
+const state = (cookie: bigint, inode: number): NamespaceState => ({ cookie, inode, interfaces: [], addresses: [], routes: [], rules: [] })
 const error = (code: string): NativeError => Object.assign(new Error(code), { code }) as unknown as NativeError
 const node = 1
 

@@ -1,9 +1,11 @@
 /** Pods as tests want them: facts for plugins, routes for compile. */
 import { type CompilePod, compile, type Desired } from '../../core/compile/compile.ts'
 import { type Capacities, mapNames } from '../../core/compile/maps.ts'
+import { compileRoutes } from '../../core/compile/routes.ts'
 import type { PodFacts } from '../../core/describe.ts'
-import type { Address, Route } from '../../core/native/api.ts'
+import type { Address, NamespaceState, Route, Rule } from '../../core/native/api.ts'
 import type { Container, Interception } from '../../core/plugin.ts'
+import { Reference } from './reference.ts'
 
 export const roomy = Object.fromEntries(mapNames.map((name) => [name, 100_000])) as Capacities
 
@@ -27,6 +29,19 @@ const route = (destination: string, prefix: number, table: number, type: number,
   type,
   metric: 0,
   index: 2,
+  ...more,
+})
+
+export const rule = (priority: number, more: Partial<Rule> = {}): Rule => ({
+  family: 4,
+  priority,
+  action: 1,
+  table: 0,
+  inverted: false,
+  mark: 0,
+  mask: 0,
+  suppress: -1,
+  others: [],
   ...more,
 })
 
@@ -74,3 +89,10 @@ export const compilePod = (interception: Interception, more: Partial<CompilePod>
 })
 
 export const compileOne = (interception: Interception): Desired => compile({ pods: [compilePod(interception)] }, roomy)
+
+/** What the routes of one namespace say. */
+export function routeReference({ cookie, routes, addresses, rules }: Pick<NamespaceState, 'cookie' | 'routes' | 'addresses' | 'rules'>): Reference {
+  const entries = compileRoutes(cookie, routes, addresses, rules).map((entry) => [entry.key.toString('hex'), entry] as const)
+  const none = compile({ pods: [] }, roomy)
+  return new Reference({ ...none, maps: { ...none.maps, routes: new Map(entries) } })
+}
