@@ -236,11 +236,16 @@ describe('plan', { timeout: 240_000 }, () => {
     assert.deepEqual(await reloaded(next, 1), counts(stopped))
   })
 
-  test('names a pod that nobody knows by its namespace, and rules by their number', async () => {
+  test('takes the names of pods that leave from the agent, and calls one that nobody knows by its namespace', async () => {
     const path = await file({ pods: [] })
-    const outcome = await execute(program, ['plan', path, '--output', 'json', '--config', path, '--state-dir', join(directory, 'nowhere')])
-    const view = JSON.parse(outcome.stdout) as PlanView
-    assert.deepEqual(new Set(view.pods.map(({ name }) => name)), new Set(pods.map(({ netns }) => netns)))
+    const leaving = async () => {
+      const outcome = await execute(program, ['plan', path, '--output', 'json', '--config', path, '--state-dir', join(directory, 'nowhere')])
+      return new Set((JSON.parse(outcome.stdout) as PlanView).pods.map(({ name }) => name))
+    }
+    assert.deepEqual(await leaving(), new Set(['default/web', 'default/old', 'default/api']))
+    await agent.kill('SIGTERM')
+    assert.deepEqual(await leaving(), new Set(pods.map(({ netns }) => netns)))
+    await agent.run()
   })
 
   test('says which keys need a restart, and what cannot be planned', async () => {

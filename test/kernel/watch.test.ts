@@ -76,6 +76,27 @@ describe('what changes in a namespace', { timeout: 120_000 }, () => {
     await soon('all is well again', 'pod:15001')
   })
 
+  test('policy routing counts: a default route in a table of its own, and a rule that forbids a network', async () => {
+    await using datapath = new DatapathUnderTest('policy')
+    const agent = await datapath.start(datapath.config([pod]))
+    const soon = (what: string, expected: string) => until(what, 2000, async () => ((await reached('10.98.0.1')) === expected ? true : undefined))
+    await ip('route', 'del', 'default')
+    await soon('no way', 'ENETUNREACH')
+    await ip('route', 'add', 'default', 'via', lab.node.address, 'dev', 'eth0', 'table', '100')
+    await ip('rule', 'add', 'pref', '100', 'lookup', '100')
+    await soon('a way by a rule', 'pod:15001')
+    await ip('rule', 'add', 'pref', '90', 'to', '10.98.0.0/16', 'prohibit')
+    await soon('forbidden', refusalsWith(kernel.features).errno('EACCES'))
+    await ip('rule', 'add', 'pref', '80', 'uidrange', '7-8', 'lookup', '100')
+    await ip('rule', 'del', 'pref', '90')
+    await soon('allowed again', 'pod:15001')
+    await until('a warning', 2000, async () => (/ip rule 80 \(uidrange\)/.test(agent.outcomes[0]?.warnings.join() ?? '') ? true : undefined))
+    await ip('rule', 'del', 'pref', '80')
+    await ip('rule', 'del', 'pref', '100')
+    await ip('route', 'add', 'default', 'via', lab.node.address, 'dev', 'eth0')
+    await soon('all is well again', 'pod:15001')
+  })
+
   test('a burst of changes is a few rounds, and its end is not missed', async () => {
     await using datapath = new DatapathUnderTest('burst')
     const agent = await datapath.start(datapath.config([pod]))
