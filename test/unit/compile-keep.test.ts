@@ -67,8 +67,15 @@ describe('a pod that keeps its rules', () => {
     assert.equal(keptRules({ ...before.maps, policies: new Map() }, 1n, new Map()), undefined)
   })
 
-  it('must fit into the maps', () => {
-    assert.throws(() => compile({ pods: [second], kept: [keep(1n)] }, { ...roomy, policies: 1 }), /default\/kept: map policies is full/)
+  it('has its place before others; what does not fit is refused, or left out with nothing of it', () => {
+    const little = { ...roomy, policies: 1 }
+    assert.throws(() => compile({ pods: [second], kept: [keep(1n)] }, little), /default\/second: map policies is full/)
+    const { failed, ...lenient } = compile({ pods: [second], kept: [keep(1n)] }, little, false)
+    assert.match(failed.get(second.netns)?.message ?? '', /default\/second: map policies is full/)
+    const { failed: none, ...alone } = compile({ pods: [], kept: [keep(1n)] }, little)
+    assert.equal(none.size, 0)
+    assert.deepEqual(lenient.maps, alone.maps)
+    assert.throws(() => compile({ pods: [], kept: [keep(1n)] }, { ...roomy, policies: 0 }), /default\/kept: map policies is full/)
   })
 })
 
