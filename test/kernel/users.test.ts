@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Agent } from '../../core/agent.ts'
 import { native } from '../../core/native/index.ts'
+import { explainView } from '../../core/observe/explain.ts'
 import { podViews } from '../../core/observe/pods.ts'
 import type { Interception } from '../../core/plugin.ts'
 import { until } from '../lab/agent.ts'
@@ -12,7 +13,7 @@ import { Lab, type LabPod, must } from '../lab/net.ts'
 import { UserNamespace } from '../lab/users.ts'
 import { type Case, connect, connectOnce, type Identity, serve } from '../parity/probe.ts'
 import { app, proxy } from '../parity/shape.ts'
-import { DatapathUnderTest, reached } from './fixture.ts'
+import { cgroup, DatapathUnderTest, reached } from './fixture.ts'
 import { configOf } from './rules.ts'
 
 /** Lines that are not in order, with gaps: 1200 to 1336 and 1338 to 1399 are nobody. */
@@ -130,6 +131,16 @@ describe('user namespaces', { timeout: 120_000 }, () => {
     const [view] = await podViews(agent)
     assert.deepEqual(view?.listeners, ['0.0.0.0:15001 (uid 1337)', '0.0.0.0:15006 (uid 1337)', '0.0.0.0:8080 (uid 1000)'])
     assert.deepEqual(view?.warnings, [])
+    const ruleFor = (uid: string, gid: string) => {
+      const query = new URLSearchParams({ pod: 'shown', to: `${peer.address}:8080`, uid, gid })
+      const { rule, connection, matched } = explainView(agent, { at: '', configPath: '', stateDir: '', cgroup, features: [] }, query)
+      assert.deepEqual([connection.uid, connection.gid], [Number(uid), Number(gid)])
+      return [rule?.name, ...matched.map(({ actual }) => actual)]
+    }
+    assert.deepEqual(ruleFor('1337', '0'), ['proxy', 'uid 1337'])
+    assert.deepEqual(ruleFor('1000', '1450'), ['group', 'gid 1450'])
+    assert.deepEqual(ruleFor('1000', '1000'), ['rest'])
+    assert.deepEqual(ruleFor('701337', '0'), ['rest'], 'what the node calls it is nobody there')
   })
 
   test('an id that is not mapped matches nothing, with a warning', async () => {
