@@ -15,7 +15,7 @@ import { Ability } from './contract.ts'
 import { apply, type Place } from './datapath/apply.ts'
 import { sweepHandovers, tidyPending } from './datapath/counters.ts'
 import type { Datapath, Log } from './datapath/datapath.ts'
-import { type Enrolment, enrol, type InForce, type Outcome } from './enrol.ts'
+import { type Enrolment, enrol, inForce, type Outcome } from './enrol.ts'
 import { MerbridgeError } from './errors.ts'
 import { RuleWatch } from './pods/rules.ts'
 import { podTitle, type Snapshot } from './pods/static.ts'
@@ -175,9 +175,9 @@ export class Agent implements AsyncDisposable {
     const snapshot = await this.#look(wanted.config.pods)
     const unchanged = wanted === this.#current && snapshot.signature === this.#signature
     if (unchanged && performance.now() < this.#again) return false
-    const { capacities } = this.datapath
+    const { capacities, have } = this.datapath
     const seesArrival = this.datapath.can(Ability.ARRIVAL)
-    const enrolment = enrol(wanted.meshes, snapshot.placements, { capacities, strict, seesArrival, inForce: this.#inForce() })
+    const enrolment = enrol(wanted.meshes, snapshot.placements, { capacities, strict, seesArrival, inForce: inForce(have, this.#enrolment) })
     const applied = await apply(this.datapath, enrolment.desired, places(snapshot))
     const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed, this.datapath.unfound))
     this.#report(outcomes)
@@ -187,11 +187,6 @@ export class Agent implements AsyncDisposable {
     this.#signature = applied.failed.size > 0 ? '' : snapshot.signature
     this.#again = performance.now() + (enrolment.againMs ?? Number.POSITIVE_INFINITY)
     return applied.changed
-  }
-
-  #inForce(): InForce {
-    const known = [...(this.#enrolment?.desired.pods.values() ?? [])]
-    return { maps: this.datapath.have, rules: new Map(known.map(({ policy, rules }) => [policy, rules])) }
   }
 
   async #look(pods: Config['pods']): Promise<Snapshot> {

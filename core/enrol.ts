@@ -62,6 +62,12 @@ export interface Circumstances {
   readonly inForce?: InForce
 }
 
+/** What `maps` hold, with the rules of the enrolment that put it there, as far as that is known. */
+export function inForce(maps: MapContents, enrolment: Enrolment | undefined): InForce {
+  const known = [...(enrolment?.desired.pods.values() ?? [])]
+  return { maps, rules: new Map(known.map(({ policy, rules }) => [policy, rules])) }
+}
+
 interface Candidate {
   readonly outcome: Outcome
   readonly compilePod?: CompilePod

@@ -7,9 +7,9 @@ import { restartKeys } from '../config/restart.ts'
 import { Ability } from '../contract.ts'
 import type { InForceView } from '../control/api.ts'
 import { askAgent } from '../control/client.ts'
-import { enrol } from '../enrol.ts'
+import { enrol, inForce } from '../enrol.ts'
 import { MerbridgeError } from '../errors.ts'
-import { probeKernel } from '../features/probe.ts'
+import { hasAbility, probeKernel } from '../features/probe.ts'
 import { plan } from '../plan/plan.ts'
 import type { PlanView } from '../plan/view.ts'
 import type { PluginSource } from '../plugins.ts'
@@ -78,11 +78,9 @@ async function view(options: PlanOptions, stdin: () => AsyncIterable<Buffer>, pl
   )
   await rules.look(found)
   const placements = rules.marked(found)
-  const seesArrival = (BigInt(Ability.ARRIVAL) & (await probeKernel(native, config.attach)).abilities) !== 0n
+  const seesArrival = hasAbility((await probeKernel(native, config.attach)).abilities, Ability.ARRIVAL)
   const before = present && enrol(present.meshes, placementsBefore, { capacities: boundless, strict: false, seesArrival })
-  const known = [...(before?.desired.pods.values() ?? [])]
-  const inForce = { maps: have, rules: new Map(known.map(({ policy, rules }) => [policy, rules])) }
-  const after = enrol(meshes, placements, { capacities, strict: true, seesArrival, inForce })
+  const after = enrol(meshes, placements, { capacities, strict: true, seesArrival, inForce: inForce(have, before) })
   return {
     file: options.file,
     bpffs,

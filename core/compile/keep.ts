@@ -20,7 +20,7 @@ import {
 } from '../contract.ts'
 import type { Entry } from '../native/api.ts'
 import type { MapContents, MapName } from './maps.ts'
-import type { RuleText } from './rules.ts'
+import { factWords, type RuleText } from './rules.ts'
 
 export interface KeptEntry extends Entry {
   readonly map: MapName
@@ -49,10 +49,6 @@ function setEntries(have: MapContents, policy: bigint): KeptEntry[] {
     [...have[map].values()].filter(({ key }) => policyOf[map](key) === policy).map((entry) => ({ map, ...entry })),
   )
 }
-
-const factWords: ReadonlyMap<number, string> = new Map(
-  Object.entries(Fact).flatMap(([name, bit]) => (typeof bit === 'number' && bit < Fact.SET ? [[bit, name.toLowerCase().replaceAll('_', ' ')]] : [])),
-)
 
 /** The kernel knows neither names of rules nor of sets. */
 function conditionOf({ mask, value }: RuleRecord): string {

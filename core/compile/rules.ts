@@ -10,11 +10,27 @@ export type RuleText = Omit<RuleView, 'hits'>
 /** Names of sets are all that rules know of them. */
 type Rules = Omit<Interception, 'sets'>
 
+/** The facts that are no sets, as rules name them. */
+export const builtInFacts: readonly { readonly fact: Fact; readonly use: 'proto' | 'family' | 'to' | 'from'; readonly name: string }[] = [
+  { fact: Fact.TCP, use: 'proto', name: 'tcp' },
+  { fact: Fact.UDP, use: 'proto', name: 'udp' },
+  { fact: Fact.IPV6, use: 'family', name: 'ipv6' },
+  { fact: Fact.TO_POD, use: 'to', name: 'pod' },
+  { fact: Fact.TO_LOOPBACK, use: 'to', name: 'loopback' },
+  { fact: Fact.FROM_PASSTHROUGH, use: 'from', name: 'passthrough' },
+  { fact: Fact.FROM_LOOPBACK, use: 'from', name: 'loopback' },
+]
+
+/** The same by the number of their bit, each in a word or two: "tcp", "to pod". */
+export const factWords: ReadonlyMap<number, string> = new Map(
+  builtInFacts.map(({ fact, use, name }) => [fact, use === 'to' || use === 'from' ? `${use} ${name}` : name]),
+)
+
+const namesIn = (wanted: 'to' | 'from'): Readonly<Record<string, Fact>> =>
+  Object.fromEntries(builtInFacts.filter(({ use }) => use === wanted).map(({ fact, name }) => [name, fact]))
+
 /** Names in `to:` and `from:` that are facts, not sets. */
-export const factNames: { readonly to: Readonly<Record<string, Fact>>; readonly from: Readonly<Record<string, Fact>> } = {
-  to: { pod: Fact.TO_POD, loopback: Fact.TO_LOOPBACK },
-  from: { passthrough: Fact.FROM_PASSTHROUGH, loopback: Fact.FROM_LOOPBACK },
-}
+export const factNames = { to: namesIn('to'), from: namesIn('from') }
 
 export const asList = (names: string | readonly string[] | undefined): readonly string[] =>
   names === undefined ? [] : typeof names === 'string' ? [names] : names

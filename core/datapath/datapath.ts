@@ -7,7 +7,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { mapNames as agentMaps, type Capacities, type MapContents, type MapName } from '../compile/maps.ts'
 import { type Ability, type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
-import { type Feature, type KernelFacts, optionalFeatures } from '../features/probe.ts'
+import { type Feature, hasAbility, type KernelFacts, optionalFeatures } from '../features/probe.ts'
 import type { BpfLink, BpfMap, BpfObject, Entry, Namespaces, Native, OpenOptions } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
 import { type Attaching, attachHook, dropDeadPods, loadedHooks, removeUnusedHooks, repairHooks, repairPins } from './attach.ts'
@@ -154,7 +154,7 @@ export class Datapath implements Disposable {
 
   /** The programs may use it on this kernel. */
   can(ability: Ability): boolean {
-    return (this.#abilities & BigInt(ability)) !== 0n
+    return hasAbility(this.#abilities, ability)
   }
 
   get capacities(): Capacities {

@@ -1,25 +1,16 @@
 /** The fact word and the rules of a policy in words. Pure. */
 import type { CompiledPod } from '../compile/compile.ts'
 import { type Condition, conditionText } from '../compile/conditions.ts'
+import { builtInFacts } from '../compile/rules.ts'
 import { Fact, type PolicyRecord, Verdict } from '../contract.ts'
 import type { SetSpec } from '../plugin.ts'
 import type { Connection, Evaluation } from './evaluate.ts'
 import { ipv4 } from './outcome.ts'
 import type { ExplainedRule, Finding } from './view.ts'
 
-const builtIn: readonly (readonly [Fact, Condition['use'], string])[] = [
-  [Fact.TCP, 'proto', 'tcp'],
-  [Fact.UDP, 'proto', 'udp'],
-  [Fact.IPV6, 'family', 'ipv6'],
-  [Fact.TO_POD, 'to', 'pod'],
-  [Fact.TO_LOOPBACK, 'to', 'loopback'],
-  [Fact.FROM_PASSTHROUGH, 'from', 'passthrough'],
-  [Fact.FROM_LOOPBACK, 'from', 'loopback'],
-]
-
 /** A bit whose name is not known: the policy was not compiled from anything that this agent has seen. */
 function unnamed(bit: number, wanted: boolean): Condition {
-  const [, use, name] = builtIn.find(([fact]) => fact === bit) ?? [bit, 'from', `set ${bit - Fact.SET} of the policy`]
+  const { use, name } = builtInFacts.find(({ fact }) => fact === bit) ?? { use: 'from', name: `set ${bit - Fact.SET} of the policy` }
   return { bit, wanted, use, name, kinds: [] }
 }
 
@@ -109,6 +100,6 @@ export function factsInWords(evaluation: Evaluation, rules: readonly RuleInWords
   for (const { bit, use, name } of rules.flatMap(({ conditions }) => conditions)) {
     if (bit >= Fact.SET) named.set(bit, (named.get(bit) ?? new Set()).add(use === 'from' && name.startsWith('set ') ? name : `${use} ${name}`))
   }
-  const facts = builtIn.filter(([bit]) => isOn(evaluation, bit)).map(([, use, name]) => `${use} ${name}`)
+  const facts = builtInFacts.filter(({ fact }) => isOn(evaluation, fact)).map(({ use, name }) => `${use} ${name}`)
   return [...facts, ...[...named].filter(([bit]) => isOn(evaluation, bit)).flatMap(([, names]) => [...names])]
 }

@@ -1,6 +1,7 @@
 /** Asks the kernel for every feature of the catalogue, once, before anything is loaded. A missing necessity is an error that names them all. */
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { release, version } from 'node:os'
+import type { Ability } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
 import type { Native } from '../native/api.ts'
 import { type Forceable, optional, type Probed, probed } from './catalogue.ts'
@@ -25,6 +26,8 @@ export interface KernelFacts {
   /** A file that stands in for the kernel's own BTF. */
   readonly btf?: string
 }
+
+export const hasAbility = (abilities: bigint, ability: Ability): boolean => (abilities & BigInt(ability)) !== 0n
 
 export interface ProbeSetting {
   /** attach.btf of the config */

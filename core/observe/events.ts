@@ -2,7 +2,8 @@
 import { getSystemErrorName } from 'node:util'
 import { formatAddress } from '../address.ts'
 import type { CompiledPod } from '../compile/compile.ts'
-import { type EventRecord, Fact, Family, Limit, Reason, Stage, Verdict } from '../contract.ts'
+import { factWords } from '../compile/rules.ts'
+import { type EventRecord, Family, Limit, Reason, Stage, Verdict } from '../contract.ts'
 import { reasonNames } from '../datapath/counters.ts'
 import type { EndpointView, EventVerdict, EventView } from '../views.ts'
 
@@ -13,19 +14,9 @@ export interface KnownPod {
   readonly compiled?: CompiledPod | undefined
 }
 
-const facts: readonly (readonly [Fact, string])[] = [
-  [Fact.TCP, 'tcp'],
-  [Fact.UDP, 'udp'],
-  [Fact.IPV6, 'ipv6'],
-  [Fact.TO_POD, 'to pod'],
-  [Fact.TO_LOOPBACK, 'to loopback'],
-  [Fact.FROM_PASSTHROUGH, 'from passthrough'],
-  [Fact.FROM_LOOPBACK, 'from loopback'],
-]
-
-function factWords(word: bigint, sets: ReadonlyMap<number, string>): string[] {
+function factsInWords(word: bigint, sets: ReadonlyMap<number, string>): string[] {
   const isOn = ([bit]: readonly [number, string]): boolean => ((word >> BigInt(bit)) & 1n) === 1n
-  return [...facts, ...sets].filter(isOn).map(([, name]) => name)
+  return [...factWords, ...sets].filter(isOn).map(([, name]) => name)
 }
 
 function endpoint(family: Family, words: readonly number[], port: number): EndpointView {
@@ -78,7 +69,7 @@ export function eventView(event: EventRecord, time: number, { title, compiled }:
     ...ruleOf(event, compiled),
     ...targetOf(event),
     ...refusalOf(event),
-    facts: factWords(event.facts, compiled?.policy === event.policy ? compiled.words : new Map()),
+    facts: factsInWords(event.facts, compiled?.policy === event.policy ? compiled.words : new Map()),
     ...callerOf(event),
   }
 }

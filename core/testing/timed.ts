@@ -6,6 +6,8 @@ import { deadline } from '../plugins/limits.ts'
 const key = Symbol.for('merbridge.testing.call')
 const call = new Script("globalThis[Symbol.for('merbridge.testing.call')]()")
 
+class Late extends Error {}
+
 function timed<T>(what: string, work: () => T): T {
   const results: T[] = []
   Object.defineProperty(globalThis, key, { value: () => void results.push(work()), configurable: true })
@@ -14,14 +16,14 @@ function timed<T>(what: string, work: () => T): T {
     return results[0] as T
   } catch (error) {
     const late = error instanceof Error && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT'
-    throw late ? new Error(`${what} did not end within ${deadline / 1000} s`) : error
+    throw late ? new Late(`${what} did not end within ${deadline / 1000} s`) : error
   } finally {
     Reflect.deleteProperty(globalThis, key)
   }
 }
 
 export function withDeadline(plugin: AnyPlugin): AnyPlugin {
-  const late = new Map<string, Error>()
+  const late = new Map<string, Late>()
   const ending = <Arguments extends unknown[], Result>(what: string, work: (...parameters: Arguments) => Result) =>
     typeof work !== 'function'
       ? work
@@ -31,7 +33,7 @@ export function withDeadline(plugin: AnyPlugin): AnyPlugin {
           try {
             return timed(what, () => work(...parameters))
           } catch (error) {
-            if (error instanceof Error && error.message.includes('did not end within')) late.set(what, error)
+            if (error instanceof Late) late.set(what, error)
             throw error
           }
         }

@@ -1,19 +1,11 @@
 /** What an interception decides, by reading its rules as docs say they are meant: no compiler, no maps. Rules are judged one by one, so that their order can be changed. */
 import type { Interception, Match, Rule, SetSpec } from '../../core/plugin.ts'
 import { within } from '../parity/ipv4.ts'
+import type { FirstPacket } from '../parity/tables.ts'
 
-export interface Packet {
+/** `to`: 0.0.0.0 has become what routing makes of it; IPv6 has a colon. `device`: lo for the pod's own addresses. */
+export interface Packet extends FirstPacket {
   readonly direction: 'outbound' | 'inbound'
-  readonly proto: 'tcp' | 'udp'
-  /** Textual; IPv6 has a colon. 0.0.0.0 has become what routing makes of it. */
-  readonly to: string
-  readonly port: number
-  /** The address that the socket is bound to. */
-  readonly bound?: string
-  readonly uid: number
-  readonly gid: number
-  /** Outbound: the interface of the route, lo for the pod's own addresses. Inbound: the one that it came in by. */
-  readonly device: string
 }
 
 const list = (names: string | readonly string[] | undefined): readonly string[] =>

@@ -2,24 +2,15 @@
 import assert from 'node:assert/strict'
 import { describe as group, it } from 'node:test'
 import { type AnyPlugin, describe, type PodFacts } from '../../core/describe.ts'
-import type { Container, Interception } from '../../core/plugin.ts'
+import type { Interception } from '../../core/plugin.ts'
 import { plugins } from '../../core/plugins.ts'
 import { textOf } from '../repo/files.ts'
-import { ask, prefix } from './istio-pods.ts'
-import { container, podFacts } from './pods.ts'
+import { ask, interceptionFor, prefix, withSidecar } from './istio-pods.ts'
+import { podFacts } from './pods.ts'
 
 const mode = 'sidecar.istio.io/interceptionMode'
 const statusPort = 'status.sidecar.istio.io/port'
 const reroute = 'istio.io/reroute-virtual-interfaces'
-
-const withSidecar = (more: Partial<Container>) => ({ containers: [container('app'), container('istio-proxy', more)] })
-
-function interceptionFor(facts: Partial<PodFacts>, options: unknown = {}): Interception {
-  const { answer, warnings } = ask(facts, options)
-  assert.ok('outbound' in answer, JSON.stringify(answer))
-  assert.deepEqual(warnings, [])
-  return answer
-}
 
 const setFor = (name: string, annotation: string, value: string, options: unknown = {}) =>
   interceptionFor({ annotations: { [annotation]: value } }, options).sets?.[name]

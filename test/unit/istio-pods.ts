@@ -1,10 +1,10 @@
 /** Pods for the tests of the istio plugin: any set of tables as options of the plugin, or as annotations of a pod. */
 import assert from 'node:assert/strict'
 import type { PodFacts } from '../../core/describe.ts'
-import type { Interception, Pod } from '../../core/plugin.ts'
+import type { Container, Interception, Pod } from '../../core/plugin.ts'
 import { plugins } from '../../core/plugins.ts'
 import type { Tables } from './istio-tables.ts'
-import { podFacts } from './pods.ts'
+import { container, podFacts } from './pods.ts'
 
 export const prefix = 'traffic.sidecar.istio.io'
 
@@ -17,6 +17,16 @@ export function ask(facts: Partial<PodFacts>, options: unknown = {}) {
   const answer = istio.describe(pod, istio.options.parse(options) as never)
   return { answer, warnings }
 }
+
+/** The rules that the plugin gives; it must have no warning. */
+export function interceptionFor(facts: Partial<PodFacts>, options: unknown = {}): Interception {
+  const { answer, warnings } = ask(facts, options)
+  assert.ok('outbound' in answer, JSON.stringify(answer))
+  assert.deepEqual(warnings, [])
+  return answer
+}
+
+export const withSidecar = (more: Partial<Container>) => ({ containers: [container('app'), container('istio-proxy', more)] })
 
 export function textsOf(tables: Partial<Tables>): Readonly<Record<string, string>> {
   const texts = {
@@ -46,8 +56,5 @@ export function interceptionIn(tables: Partial<Tables>, annotated: boolean): Int
   const { proxyUid, proxyGid, ownerGroupsExclude, loopbackCidr, proxyPort, inboundPort } = rest
   const others = { proxyUid, proxyGid, ownerGroupsExclude, loopbackCidr, proxyPort, inboundPort }
   const options = { ...(annotated ? others : rest), ownerGroupsInclude: ownerGroupsInclude === '*' ? ['*'] : ownerGroupsInclude }
-  const { answer, warnings } = ask(annotated ? { annotations: textsOf(tables) } : {}, options)
-  assert.ok('outbound' in answer, JSON.stringify(answer))
-  assert.deepEqual(warnings, [])
-  return answer
+  return interceptionFor(annotated ? { annotations: textsOf(tables) } : {}, options)
 }

@@ -4,21 +4,12 @@ import { isIP } from 'node:net'
 import { describe as group, it } from 'node:test'
 import fc from 'fast-check'
 import { type AnyPlugin, type PodFacts, selects } from '../../core/describe.ts'
-import type { Container, Interception } from '../../core/plugin.ts'
+import type { Container } from '../../core/plugin.ts'
 import { plugins } from '../../core/plugins.ts'
-import { ask, prefix } from './istio-pods.ts'
+import { ask, interceptionFor, prefix, withSidecar } from './istio-pods.ts'
 import { container, podFacts } from './pods.ts'
 
 const istio = plugins.istio as AnyPlugin
-
-const withSidecar = (more: Partial<Container>) => ({ containers: [container('app'), container('istio-proxy', more)] })
-
-function interceptionFor(facts: Partial<PodFacts>, options: unknown = {}): Interception {
-  const { answer, warnings } = ask(facts, options)
-  assert.ok('outbound' in answer, JSON.stringify(answer))
-  assert.deepEqual(warnings, [])
-  return answer
-}
 
 const inInit = (env: Record<string, string>, options: object = {}) => ask(withSidecar({ env }), { setup: 'init', ...options })
 
