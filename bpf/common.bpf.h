@@ -4,13 +4,13 @@
 #define MERBRIDGE_COMMON_H
 
 #include "maps.bpf.h"
-#include <bpf/bpf_endian.h>
 #include <bpf/bpf_core_read.h>
+#include "address.bpf.h"
 
-#define AF_INET 2
-#define AF_INET6 10
 #define SOCK_STREAM 1
+#define SOCK_DGRAM 2
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 
 #define MAX_ERRNO 4095
 #define EPERM 1
@@ -46,10 +46,13 @@ enum enrolment {
  */
 static long (*const set_retval)(__s64 retval) = (void *)BPF_FUNC_set_retval;
 
+/* What a counter is about, in one argument; 0: no connection. */
+#define WIRE(family, protocol) ((__u32)(family) << 8 | (protocol))
+
 /* A percpu value; atomic all the same, because a program may be preempted on its CPU. A full map loses the count, never the connection. */
-static __noinline void count(__u64 netns, __u64 policy, enum stage stage, __u32 index)
+static __noinline void count(__u64 netns, __u64 policy, enum stage stage, __u32 index, __u32 wire)
 {
-	struct counter_key key = {.netns = netns, .policy = policy, .stage = stage, .index = index};
+	struct counter_key key = {.netns = netns, .policy = policy, .stage = stage, .index = index, .family = wire >> 8, .protocol = wire};
 	__u64 none = 0;
 	__u64 *value = bpf_map_lookup_elem(&counters, &key);
 
@@ -61,9 +64,9 @@ static __noinline void count(__u64 netns, __u64 policy, enum stage stage, __u32 
 		__sync_fetch_and_add(value, 1);
 }
 
-static __always_inline void count_reason(__u64 netns, enum reason reason)
+static __always_inline void count_reason(__u64 netns, enum reason reason, __u32 wire)
 {
-	count(netns, 0, STAGE_REASON, reason);
+	count(netns, 0, STAGE_REASON, reason, wire);
 }
 
 /*
@@ -85,28 +88,18 @@ static __always_inline enum enrolment pod_policy(__u64 netns, __u64 *policy)
 	return CHANGING;
 }
 
-/* The pod's route to an IPv4 address; NULL: routing would fail with ENETUNREACH. */
-static __always_inline struct route *route4(__u64 netns, __be32 addr)
+/* The pod's route to an address; NULL: routing would fail with ENETUNREACH. */
+static __always_inline struct route *route_to(__u64 netns, enum family family, const __be32 *addr)
 {
-	struct route_key key = {.prefixlen = 96 + 32, .family = FAMILY_IPV4, .netns = netns, .addr = {addr}};
+	struct route_key key = {.prefixlen = 96 + address_bits(family), .family = family, .netns = netns};
 
+	copy_address(key.addr, addr);
 	return bpf_map_lookup_elem(&routes, &key);
 }
 
-static __always_inline int is_loopback4(__be32 addr)
+static __always_inline int is_local(enum family family, const __be32 *addr, const struct route *route)
 {
-	return (addr & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
-}
-
-static __always_inline int is_local4(__be32 addr, const struct route *route)
-{
-	return is_loopback4(addr) || (route && route->kind == ROUTE_LOCAL);
-}
-
-/* The address of a 4-tuple that may belong to an IPv4 or a dual-stack socket: word 3 of a mapped address, or the address itself. */
-static __always_inline int is_mapped(__u32 family, __u32 word0, __u32 word1, __u32 word2)
-{
-	return family == AF_INET6 && word0 == 0 && word1 == 0 && word2 == bpf_htonl(0xffff);
+	return is_loopback(family, addr) || (route && route->kind == ROUTE_LOCAL);
 }
 
 #endif

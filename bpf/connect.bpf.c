@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * cgroup/connect4: an app or a proxy of an enrolled pod connects. Its pod's rules decide; a redirected socket remembers where it wanted to go.
- * Whatever goes wrong in here refuses the connection and is counted; a connection passes only because a rule (or no rule) says so.
+ * cgroup/connect4 and connect6: an app or a proxy of an enrolled pod connects. Its pod's rules decide; a redirected socket remembers where it wanted
+ * to go. An IPv4-mapped destination comes to connect6 alone, and is decided as IPv4. Whatever goes wrong in here refuses the connection and is
+ * counted; a connection passes only because a rule (or no rule) says so.
  */
 #include "attempt.bpf.h"
 #include "nowhere.bpf.h"
 
-static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct attempt *attempt, enum reason reason, int error)
+/* In connect4 a constant, which halves what the verifier has to look at. */
+static __always_inline enum family family_of(int six, const struct attempt *attempt)
 {
-	count_reason(attempt->netns, reason);
+	return six ? attempt->family : FAMILY_IPV4;
+}
+
+static __always_inline int refuse(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt, enum reason reason, int error)
+{
+	count_reason(attempt->netns, reason, wire(attempt));
 	attempt->note->reason = reason;
 	attempt->note->error = error;
 	if (attempt->previous)
@@ -20,27 +27,55 @@ static __always_inline int refuse(struct bpf_sock_addr *ctx, const struct attemp
 		set_retval(-(__s64)(number <= MAX_ERRNO ? number : EINVAL));
 		return REFUSE;
 	}
-	return send_nowhere(ctx, error) ? PROCEED : REFUSE;
+	return attempt->protocol == IPPROTO_TCP && send_nowhere(ctx, six, attempt->family, error) ? PROCEED : REFUSE;
 }
 
-static __always_inline int bind_source(struct bpf_sock_addr *ctx, __be32 source)
+/* As the family of the socket's hook wants it: zero is "any". */
+static __always_inline int bind_source(struct bpf_sock_addr *ctx, int six, enum family family, const __be32 *source)
 {
-	struct {
-		__u16 family;
-		__be16 port;
-		__be32 addr;
-		__u8 zero[8];
-	} address = {.family = AF_INET, .addr = source};
+	if (six) {
+		struct {
+			__u16 family;
+			__be16 port;
+			__be32 flowinfo;
+			__be32 addr[4];
+			__u32 scope;
+		} address = {.family = AF_INET6};
 
-	return bpf_bind(ctx, (struct sockaddr *)&address, sizeof(address));
+		if (family == FAMILY_IPV6)
+			copy_address(address.addr, source);
+		else if (source[0]) {
+			address.addr[2] = MAPPED_WORD;
+			address.addr[3] = source[0];
+		}
+		return bpf_bind(ctx, (struct sockaddr *)&address, sizeof(address));
+	} else {
+		struct {
+			__u16 family;
+			__be16 port;
+			__be32 addr;
+			__u8 zero[8];
+		} address = {.family = AF_INET, .addr = source[0]};
+
+		return bpf_bind(ctx, (struct sockaddr *)&address, sizeof(address));
+	}
+}
+
+/* The source that the socket has, whoever gave it. */
+static __always_inline void read_source(struct bpf_sock *sk, enum family family, __be32 *source)
+{
+	if (family == FAMILY_IPV6) {
+		read_words(source, sk->src_ip6);
+	} else {
+		set_ipv4(source, ONE_WORD(sk->src_ip4)); /* also of an IPv6 socket: the kernel keeps what it would have as IPv4 beside it */
+	}
 }
 
 static __always_inline void remember(struct origin *origin, const struct attempt *attempt, enum role role)
 {
-	origin->addr[0] = attempt->dest;
-	origin->addr[1] = origin->addr[2] = origin->addr[3] = 0;
+	copy_address(origin->addr, attempt->dest);
 	origin->port = attempt->port;
-	origin->family = FAMILY_IPV4;
+	origin->family = attempt->family;
 	origin->role = role;
 }
 
@@ -48,18 +83,26 @@ static __always_inline void remember(struct origin *origin, const struct attempt
  * A connection to the pod's own address that is not loopback is marked, so that sk_lookup knows that it comes from inside: by its addresses
  * alone it could be another pod's that got an address which this one had.
  */
-static __always_inline int pass(struct bpf_sock_addr *ctx, const struct attempt *attempt)
+static __always_inline int pass(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt)
 {
-	int inside = attempt->local && !is_loopback4(attempt->dest) && !is_loopback4(attempt->source);
+	enum family family = family_of(six, attempt);
+	int inside =
+	    attempt->protocol == IPPROTO_TCP && attempt->local && !is_loopback(family, attempt->dest) && !is_loopback(family, attempt->source);
 	struct origin *origin = attempt->previous;
+	__be32 any[4] = {};
 
 	/* A later connect of the same socket must not keep the source that an earlier one was given. */
-	if (origin && bound_by_us(origin, ctx->sk) && ctx->sk->src_ip4 && bind_source(ctx, 0))
-		return refuse(ctx, attempt, REASON_BIND, ECONNREFUSED);
+	if (origin && bound_by_us(origin, ctx->sk)) {
+		__be32 now[4];
+
+		read_source(ctx->sk, family, now);
+		if (!is_zero(now) && bind_source(ctx, six, family, any))
+			return refuse(ctx, six, attempt, REASON_BIND, ECONNREFUSED);
+	}
 	if (inside) {
 		origin = bpf_sk_storage_get(&origins, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!origin)
-			return refuse(ctx, attempt, REASON_NO_STORAGE, ECONNREFUSED);
+			return refuse(ctx, six, attempt, REASON_NO_STORAGE, ECONNREFUSED);
 		remember(origin, attempt, ROLE_INSIDE);
 	} else if (origin) {
 		origin->role = ROLE_NONE;
@@ -75,141 +118,145 @@ static __always_inline int too_many_pending(__u64 netns)
 	return count && *count >= MAX_PENDING;
 }
 
-static __always_inline int redirect(struct bpf_sock_addr *ctx, const struct attempt *attempt, const struct target *target)
+static __always_inline void rewrite(struct bpf_sock_addr *ctx, int six, enum family family, const __be32 *to)
+{
+	if (!six)
+		ONE_WORD(ctx->user_ip4) = to[0];
+	else if (family == FAMILY_IPV6)
+		write_words(ctx->user_ip6, to[0], to[1], to[2], to[3]);
+	else
+		write_words(ctx->user_ip6, 0, 0, MAPPED_WORD, to[0]);
+}
+
+static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt, const struct target *target)
 {
 	struct bpf_sock *sk = ctx->sk;
-	__be32 to = target->addr4, source = 0;
+	enum family family = family_of(six, attempt);
+	__be32 to[4], source[4] = {}, now[4];
 	struct origin *origin;
 	int error = routing_error(attempt);
 
+	if (six && family == FAMILY_IPV4 && can(ABILITY_KERNEL_READS) && is_ipv6_only(sk))
+		error = ENETUNREACH;
 	if (error)
-		return refuse(ctx, attempt, REASON_NO_ROUTE, error);
-	if (too_many_pending(attempt->netns))
-		return refuse(ctx, attempt, REASON_PENDING, ECONNREFUSED);
-	if (!(target->families & TARGET_IPV4))
-		return refuse(ctx, attempt, REASON_NO_FAMILY, ECONNREFUSED);
-	if (!attempt->source && is_loopback4(to)) {
-		source = preferred_source(attempt);
-		if (!source)
-			return refuse(ctx, attempt, REASON_NO_SOURCE, ECONNREFUSED);
+		return refuse(ctx, six, attempt, REASON_NO_ROUTE, error);
+	if (attempt->protocol == IPPROTO_TCP && too_many_pending(attempt->netns))
+		return refuse(ctx, six, attempt, REASON_PENDING, ECONNREFUSED);
+	if (!target_address(target, family, to))
+		return refuse(ctx, six, attempt, REASON_NO_FAMILY, ECONNREFUSED);
+	if (is_zero(attempt->source) && is_loopback(family, to)) {
+		copy_address(source, preferred_source(attempt));
+		if (is_zero(source))
+			return refuse(ctx, six, attempt, REASON_NO_SOURCE, ECONNREFUSED);
 	}
 	origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!origin)
-		return refuse(ctx, attempt, REASON_NO_STORAGE, ECONNREFUSED);
+		return refuse(ctx, six, attempt, REASON_NO_STORAGE, ECONNREFUSED);
 	origin->role = ROLE_NONE;
-	if (source && source == bpf_htonl(0x7f000001)) {
-		source = 0; /* what an unbound socket gets anyway: leave no binding behind */
-	} else if (source && sk->src_port) {
+	read_source(sk, family, now);
+	if (is_localhost(family, source) || is_link_local(family, source)) {
+		/* What an unbound socket gets anyway: leave no binding behind. A link-local address would bind the device as well. */
+		set_ipv4(source, 0);
+	} else if (!is_zero(source) && sk->src_port) {
 		/* Bound to 0.0.0.0:PORT: bind() is refused now. To the pod's own address instead; sk_lookup gives it the proxy's listener. */
-		to = source;
-		source = 0;
+		if (attempt->protocol == IPPROTO_TCP)
+			copy_address(to, source);
+		set_ipv4(source, 0);
 	}
-	if ((source || origin->bound[0]) && source != sk->src_ip4 && !attempt->source) {
-		if (bind_source(ctx, source))
-			return refuse(ctx, attempt, REASON_BIND, ECONNREFUSED);
+	if (is_zero(attempt->source) && !is_same(source, now) && (!is_zero(source) || !is_zero(origin->bound))) {
+		if (bind_source(ctx, six, family, source))
+			return refuse(ctx, six, attempt, REASON_BIND, ECONNREFUSED);
 	}
-	if (source)
-		origin->bound[0] = source;
+	if (!is_zero(source))
+		copy_address(origin->bound, source);
 	remember(origin, attempt, ROLE_CLIENT);
-	opaque(ctx); /* or the compiler keeps &ctx->user_ip4, and the verifier wants an unmodified context */
-	ctx->user_ip4 = to;
+	rewrite(ctx, six, family, to);
 	if (target->port)
 		ctx->user_port = target->port;
-	attempt->note->target = to;
+	copy_address(attempt->note->target, to);
 	attempt->note->tport = target->port ? target->port : attempt->port;
 	return PROCEED;
 }
 
-/*
- * Global, so that the verifier looks at it once and not again for every way that leads here: with all of them Linux 5.10 gives up. -1: no policy.
- */
-__noinline int outbound_rule(__u64 id, __u64 facts)
+static __always_inline int decide(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt)
 {
-	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
+	const struct target *target = 0;
+	enum reason reason;
 
-	return policy ? (int)first_match(policy->outbound, policy->outbound_rules, facts) : -1;
-}
-
-static __always_inline int decide(struct bpf_sock_addr *ctx, const struct attempt *attempt)
-{
-	__u64 id = attempt->policy_id;
-	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
-	__u32 index, row;
-
-	if (!policy)
-		return refuse(ctx, attempt, REASON_NO_POLICY, ECONNREFUSED);
-	attempt->note->facts = facts_of(ctx, attempt, policy);
-	index = outbound_rule(id, attempt->note->facts);
-	if (index > MAX_RULES)
-		return refuse(ctx, attempt, REASON_NO_POLICY, ECONNREFUSED);
-	attempt->note->rule = index;
-	count(attempt->netns, id, STAGE_OUTBOUND, index);
-	opaque(index);
-	if (index >= MAX_RULES)
-		return pass(ctx, attempt);
-	attempt->note->verdict = policy->outbound[index].verdict;
-	switch (policy->outbound[index].verdict) {
-	case VERDICT_PASS:
-		return pass(ctx, attempt);
-	case VERDICT_DROP:
-		return refuse(ctx, attempt, REASON_RULE, ECONNREFUSED);
-	case VERDICT_TARGET:
-		row = policy->outbound[index].target;
-		opaque(row);
-		if (row < MAX_TARGETS)
-			return redirect(ctx, attempt, &policy->targets[row]);
+	switch (ask_rules(ctx->sk, attempt, &reason, &target)) {
+	case ANSWER_PASS:
+		return pass(ctx, six, attempt);
+	case ANSWER_TARGET:
+		if (target)
+			return redirect(ctx, six, attempt, target);
+	case ANSWER_REFUSE:
+		break;
 	}
-	return refuse(ctx, attempt, REASON_BAD_RULE, ECONNREFUSED);
+	return refuse(ctx, six, attempt, reason, ECONNREFUSED);
 }
 
-/* The source is the bound one, or that of the route; its port is known only if the app has bound it. */
-static __always_inline void tell(const struct attempt *attempt, struct bpf_sock *sk)
+/* Into the terms of the contract. */
+static __always_inline void read_destination(struct bpf_sock_addr *ctx, int six, struct attempt *attempt)
 {
-	struct event *event = begin_event(attempt->netns, attempt->policy_id, attempt->note);
-
-	if (!event)
+	attempt->family = FAMILY_IPV4;
+	if (!six) {
+		set_ipv4(attempt->dest, ctx->user_ip4);
 		return;
-	event->stage = STAGE_OUTBOUND;
-	event->dest[0] = attempt->dest;
-	event->dport = attempt->port;
-	event->source[0] = attempt->source ? attempt->source : preferred_source(attempt);
-	event->sport = bpf_htons(sk->src_port);
-	add_caller(event, attempt->note);
-	bpf_ringbuf_submit(event, 0);
+	}
+	read_words(attempt->dest, ctx->user_ip6);
+	if (is_mapped(attempt->dest[0], attempt->dest[1], attempt->dest[2]))
+		set_ipv4(attempt->dest, attempt->dest[3]);
+	/* Of a socket that is bound to a mapped address, :: means IPv4's loopback. */
+	else if (!is_zero(attempt->dest) || !is_mapped(ctx->sk->src_ip6[0], ctx->sk->src_ip6[1], ctx->sk->src_ip6[2]))
+		attempt->family = FAMILY_IPV6;
 }
 
-SEC("cgroup/connect4")
-int mb_connect4(struct bpf_sock_addr *ctx)
+static __always_inline int connects(struct bpf_sock_addr *ctx, int six)
 {
 	struct note note = {.rule = RULES_NOT_ASKED};
-	struct attempt attempt = {.note = &note};
+	struct attempt attempt = {.note = &note, .protocol = ctx->protocol};
 	struct bpf_sock *sk = ctx->sk;
 	enum enrolment enrolment;
 	int verdict;
 
 	/* A sockaddr of another family is refused by the kernel after this hook (EAFNOSUPPORT). */
-	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP || ctx->user_family != AF_INET || !sk)
+	if (ctx->user_family != (six ? AF_INET6 : AF_INET) || !sk)
+		return PROCEED;
+	if (!(ctx->type == SOCK_STREAM && ctx->protocol == IPPROTO_TCP) && !(ctx->type == SOCK_DGRAM && ctx->protocol == IPPROTO_UDP))
 		return PROCEED;
 	attempt.netns = bpf_get_netns_cookie(ctx);
 	enrolment = pod_policy(attempt.netns, &attempt.policy_id);
-	if (enrolment == NOT_ENROLLED || (can(ABILITY_KERNEL_READS) && is_under_repair(sk)))
+	if (enrolment == NOT_ENROLLED || (can(ABILITY_KERNEL_READS) && ctx->protocol == IPPROTO_TCP && is_under_repair(sk)))
 		return PROCEED;
 	attempt.previous = bpf_sk_storage_get(&origins, sk, 0, 0);
-	attempt.source = bound_by_us(attempt.previous, sk) ? 0 : sk->src_ip4;
+	if (ctx->protocol == IPPROTO_UDP && !attempt.previous && enrolment == ENROLLED && !asks_for_udp(attempt.policy_id))
+		return PROCEED;
 	attempt.port = (__be16)ctx->user_port;
-	attempt.dest = ctx->user_ip4;
-	if (!attempt.dest)
-		attempt.dest = own_address(sk, attempt.source);
-	attempt.route = route4(attempt.netns, attempt.dest);
-	attempt.local = !attempt.dest || is_local4(attempt.dest, attempt.route);
+	read_destination(ctx, six, &attempt);
+	if (!bound_by_us(attempt.previous, sk))
+		read_source(sk, attempt.family, attempt.source);
+	find_route(&attempt, sk);
 	if (enrolment == CHANGING)
-		verdict = refuse(ctx, &attempt, REASON_POD_CHANGED, ECONNREFUSED);
-	else if (can(ABILITY_KERNEL_READS) && has_source_route(sk))
-		verdict = refuse(ctx, &attempt, REASON_SOURCE_ROUTE, EPERM);
+		verdict = refuse(ctx, six, &attempt, REASON_POD_CHANGED, ECONNREFUSED);
+	else if (can(ABILITY_KERNEL_READS) && has_source_route(sk, six && attempt.family == FAMILY_IPV6))
+		verdict = refuse(ctx, six, &attempt, REASON_SOURCE_ROUTE, EPERM);
 	else
-		verdict = decide(ctx, &attempt);
-	tell(&attempt, sk);
+		verdict = decide(ctx, six, &attempt);
+	if (note.rule != RULES_NOT_ASKED || note.reason)
+		tell(&attempt, sk);
 	return verdict;
+}
+
+SEC("cgroup/connect4")
+int mb_connect4(struct bpf_sock_addr *ctx)
+{
+	return connects(ctx, 0);
+}
+
+SEC("cgroup/connect6")
+int mb_connect6(struct bpf_sock_addr *ctx)
+{
+	return connects(ctx, 1);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

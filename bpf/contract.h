@@ -98,6 +98,7 @@ enum lookup {
 	LOOKUP_CGROUPS = 32,
 	LOOKUP_LEAVES = 64,
 	LOOKUP_ARRIVES = 128,
+	LOOKUP_UDP = 256, /* some outbound rule does not let all UDP pass; without it UDP is not looked at */
 };
 
 /* policies: id -> policy. Immutable: the id is the first 8 bytes of the SHA-256 of its content and of the content of its sets. */
@@ -249,43 +250,6 @@ struct proxy_port {
 	__u8 _pad[6];
 };
 _Static_assert(sizeof(struct proxy_port) == 16, "proxy_port");
-
-enum stage {
-	STAGE_OUTBOUND = 1, /* index is a rule of policy.outbound; MAX_RULES: none matched */
-	STAGE_INBOUND = 2,  /* index is a rule of policy.inbound; MAX_RULES: none matched */
-	STAGE_REASON = 3,   /* index is an enum reason, policy is 0 */
-};
-
-/* Why something was refused or went wrong. Every failed step has one of its own; each refuses the connection except where it says so. */
-enum reason {
-	REASON_NONE = 0,	    /* of an event: it was not refused */
-	REASON_RULE = 1,	    /* a rule said drop */
-	REASON_POD_CHANGED = 2,	    /* the pod's record was replaced four times while it was read */
-	REASON_NO_POLICY = 3,	    /* the pod names a policy that does not exist */
-	REASON_BAD_RULE = 4,	    /* a rule names a row that the table of targets does not have, or a verdict that does not exist */
-	REASON_NO_FAMILY = 5,	    /* the target has no address of the connection's family */
-	REASON_NO_STORAGE = 6,	    /* no memory to remember the origin of a client's socket */
-	REASON_NO_ROUTE = 7,	    /* routing would have failed; refused with its errno */
-	REASON_NO_SOURCE = 8,	    /* no source address is known for the route */
-	REASON_BIND = 9,	    /* binding the source address failed */
-	REASON_HANDOVER_FULL = 10,  /* no room in handovers: sk_lookup refuses the SYN before it reaches the proxy */
-	REASON_NO_LISTENER = 11,    /* nobody listens on the proxy's port */
-	REASON_ASSIGN = 12,	    /* the kernel did not accept the listener for this packet (bpf_sk_assign) */
-	REASON_ACCEPT_STORAGE = 13, /* no memory to remember the origin on the accepted socket: SO_ORIGINAL_DST will fail there */
-	REASON_SLOTS_FULL = 14,	    /* a listener found no free slot: the others of its group serve, and it is not remembered */
-	REASON_LISTENER = 15,	    /* a listener could not be registered for another cause (an MPTCP socket: sockhashes refuse it) */
-	REASON_PENDING = 16,	    /* the pod has MAX_PENDING connections in the making */
-	REASON_SOURCE_ROUTE = 17,   /* the socket has a source route (IP_OPTIONS), which would lead past the proxy */
-	REASON_MPTCP_STORAGE = 18,  /* no memory to remember the origin of an MPTCP socket: a client sees the proxy, a proxy has no SO_ORIGINAL_DST */
-};
-
-struct counter_key {
-	__u64 netns;
-	__u64 policy;
-	enum stage stage;
-	__u32 index;
-};
-_Static_assert(sizeof(struct counter_key) == 24, "counter_key");
 
 /* meta: array of one. */
 struct meta {

@@ -11,7 +11,6 @@
 #define PORT_BITS (96 + 16)
 #define ID_BITS (96 + 32)
 #define CGROUP_BITS (96 + 64)
-#define ADDR4_BITS (96 + 32)
 
 static __always_inline __u64 port_members(__u64 policy, __be16 port)
 {
@@ -50,12 +49,24 @@ static __always_inline __u64 cgroup_members(__u64 policy, __u64 id)
 	return found ? found->sets : 0;
 }
 
-static __always_inline __u64 cidr4_members(__u64 policy, enum cidr_kind kind, __be32 addr)
+static __always_inline __u64 cidr_members(__u64 policy, enum cidr_kind kind, enum family family, const __be32 *addr)
 {
-	struct cidr_key key = {.prefixlen = ADDR4_BITS, .kind = kind, .policy = policy, .addr = {addr}};
-	struct members *found = bpf_map_lookup_elem(&cidr_sets, &key);
+	struct cidr_key key = {.prefixlen = 96 + address_bits(family), .kind = kind, .policy = policy};
+	struct members *found;
 
+	copy_address(key.addr, addr);
+	found = bpf_map_lookup_elem(&cidr_sets, &key);
 	return found ? found->sets : 0;
+}
+
+static __always_inline __u64 dest_members(__u64 policy, enum family family, const __be32 *addr)
+{
+	return cidr_members(policy, family == FAMILY_IPV6 ? CIDR_DEST6 : CIDR_DEST4, family, addr);
+}
+
+static __always_inline __u64 source_members(__u64 policy, enum family family, const __be32 *addr)
+{
+	return cidr_members(policy, family == FAMILY_IPV6 ? CIDR_SOURCE6 : CIDR_SOURCE4, family, addr);
 }
 
 static __always_inline __u64 mark_members(const struct policy *policy, __u32 mark)

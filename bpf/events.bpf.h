@@ -17,8 +17,9 @@ struct note {
 	enum verdict verdict;
 	enum reason reason;
 	__u32 error;
-	__be32 target;
+	__be32 target[4];
 	__be16 tport;
+	__u8 family;	    /* enum family */
 	struct owner owner; /* as the rules were asked with; unknown where no rule wants to know it */
 };
 
@@ -58,12 +59,12 @@ static __always_inline struct event *begin_event(__u64 netns, __u64 policy, cons
 	event->policy = policy;
 	event->facts = note->facts;
 	event->sampled = sample < 0xffff ? sample : 0xffff;
-	event->family = FAMILY_IPV4;
+	event->family = note->family;
 	event->rule = note->rule;
 	event->verdict = note->verdict;
 	event->reason = note->reason;
 	event->error = note->error;
-	event->target[0] = note->target;
+	copy_address(event->target, note->target);
 	event->tport = note->tport;
 	return event;
 }

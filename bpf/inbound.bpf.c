@@ -10,10 +10,17 @@
 
 const volatile __u64 pod_netns SEC(".rodata.pod") = 0;
 
+/* A connection's 4-tuple without the ports. */
+struct ends {
+	enum family family;
+	__be32 client[4];
+	__be32 server[4];
+};
+
 static __noinline int refuse(struct note *note, enum reason reason)
 {
 	note->reason = reason;
-	count_reason(pod_netns, reason);
+	count_reason(pod_netns, reason, WIRE(note->family, IPPROTO_TCP));
 	return SK_DROP; /* answered with RST at once, like a port that nobody listens on */
 }
 
@@ -53,25 +60,35 @@ static __always_inline int is_target(const struct policy *policy, __be16 port)
 	return 0;
 }
 
-static __always_inline struct handover *find_handover(struct bpf_sk_lookup *ctx)
+static __always_inline void read_ends(struct bpf_sk_lookup *ctx, struct ends *ends)
 {
-	struct tuple tuple = {.netns = pod_netns,
-			      .source = {ctx->remote_ip4},
-			      .dest = {ctx->local_ip4},
-			      .sport = ctx->remote_port,
-			      .dport = bpf_htons(ctx->local_port),
-			      .family = FAMILY_IPV4};
+	if (ctx->family == AF_INET) {
+		ends->family = FAMILY_IPV4;
+		set_ipv4(ends->client, ONE_WORD(ctx->remote_ip4));
+		set_ipv4(ends->server, ONE_WORD(ctx->local_ip4));
+		return;
+	}
+	ends->family = FAMILY_IPV6;
+	read_words(ends->client, ctx->remote_ip6);
+	read_words(ends->server, ctx->local_ip6);
+}
 
+static __always_inline struct handover *find_handover(struct bpf_sk_lookup *ctx, const struct ends *ends)
+{
+	struct tuple tuple = {.netns = pod_netns, .sport = ctx->remote_port, .dport = bpf_htons(ctx->local_port), .family = ends->family};
+
+	copy_address(tuple.source, ends->client);
+	copy_address(tuple.dest, ends->server);
 	return bpf_map_lookup_elem(&handovers, &tuple);
 }
 
 /* To a loopback address: only the pod itself can be the client, and the connect hook has decided already. */
-static __always_inline int to_loopback(struct bpf_sk_lookup *ctx, __u64 policy_id)
+static __always_inline int to_loopback(struct bpf_sk_lookup *ctx, const struct ends *ends, __u64 policy_id)
 {
 	const struct policy *policy;
 	__u64 netns = pod_netns;
 
-	if (is_loopback4(ctx->remote_ip4) || find_handover(ctx))
+	if (is_loopback(ends->family, ends->client) || find_handover(ctx, ends))
 		return SK_PASS;
 	/* The pod's own rules redirected it (OUTPUT): what connected just before the pod was enrolled, or after connect was detached. */
 	if (bpf_map_lookup_elem(&nat_pods, &netns))
@@ -84,33 +101,35 @@ static __always_inline int to_loopback(struct bpf_sk_lookup *ctx, __u64 policy_i
 	return policy && is_target(policy, bpf_htons(ctx->local_port)) ? SK_DROP : SK_PASS;
 }
 
-static __always_inline __u64 facts_of(struct bpf_sk_lookup *ctx, const struct policy *policy, __u64 id)
+static __always_inline __u64 facts_of(struct bpf_sk_lookup *ctx, const struct ends *ends, const struct policy *policy, __u64 id)
 {
 	__u64 facts = FACT(FACT_TCP) | FACT(FACT_TO_POD);
 
+	if (ends->family == FAMILY_IPV6)
+		facts |= FACT(FACT_IPV6);
 	if (policy->lookups & LOOKUP_PORTS)
 		facts |= port_members(id, bpf_htons(ctx->local_port));
 	if (policy->lookups & LOOKUP_DEST)
-		facts |= cidr4_members(id, CIDR_DEST4, ctx->local_ip4);
+		facts |= dest_members(id, ends->family, ends->server);
 	if (policy->lookups & LOOKUP_SOURCE)
-		facts |= cidr4_members(id, CIDR_SOURCE4, ctx->remote_ip4);
+		facts |= source_members(id, ends->family, ends->client);
 	/* The agent gives no policy to a pod that asks for this where the kernel does not tell it. */
 	if (can(ABILITY_ARRIVAL) && policy->lookups & LOOKUP_ARRIVES)
 		facts |= owner_members(id, OWNER_ARRIVES, ctx->ingress_ifindex);
 	return facts;
 }
 
-static __always_inline int decide(struct bpf_sk_lookup *ctx, __u64 id, struct note *note)
+static __always_inline int decide(struct bpf_sk_lookup *ctx, const struct ends *ends, __u64 id, struct note *note)
 {
 	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
 	__u32 index, row;
 
 	if (!policy)
 		return refuse(note, REASON_NO_POLICY);
-	note->facts = facts_of(ctx, policy, id);
+	note->facts = facts_of(ctx, ends, policy, id);
 	index = first_match(policy->inbound, policy->inbound_rules, note->facts);
 	note->rule = index;
-	count(pod_netns, id, STAGE_INBOUND, index);
+	count(pod_netns, id, STAGE_INBOUND, index, WIRE(ends->family, IPPROTO_TCP));
 	opaque(index);
 	if (index >= MAX_RULES)
 		return SK_PASS;
@@ -131,16 +150,16 @@ static __always_inline int decide(struct bpf_sk_lookup *ctx, __u64 id, struct no
 	return refuse(note, REASON_BAD_RULE);
 }
 
-static __always_inline void tell(struct bpf_sk_lookup *ctx, __u64 policy, const struct note *note)
+static __always_inline void tell(struct bpf_sk_lookup *ctx, const struct ends *ends, __u64 policy, const struct note *note)
 {
 	struct event *event = begin_event(pod_netns, policy, note);
 
 	if (!event)
 		return;
 	event->stage = STAGE_INBOUND;
-	event->source[0] = ctx->remote_ip4;
+	copy_address(event->source, ends->client);
 	event->sport = ctx->remote_port;
-	event->dest[0] = ctx->local_ip4;
+	copy_address(event->dest, ends->server);
 	event->dport = bpf_htons(ctx->local_port);
 	bpf_ringbuf_submit(event, 0);
 }
@@ -150,36 +169,39 @@ int mb_inbound(struct bpf_sk_lookup *ctx)
 {
 	struct note note = {.rule = RULES_NOT_ASKED};
 	struct handover *handover;
+	struct ends ends;
 	__u64 policy;
 	int verdict;
 
-	if (ctx->protocol != IPPROTO_TCP || ctx->family != AF_INET)
+	if (ctx->protocol != IPPROTO_TCP || (ctx->family != AF_INET && ctx->family != AF_INET6))
 		return SK_PASS;
+	read_ends(ctx, &ends);
+	note.family = ends.family;
 	switch (pod_policy(pod_netns, &policy)) {
 	case NOT_ENROLLED:
 		return SK_PASS;
 	case CHANGING:
 		verdict = refuse(&note, REASON_POD_CHANGED);
-		tell(ctx, 0, &note);
+		tell(ctx, &ends, 0, &note);
 		return verdict;
 	case ENROLLED:
 		break;
 	}
 	/* Routing drops packets from outside with a loopback address at either end (martians), unless somebody sets route_localnet. */
-	if (is_loopback4(ctx->local_ip4))
-		return to_loopback(ctx, policy);
-	if (is_loopback4(ctx->remote_ip4))
+	if (is_loopback(ends.family, ends.server))
+		return to_loopback(ctx, &ends, policy);
+	if (is_loopback(ends.family, ends.client))
 		return SK_PASS;
-	handover = find_handover(ctx);
+	handover = find_handover(ctx, &ends);
 	if (!handover)
-		verdict = decide(ctx, policy, &note);
+		verdict = decide(ctx, &ends, policy, &note);
 	else if (handover->origin.role == ROLE_ACCEPTED)
 		/* From inside: a redirected socket that was bound to 0.0.0.0:PORT goes to the pod's address, where the proxy need not listen. */
 		verdict = assign(ctx, bpf_htons(ctx->local_port), &note);
 	else
 		return SK_PASS;
 	if (!handover || verdict == SK_DROP) /* what passes from inside was told when it connected */
-		tell(ctx, policy, &note);
+		tell(ctx, &ends, policy, &note);
 	return verdict;
 }
 

@@ -51,6 +51,7 @@ typedef struct {
 struct sock_common {
 	__u16 skc_num;
 	unsigned char skc_state;
+	unsigned char skc_ipv6only : 1;
 	possible_net_t skc_net;
 };
 
@@ -78,8 +79,17 @@ struct ip_options_rcu {
 	struct ip_options opt;
 };
 
+struct ipv6_txoptions {
+	void *srcrt;
+};
+
+struct ipv6_pinfo {
+	struct ipv6_txoptions *opt;
+};
+
 struct inet_sock {
 	struct ip_options_rcu *inet_opt;
+	struct ipv6_pinfo *pinet6;
 };
 #pragma clang attribute pop
 
@@ -145,16 +155,46 @@ static __always_inline int is_under_repair(void *sk)
 	return tcp ? BPF_CORE_READ_BITFIELD_PROBED(tcp, repair) : 0;
 }
 
-/* A strict or loose source route (IP_OPTIONS): the kernel sends to its first hop, wherever the connection is rewritten to. */
-static __always_inline int has_source_route(void *sk)
+/* An AF_INET6 socket that takes no IPv4: a mapped destination is unreachable for it. */
+static __always_inline int is_ipv6_only(void *sk)
 {
-	struct inet_sock *inet = (struct inet_sock *)address_of(sk);
+	struct sock *sock = address_of(sk);
+
+	return sock ? BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_ipv6only) : 0;
+}
+
+static __always_inline int has_route_option(struct inet_sock *inet)
+{
 	struct ip_options_rcu *options = 0;
 	unsigned char srr = 0;
 
-	if (!inet || bpf_core_read(&options, sizeof(options), &inet->inet_opt) || !options)
+	if (bpf_core_read(&options, sizeof(options), &inet->inet_opt) || !options)
 		return 0;
 	return bpf_core_read(&srr, sizeof(srr), &options->opt.srr) || srr;
+}
+
+static __always_inline int has_routing_header(struct inet_sock *inet)
+{
+	struct ipv6_pinfo *six = 0;
+	struct ipv6_txoptions *options = 0;
+	void *route = 0;
+
+	if (bpf_core_read(&six, sizeof(six), &inet->pinet6) || !six)
+		return 0;
+	if (bpf_core_read(&options, sizeof(options), &six->opt) || !options)
+		return 0;
+	return bpf_core_read(&route, sizeof(route), &options->srcrt) || route;
+}
+
+/*
+ * A strict or loose source route (IP_OPTIONS), or a routing header (IPV6_RTHDR): the kernel sends to its first hop, wherever the connection is
+ * rewritten to.
+ */
+static __always_inline int has_source_route(void *sk, int six)
+{
+	struct inet_sock *inet = (struct inet_sock *)address_of(sk);
+
+	return inet ? (six ? has_routing_header(inet) : has_route_option(inet)) : 0;
 }
 
 #endif

@@ -44,11 +44,11 @@ int mb_listeners(struct bpf_iter__tcp *ctx)
 		if (!error)
 			return 0;
 		if (error != -17) { /* EEXIST */
-			count_reason(port.netns, REASON_LISTENER);
+			count_reason(port.netns, REASON_LISTENER, 0);
 			return 0;
 		}
 	}
-	count_reason(port.netns, REASON_SLOTS_FULL);
+	count_reason(port.netns, REASON_SLOTS_FULL, 0);
 	return 0;
 }
 

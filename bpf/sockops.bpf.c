@@ -7,6 +7,7 @@
  * program may clear our flag, so an entry may outlive its client: the agent sweeps.
  */
 #include "events.bpf.h"
+#include "tuple.bpf.h"
 
 /* 0: not known (before Linux 5.15, where kernel memory may not be read): no pod has that cookie. The agent refuses to start on such a kernel. */
 static __always_inline __u64 netns_of(struct bpf_sock_ops *ctx)
@@ -16,32 +17,6 @@ static __always_inline __u64 netns_of(struct bpf_sock_ops *ctx)
 	if (can(ABILITY_SOCKOPS_COOKIE))
 		return bpf_get_netns_cookie(ctx);
 	return can(ABILITY_KERNEL_READS) && sk ? read_netns_cookie(sk) : 0;
-}
-
-static __always_inline int is_ipv4(struct bpf_sock_ops *ctx)
-{
-	return ctx->family == AF_INET || is_mapped(ctx->family, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2]);
-}
-
-static __always_inline __be16 remote_port(struct bpf_sock_ops *ctx)
-{
-	return bpf_htons(bpf_ntohl(ctx->remote_port));
-}
-
-static __always_inline __be16 local_port(struct bpf_sock_ops *ctx)
-{
-	return bpf_htons(ctx->local_port);
-}
-
-static __always_inline struct tuple client_tuple(struct bpf_sock_ops *ctx, __u64 netns)
-{
-	struct tuple tuple = {.netns = netns,
-			      .source = {ctx->local_ip4},
-			      .dest = {ctx->remote_ip4},
-			      .sport = local_port(ctx),
-			      .dport = remote_port(ctx),
-			      .family = FAMILY_IPV4};
-	return tuple;
 }
 
 /* Of a socket whose connection is handed over: redirected, or inside the pod. */
@@ -89,39 +64,25 @@ static __always_inline void tell_mptcp(struct bpf_sock_ops *ctx, const struct or
 	else if (copy)
 		copy->role = ROLE_NONE;
 	else if (origin)
-		count_reason(netns_of(ctx), REASON_MPTCP_STORAGE);
+		count_reason(netns_of(ctx), REASON_MPTCP_STORAGE, WIRE(origin->family, IPPROTO_TCP));
 }
 
 /* The connect was told as redirected: that it will be refused is told here. */
-static __always_inline void lose_handover(struct bpf_sock_ops *ctx, __u64 netns, const struct origin *origin)
+static __always_inline void lose_handover(const struct tuple *tuple, const struct origin *origin)
 {
-	struct note note = {.rule = RULES_NOT_ASKED, .reason = REASON_HANDOVER_FULL, .error = ECONNREFUSED};
+	struct note note = {.rule = RULES_NOT_ASKED, .reason = REASON_HANDOVER_FULL, .error = ECONNREFUSED, .family = origin->family};
 	struct event *event;
 
-	count_reason(netns, REASON_HANDOVER_FULL);
-	event = begin_event(netns, 0, &note);
+	count_reason(tuple->netns, REASON_HANDOVER_FULL, WIRE(origin->family, IPPROTO_TCP));
+	event = begin_event(tuple->netns, 0, &note);
 	if (!event)
 		return;
 	event->stage = STAGE_OUTBOUND;
-	event->source[0] = ctx->local_ip4;
-	event->sport = local_port(ctx);
-	event->dest[0] = origin->addr[0];
+	copy_address(event->source, tuple->source);
+	event->sport = tuple->sport;
+	copy_address(event->dest, origin->addr);
 	event->dport = origin->port;
 	bpf_ringbuf_submit(event, 0);
-}
-
-/*
- * Where the pod has or had NAT rules of its own, conntrack may know connections that these sent to the same proxy, and give a new one another source
- * port on the wire. The sequence number of the SYN stays: the second name of such a hand-over.
- */
-static __always_inline struct tuple second_name(const struct tuple *tuple, __u32 sequence)
-{
-	struct tuple name = {.netns = tuple->netns,
-			     .source = {0, 0, 0, bpf_htonl(sequence)},
-			     .dest = {tuple->dest[0]},
-			     .dport = tuple->dport,
-			     .family = tuple->family};
-	return name;
 }
 
 static __always_inline int had_nat_rules(__u64 netns)
@@ -133,17 +94,18 @@ static __always_inline void hand_over(struct bpf_sock_ops *ctx)
 {
 	struct origin *origin = client_origin(ctx);
 	struct handover handover = {};
-	struct tuple tuple;
+	struct tuple tuple = {};
 	__u64 netns;
 
 	if (can(ABILITY_MPTCP))
 		tell_mptcp(ctx, origin);
-	if (!origin || !is_ipv4(ctx))
+	if (!origin)
 		return;
 	netns = netns_of(ctx);
-	tuple = client_tuple(ctx, netns);
+	if (!client_tuple(ctx, netns, &tuple))
+		return;
 	if (origin->role == ROLE_INSIDE)
-		origin->addr[0] = ctx->remote_ip4; /* 0.0.0.0 on a socket bound to a device: routing has found the address now */
+		copy_address(origin->addr, tuple.dest); /* 0.0.0.0 on a socket bound to a device: routing has found the address now */
 	origin->sport = tuple.sport;
 	origin->sequence = can(ABILITY_KERNEL_READS) && had_nat_rules(netns) ? read_syn_sequence(ctx->sk) : 0;
 	handover.origin = *origin;
@@ -152,69 +114,70 @@ static __always_inline void hand_over(struct bpf_sock_ops *ctx)
 	/* A connect cannot be refused here: sk_lookup refuses a SYN to a proxy that has no entry, and takes one to the pod for one from outside. */
 	remove_handover(&tuple);
 	if (bpf_map_update_elem(&handovers, &tuple, &handover, BPF_NOEXIST))
-		lose_handover(ctx, netns, origin);
+		lose_handover(&tuple, origin);
 	else
 		count_pending(netns, 1);
 	if (origin->sequence) {
-		tuple = second_name(&tuple, origin->sequence);
+		use_second_name(&tuple, origin->sequence);
 		if (!bpf_map_update_elem(&handovers, &tuple, &handover, BPF_NOEXIST))
 			count_pending(netns, 1);
 	}
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
+/* Copies what the client left for this accepted socket; *name is then what it was found under. */
+static __always_inline int find_handover(struct bpf_sock_ops *ctx, struct tuple *name, struct origin *copy)
+{
+	struct handover *handover = bpf_map_lookup_elem(&handovers, name);
+
+	if (!handover && had_nat_rules(name->netns)) {
+		use_second_name(name, ctx->rcv_nxt - 1);
+		handover = bpf_map_lookup_elem(&handovers, name);
+	}
+	if (!handover)
+		return 0;
+	*copy = handover->origin;
+	compiler_barrier();
+	/* The client may have closed meanwhile, and the element been given to another connection while it was copied. */
+	return bpf_map_lookup_elem(&handovers, name) == handover;
+}
+
 static __always_inline void take_over(struct bpf_sock_ops *ctx)
 {
-	struct tuple tuple = {}, name;
-	struct handover *handover;
+	struct tuple name = {};
 	struct origin *origin, copy = {};
 	struct bpf_sock *sk = ctx->sk;
 	__u64 policy, netns;
+	int found;
 
-	if (!sk || !is_ipv4(ctx))
+	if (!sk)
 		return;
 	netns = netns_of(ctx);
-	if (pod_policy(netns, &policy) == NOT_ENROLLED)
+	if (pod_policy(netns, &policy) == NOT_ENROLLED || !server_tuple(ctx, netns, &name))
 		return;
-	tuple.netns = netns;
-	tuple.source[0] = ctx->remote_ip4;
-	tuple.dest[0] = ctx->local_ip4;
-	tuple.sport = remote_port(ctx);
-	tuple.dport = local_port(ctx);
-	tuple.family = FAMILY_IPV4;
-	name = tuple;
-	handover = bpf_map_lookup_elem(&handovers, &name);
-	if (!handover && had_nat_rules(netns)) {
-		name = second_name(&tuple, ctx->rcv_nxt - 1);
-		handover = bpf_map_lookup_elem(&handovers, &name);
-	}
-	if (handover) {
-		copy = handover->origin;
-		compiler_barrier();
-		/* The client may have closed meanwhile, and the element been given to another connection while it was copied. */
-		if (bpf_map_lookup_elem(&handovers, &name) != handover)
-			handover = 0;
-	}
 	origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!origin) {
-		count_reason(netns, REASON_ACCEPT_STORAGE); /* SO_ORIGINAL_DST fails: the proxy has nowhere to send it */
-	} else if (handover) {
-		*origin = copy;
-	} else {
-		origin->addr[0] = ctx->local_ip4;
-		origin->port = local_port(ctx);
-		origin->family = FAMILY_IPV4;
+	if (origin) {
+		copy_address(origin->addr, name.dest);
+		origin->port = name.dport;
+		origin->family = name.family;
 		origin->role = ROLE_DIRECT;
+	} else {
+		/* SO_ORIGINAL_DST fails: the proxy has nowhere to send it. */
+		count_reason(netns, REASON_ACCEPT_STORAGE, WIRE(name.family, IPPROTO_TCP));
 	}
+	found = find_handover(ctx, &name, &copy);
+	if (origin && found)
+		*origin = copy;
 	if (can(ABILITY_MPTCP) && origin)
 		tell_mptcp(ctx, origin);
-	if (!handover)
+	if (!found)
 		return;
 	remove_handover(&name);
 	if (copy.sequence) {
-		tuple.sport = copy.sport;
-		remove_handover(&tuple);
-		name = second_name(&tuple, copy.sequence);
+		server_tuple(ctx, netns, &name);
+		name.sport = copy.sport;
+		remove_handover(&name);
+		use_second_name(&name, copy.sequence);
 		remove_handover(&name);
 	}
 }
@@ -222,14 +185,13 @@ static __always_inline void take_over(struct bpf_sock_ops *ctx)
 static __always_inline void forget(struct bpf_sock_ops *ctx)
 {
 	struct origin *origin = client_origin(ctx);
-	struct tuple tuple;
+	struct tuple tuple = {};
 
-	if (ctx->args[1] != BPF_TCP_CLOSE || !origin || !is_ipv4(ctx))
+	if (ctx->args[1] != BPF_TCP_CLOSE || !origin || !client_tuple(ctx, netns_of(ctx), &tuple))
 		return;
-	tuple = client_tuple(ctx, netns_of(ctx));
 	remove_handover(&tuple);
 	if (origin->sequence) {
-		tuple = second_name(&tuple, origin->sequence);
+		use_second_name(&tuple, origin->sequence);
 		remove_handover(&tuple);
 	}
 }
@@ -251,11 +213,11 @@ static __always_inline void register_listener(struct bpf_sock_ops *ctx)
 		if (!error)
 			return;
 		if (error != -17) { /* EEXIST */
-			count_reason(port.netns, REASON_LISTENER);
+			count_reason(port.netns, REASON_LISTENER, 0);
 			return;
 		}
 	}
-	count_reason(port.netns, REASON_SLOTS_FULL);
+	count_reason(port.netns, REASON_SLOTS_FULL, 0);
 }
 
 SEC("sockops")

@@ -1,7 +1,7 @@
 /** One Interception as a policy: a struct policy, the trie entries of its sets, and an id that is the hash of both. */
 import { createHash } from 'node:crypto'
 import { parseAddress, zeroWords } from '../address.ts'
-import { Limit, policyCodec, TargetFamily, type TargetRecord } from '../contract.ts'
+import { Fact, Limit, Lookup, policyCodec, type RuleRecord, TargetFamily, type TargetRecord, Verdict } from '../contract.ts'
 import type { Interception, TargetSpec } from '../plugin.ts'
 import { type Condition, conditionsOf } from './conditions.ts'
 import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
@@ -42,6 +42,13 @@ function compileTarget({ port = 0, ipv4 = '127.0.0.1', ipv6 = '::1' }: TargetSpe
   }
 }
 
+/** Some rule does more to UDP than let it pass. */
+const concernsUdp = (rules: readonly RuleRecord[]): boolean =>
+  rules.some(({ mask, value, verdict }) => {
+    const wants = (bit: number): boolean | undefined => ((mask >> BigInt(bit)) & 1n ? ((value >> BigInt(bit)) & 1n) === 1n : undefined)
+    return verdict !== Verdict.PASS && wants(Fact.TCP) !== true && wants(Fact.UDP) !== false
+  })
+
 /** Ports that inbound rules send to, and ports that outbound rules reach on the pod's own loopback. */
 function proxyPortsOf({ targets = {}, inbound }: LocalInterception): number[] {
   const takesInbound = new Set(inbound.map((rule) => rule.then))
@@ -70,7 +77,7 @@ export function compileLocal(interception: LocalInterception, subject: string): 
     inboundRules: inbound.length,
     targetsUsed: targets.length,
     marksUsed: marks.length,
-    lookups: sets.lookups(),
+    lookups: sets.lookups() | (concernsUdp(outbound) ? Lookup.UDP : 0),
     outbound,
     inbound,
     targets: targets.map((name) => compileTarget(interception.targets?.[name] ?? {}, `${subject}: target '${name}'`)),

@@ -28,6 +28,10 @@ interface Count {
   readonly policy: bigint
   readonly stage: number
   readonly index: number
+  /** enum family; 0: about no connection */
+  readonly family: number
+  /** IPPROTO_TCP or IPPROTO_UDP; 0: about no connection */
+  readonly protocol: number
   readonly count: number
 }
 
@@ -39,8 +43,11 @@ export async function readCounts(counters: BpfMap): Promise<Count[]> {
 
 export function podCounts(counts: readonly Count[], netns: bigint, policy: bigint): PodCounts {
   const own = counts.filter((count) => count.netns === netns)
-  const stage = (wanted: number): Map<number, number> =>
-    new Map(own.filter((count) => count.stage === wanted && count.policy === policy).map(({ index, count }) => [index, count]))
+  const stage = (wanted: number): Map<number, number> => {
+    const totals = new Map<number, number>() // over families and protocols
+    for (const { index, count, ...of } of own) if (of.stage === wanted && of.policy === policy) totals.set(index, (totals.get(index) ?? 0) + count)
+    return totals
+  }
   return { outbound: stage(Stage.OUTBOUND), inbound: stage(Stage.INBOUND), refusals: refusals(own) }
 }
 

@@ -7,17 +7,28 @@ export interface Hook {
   readonly attachType: number
 }
 
-export const attachTypes = { sockCreate: 2, sockOps: 3, connect4: 10, getsockopt: 21, getpeername4: 29, skLookup: 36 } as const
+export const attachTypes = {
+  sockCreate: 2,
+  sockOps: 3,
+  connect4: 10,
+  connect6: 11,
+  getsockopt: 21,
+  getpeername4: 29,
+  getpeername6: 30,
+  skLookup: 36,
+} as const
 
 /**
- * In the order of attachment: what answers for a redirected socket is there before the first redirect happens, so connect4 is the last. They
+ * In the order of attachment: what answers for a redirected socket is there before the first redirect happens, so connect is the last. They
  * are removed the other way round.
  */
 export const hooks: readonly Hook[] = [
   { name: 'getsockopt', program: 'mb_getsockopt', attachType: attachTypes.getsockopt },
   { name: 'getpeername4', program: 'mb_getpeername4', attachType: attachTypes.getpeername4 },
+  { name: 'getpeername6', program: 'mb_getpeername6', attachType: attachTypes.getpeername6 },
   { name: 'sockops', program: 'mb_sockops', attachType: attachTypes.sockOps },
   { name: 'connect4', program: 'mb_connect4', attachType: attachTypes.connect4 },
+  { name: 'connect6', program: 'mb_connect6', attachType: attachTypes.connect6 },
 ]
 
 /** Loaded once; each pod gets a copy with its netns cookie (__u64, host order) as the only content of this section. */

@@ -40,9 +40,10 @@ export async function loadObject(native: Native, { path, kernel, reuse, maxEntri
     return { object: await native.load(path, options(unwanted)), refused: new Map() }
   } catch (first) {
     const refused = new Map<string, string>()
-    for (const { program } of optional.filter((each) => !unwanted.includes(each.program))) {
-      const error = await loadAlone(native, path, options(allPrograms.filter((name) => name !== program)))
-      if (error !== undefined) refused.set(program, shortReason(error))
+    for (const { programs } of optional.filter((each) => !each.programs.some((program) => unwanted.includes(program)))) {
+      const others = allPrograms.filter((name) => !(programs as readonly string[]).includes(name))
+      const error = await loadAlone(native, path, options(others))
+      if (error !== undefined) for (const program of programs) refused.set(program, shortReason(error))
     }
     if (refused.size === 0) throw asMerbridgeError(first as NativeError)
     try {

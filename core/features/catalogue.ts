@@ -31,10 +31,11 @@ export interface Probed extends Described {
   readonly unused?: true
 }
 
-/** Found by loading the program: the rest of the datapath does not need it. */
+/** Found by loading the programs: the rest of the datapath does not need it. */
 export interface Optional extends Described {
   readonly id: 'getpeername' | 'listener_iterator'
-  readonly program: string
+  /** All of them or none is used. */
+  readonly programs: readonly string[]
   readonly fallback: string
 }
 
@@ -173,7 +174,7 @@ export const optional = [
     id: 'getpeername',
     name: 'getpeername hook',
     since: '5.8',
-    program: 'mb_getpeername4',
+    programs: ['mb_getpeername4', 'mb_getpeername6'],
     detail: 'an app sees the destination that it asked for',
     fallback: 'not here: an app that asks for its peer sees the proxy',
   },
@@ -181,7 +182,7 @@ export const optional = [
     id: 'listener_iterator',
     name: 'iterator into a sockhash',
     since: '5.10',
-    program: 'mb_listeners',
+    programs: ['mb_listeners'],
     detail: 'finds proxies that listened before their pod was enrolled',
     fallback: 'the agent looks for them in /proc and copies their sockets (pidfd_getfd, Linux 5.6)',
   },

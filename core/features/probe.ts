@@ -138,19 +138,19 @@ export async function probeKernel(native: Native, setting: ProbeSetting): Promis
 function skipped(forced: ReadonlySet<string>): ReadonlyMap<string, string> {
   const kernel = kernelVersion(release(), version())
   return new Map(
-    optional.flatMap(({ id, program }) => {
+    optional.flatMap(({ id, programs }) => {
       const why = forced.has(id) ? forcedOff : deniedBy(id, kernel)?.reason
-      return why === undefined ? [] : [[program, why] as const]
+      return why === undefined ? [] : programs.map((program) => [program, why] as const)
     }),
   )
 }
 
 /** What loading has shown. `refused`: programs that the kernel did not take, with its words; those of `skip` were not tried. */
 export function optionalFeatures(facts: KernelFacts, refused: ReadonlyMap<string, string>): Feature[] {
-  return optional.map(({ id, name, since, program, detail, fallback }): Feature => {
-    const not = facts.skip.get(program)
+  return optional.map(({ id, name, since, programs, detail, fallback }): Feature => {
+    const [not] = programs.flatMap((program) => facts.skip.get(program) ?? [])
     if (not !== undefined) return { id, name, state: 'fallback', detail: `${fallback} (${not})` }
-    const why = refused.get(program)
+    const [why] = programs.flatMap((program) => refused.get(program) ?? [])
     if (why === undefined) return { id, name, state: 'yes', detail }
     return { id, name, state: 'fallback', detail: `${fallback} (${sinceText(since)} has it; here: ${why})` }
   })

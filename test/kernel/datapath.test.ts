@@ -24,7 +24,13 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     const agent = await datapath.start(datapath.config([client]))
     await agent[Symbol.asyncDispose]()
     assert.deepEqual(readdirSync(datapath.bpffs), [datapath.pins.split('/').at(-1)])
-    assert.deepEqual(readdirSync(join(datapath.pins, 'links')).sort(), ['connect4', ...(seesProxy ? [] : ['getpeername4']), 'getsockopt', 'sockops'])
+    assert.deepEqual(readdirSync(join(datapath.pins, 'links')).sort(), [
+      'connect4',
+      'connect6',
+      ...(seesProxy ? [] : ['getpeername4', 'getpeername6']),
+      'getsockopt',
+      'sockops',
+    ])
     assert.equal(readdirSync(join(datapath.pins, 'pods')).length, 1)
     assert.equal(reached(await out()), 'client:15001')
   })
