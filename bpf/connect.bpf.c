@@ -40,8 +40,9 @@ static __always_inline int bind_source(struct bpf_sock_addr *ctx, int six, enum 
 			__be32 flowinfo;
 			__be32 addr[4];
 			__u32 scope;
-		} address = {.family = AF_INET6};
+		} address = {};
 
+		address.family = AF_INET6; /* as an initializer it would become a section .rodata, without BTF */
 		if (family == FAMILY_IPV6)
 			copy_address(address.addr, source);
 		else if (source[0]) {

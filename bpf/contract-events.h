@@ -31,6 +31,7 @@ enum reason {
 	REASON_LISTENER = 15,	    /* a listener could not be registered for another cause (an MPTCP socket: sockhashes refuse it) */
 	REASON_PENDING = 16,	    /* the pod has MAX_PENDING connections in the making */
 	REASON_SOURCE_ROUTE = 17,   /* the socket has a source route (IP_OPTIONS), which would lead past the proxy */
+	REASON_ASKERS = 19,	    /* the pod asks more servers than MAX_ASKERS at a time, or the map is full: the datagram is refused */
 	REASON_MPTCP_STORAGE = 18,  /* no memory to remember the origin of an MPTCP socket: a client sees the proxy, a proxy has no SO_ORIGINAL_DST */
 };
 

@@ -18,6 +18,8 @@ enum route_kind route_kind;
 enum role role;
 enum stage stage;
 enum reason reason;
+enum asker_limit asker_limit;
+enum asker_network asker_network;
 
 struct rule rule;
 struct target target;
@@ -39,3 +41,5 @@ struct counter_key counter_key;
 struct monitoring monitoring;
 struct event event;
 struct meta meta;
+struct asker asker;
+struct asked asked;

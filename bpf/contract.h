@@ -260,5 +260,6 @@ struct meta {
 _Static_assert(sizeof(struct meta) == 72, "meta");
 
 #include "contract-events.h"
+#include "contract-udp.h"
 
 #endif

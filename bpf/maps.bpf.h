@@ -111,6 +111,32 @@ struct {
 	__type(value, struct handover);
 } handovers __weak SEC(".maps");
 
+/* id -> who asked whom. Written by sendmsg, read by the program at lo; idle ones are removed by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, __u32);
+	__type(value, struct asker);
+} askers __weak SEC(".maps");
+
+/* netns cookie -> how many ids the pod has in askers. Counted by sendmsg, put right by the agent when it sweeps. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __s64);
+} asker_counts __weak SEC(".maps");
+
+/* UDP socket -> whom it asked. Written by sendmsg and connect; read by recvmsg and getsockname. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct asked);
+} asked __weak SEC(".maps");
+
 /* netns cookie -> how many hand-overs the pod has. Counted by sock_ops, read by connect, put right by the agent when a foreign program made it drift.
  */
 struct {

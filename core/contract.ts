@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '50d1a43453b8762150fa8efbbd9213f82d4d6abf246fc06071a8087154db31b2'
+export const contractHash = '279778f0f2731fec32753f39d679b4347f1d2e6e3cbc0d393ad2ebacda6e8eba'
 
 export const Limit = {
   RULES: 64,
@@ -126,9 +126,23 @@ export const Reason = {
   LISTENER: 15,
   PENDING: 16,
   SOURCE_ROUTE: 17,
+  ASKERS: 19,
   MPTCP_STORAGE: 18,
 } as const
 export type Reason = (typeof Reason)[keyof typeof Reason]
+
+export const AskerLimit = {
+  ASKER_BITS: 22,
+  MAX_ASKERS: 4096,
+} as const
+export type AskerLimit = (typeof AskerLimit)[keyof typeof AskerLimit]
+
+export const AskerNetwork = {
+  NETWORK4: 2134900736,
+  NETWORK6_0: 4251805042,
+  NETWORK6_1: 1651665252,
+} as const
+export type AskerNetwork = (typeof AskerNetwork)[keyof typeof AskerNetwork]
 
 export interface RuleRecord {
   readonly mask: bigint
@@ -420,4 +434,40 @@ export const metaCodec = structOf<MetaRecord>('meta', 72, {
   generation: [0, u64],
   programs: [8, bytesOf(32)],
   config: [40, bytesOf(32)],
+})
+
+export interface AskerRecord {
+  readonly netns: bigint
+  readonly used: bigint
+  readonly server: readonly number[]
+  readonly source: readonly number[]
+  readonly port: number
+  readonly tport: number
+  readonly family: Family
+}
+export const askerCodec = structOf<AskerRecord>('asker', 56, {
+  netns: [0, u64],
+  used: [8, u64],
+  server: [16, arrayOf(be32, 4)],
+  source: [32, arrayOf(be32, 4)],
+  port: [48, be16],
+  tport: [50, be16],
+  family: [52, enumeration<Family>()],
+})
+
+export interface AskedRecord {
+  readonly server: readonly number[]
+  readonly target: readonly number[]
+  readonly shown: readonly number[]
+  readonly port: number
+  readonly tport: number
+  readonly family: Family
+}
+export const askedCodec = structOf<AskedRecord>('asked', 56, {
+  server: [0, arrayOf(be32, 4)],
+  target: [16, arrayOf(be32, 4)],
+  shown: [32, arrayOf(be32, 4)],
+  port: [48, be16],
+  tport: [50, be16],
+  family: [52, enumeration<Family>()],
 })
