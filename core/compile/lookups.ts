@@ -46,7 +46,7 @@ const MOST_NAMED = 8
 
 const zero: Ip = { family: 4, words: [0, 0, 0, 0] }
 
-function cidrOf(text: string): Cidr {
+export function cidrOf(text: string): Cidr {
   const [base = '', length] = text.split('/')
   const address = parseAddress(base)
   if (address === undefined) throw new TypeError(`not a network: ${text}`)

@@ -6,11 +6,13 @@
 import { type Cidr, contains, type Address as Ip, network, parseAddress, parseCidr, type Words, zeroWords } from '../address.ts'
 import { RouteKind, type RouteRecord, routeCodec, routeKeyCodec } from '../contract.ts'
 import type { Address, Entry, Route, Rule } from '../native/api.ts'
-import { everything, isFor, isHost, type Lookup, lookupsOf, routeType } from './lookups.ts'
+import { cidrOf, everything, isFor, isHost, type Lookup, lookupsOf, routeType } from './lookups.ts'
+import { bordersOf, type Candidates, candidatesOf, chooseSource, isAmbiguous } from './source6.ts'
 
 /** Linux's numbers, the same on amd64 and arm64. */
 const EACCES = 13
 const EINVAL = 22
+const EADDRNOTAVAIL = 99
 const ENETUNREACH = 101
 const EHOSTUNREACH = 113
 
@@ -19,9 +21,6 @@ const kernelTables: ReadonlySet<number> = new Set([253, 254, 255])
 
 const scopeUniverse = 0
 const scopeLink = 253
-
-/** A pod with more addresses of IPv6 has no say in how long a look takes. */
-const MOST_SOURCES = 8
 
 /** What connect() of a TCP socket gets (measured on Linux 6.18, both families). */
 const errors: ReadonlyMap<number, number> = new Map([
@@ -62,19 +61,30 @@ function ipOf(text: string): Ip {
 const isStranger = ({ type, table, source }: Row['route'], family: 4 | 6): boolean =>
   family === 4 && type === routeType.local && source === undefined && table !== undefined && !kernelTables.has(table)
 
-function recordOf({ cidr, route }: Row, addresses: readonly Address[]): RouteRecord {
+/** What a namespace has to choose sources from. */
+interface Sources {
+  readonly addresses: readonly Address[]
+  readonly candidates: Candidates
+}
+
+/** `prefix` is a part of the row's. */
+function recordOf({ cidr, route }: Row, prefix: Cidr, { addresses, candidates }: Sources): RouteRecord {
   const error = errors.get(route.type)
   if (error !== undefined) return unreachable(error)
-  const index = route.index ?? 0
-  const preferred = route.source === undefined ? undefined : ipOf(route.source).words
-  // A route to one own address without a preferred source: the source is that address. For a network it depends on the destination.
-  const own = route.type === routeType.local && isHost(cidr) ? cidr.words : zeroWords
   if (isStranger(route, cidr.family)) return unreachable(ENETUNREACH)
-  if (route.type === routeType.local || route.type === routeType.anycast)
-    return { kind: RouteKind.LOCAL, error: 0, source: preferred ?? own, interface: index }
-  // IPv6 chooses per destination (RFC 6724); what is not known here is left to the kernel.
-  const source = preferred ?? (cidr.family === 4 ? selectSource(route, addresses) : zeroWords)
-  return { kind: RouteKind.UNICAST, error: 0, source, interface: index }
+  const isLocal = route.type === routeType.local || route.type === routeType.anycast
+  const kind = isLocal ? RouteKind.LOCAL : RouteKind.UNICAST
+  const index = route.index ?? 0
+  const record = (source: Words): RouteRecord => ({ kind, error: 0, source, interface: index })
+  if (route.source !== undefined) return record(ipOf(route.source).words)
+  if (cidr.family === 6) {
+    if (!isLocal && isAmbiguous(candidates, prefix)) return { kind, error: 0, source: zeroWords, interface: 0 }
+    const source = chooseSource(candidates, prefix, index)
+    return source === undefined ? unreachable(EADDRNOTAVAIL) : record(source.words)
+  }
+  // A route to one own address without a preferred source: the source is that address. For a network it depends on the destination.
+  if (isLocal) return record(route.type === routeType.local && isHost(cidr) ? cidr.words : zeroWords)
+  return record(selectSource(route, addresses))
 }
 
 interface Row {
@@ -82,19 +92,38 @@ interface Row {
   readonly route: Pick<Route, 'type'> & Partial<Route>
 }
 
-/** One row for each prefix, and the lengths that occur, longest first. */
+/** One row for each prefix, those that are only for some sources, and the lengths that occur, longest first. */
 interface Table {
   readonly rows: ReadonlyMap<string, Row>
+  readonly sourced: ReadonlyMap<string, readonly (Row & { readonly from: Cidr })[]>
   readonly lengths: readonly number[]
 }
 
 const idOf = ({ words, length }: Cidr): string => `${words.join('.')}/${length}`
 
-/** Of several rows of one prefix the first counts. */
+/** Of several rows of one prefix the first counts; of those for sources the one for the smallest network. */
 function tableOf(all: readonly Row[]): Table {
   const rows = new Map<string, Row>()
-  for (const row of all) if (!rows.has(idOf(row.cidr))) rows.set(idOf(row.cidr), row)
-  return { rows, lengths: [...new Set(all.map(({ cidr }) => cidr.length))].sort((a, b) => b - a) }
+  const sourced = new Map<string, (Row & { from: Cidr })[]>()
+  for (const row of all) {
+    const id = idOf(row.cidr)
+    if (row.route.from !== undefined) sourced.set(id, [...(sourced.get(id) ?? []), { ...row, from: cidrOf(row.route.from) }])
+    else if (!rows.has(id)) rows.set(id, row)
+  }
+  for (const own of sourced.values()) own.sort((a, b) => b.from.length - a.from.length)
+  return { rows, sourced, lengths: [...new Set(all.map(({ cidr }) => cidr.length))].sort((a, b) => b - a) }
+}
+
+const nowhere: Ip = { family: 6, words: zeroWords }
+
+/**
+ * Rows that are only for some sources hide the one of the same prefix that is for all, but for a default route: so does Linux. While the source is
+ * still open, it compares `::`.
+ */
+function rowAt({ rows, sourced }: Table, id: string, length: number, source: Ip = nowhere): Row | undefined {
+  const own = sourced.get(id)
+  if (own === undefined) return rows.get(id)
+  return own.find(({ from }) => contains(from, source)) ?? (length === 0 ? rows.get(id) : undefined)
 }
 
 /** Destinations that TCP refuses whatever the tables say. */
@@ -116,34 +145,98 @@ function answer(asked: readonly Asked[], prefix: Cidr, source?: Ip): Row | undef
   const idAt = (bits: number): string => (ids[bits] ??= idOf(network(prefix, bits)))
   for (const lookup of asked) {
     if (!isFor(lookup, prefix, source)) continue
-    const { rows, lengths } = lookup.table
-    const length = lengths.find((bits) => bits <= prefix.length && rows.has(idAt(bits)))
-    const row = length === undefined ? undefined : rows.get(idAt(length))
+    let row: Row | undefined
+    for (const bits of lookup.table.lengths) {
+      if (bits <= prefix.length) row = rowAt(lookup.table, idAt(bits), bits, source)
+      if (row !== undefined) break
+    }
     if (row === undefined || row.route.type === routeType.throw) continue
     if (row.cidr.length > lookup.suppress || isError(row)) return row
   }
   return undefined
 }
 
+const isMulticast6 = ({ words, length }: Cidr): boolean => length >= 8 && words[0] >>> 24 === 0xff
+
 /**
- * The kernel looks again once the source is known, and then rules for sources count. IPv4 does so with the source that the first answer gave.
- * IPv6 does so only after an error; which of several addresses it takes is for RFC 6724, here it is the first one with an answer.
+ * The kernel looks again once the source is known, and then rules and routes for sources count. IPv4 does so with the source that the first answer
+ * gave; IPv6 only after an error, with the source that it takes when no interface is known.
  */
-function recordAt(asked: readonly Asked[], prefix: Cidr, addresses: readonly Address[]): RouteRecord {
+function recordAt(asked: readonly Asked[], prefix: Cidr, sources: Sources): RouteRecord {
   const look = (source?: Ip): RouteRecord => {
     const row = answer(asked, prefix, source)
-    return row === undefined ? unreachable(ENETUNREACH) : recordOf(row, addresses)
+    return row === undefined ? unreachable(ENETUNREACH) : recordOf(row, prefix, sources)
+  }
+  const again = (source: Ip): RouteRecord => {
+    const second = look(source)
+    return second.kind === RouteKind.UNREACHABLE ? second : { ...second, source: source.words }
   }
   const first = look()
-  if (asked.every(({ from }) => from === undefined)) return first
-  if (prefix.family === 6) {
-    if (first.kind !== RouteKind.UNREACHABLE) return first
-    const sources = addresses.filter(({ family, scope }) => family === 6 && scope === scopeUniverse).slice(0, MOST_SOURCES)
-    return sources.map(({ address }) => look(ipOf(address))).find(({ kind }) => kind !== RouteKind.UNREACHABLE) ?? first
+  const isOnce = asked.every(({ from, table }) => from === undefined && table.sourced.size === 0)
+  if (prefix.family === 4) {
+    if (isOnce || first.kind === RouteKind.UNREACHABLE || first.source[0] === 0) return first
+    return again({ family: 4, words: first.source as Words })
   }
-  if (first.kind === RouteKind.UNREACHABLE || first.source[0] === 0) return first
-  const second = look({ family: 4, words: first.source as Words })
-  return second.kind === RouteKind.UNREACHABLE ? second : { ...second, source: first.source }
+  if (first.kind !== RouteKind.UNREACHABLE || isMulticast6(prefix)) return first
+  const source = chooseSource(sources.candidates, prefix, 0)
+  if (source === undefined) return unreachable(EADDRNOTAVAIL)
+  return isOnce ? first : again(source)
+}
+
+/** Linux's order within one prefix. */
+const isBefore = (a: Route, b: Route): number => a.metric - b.metric || (b.preference ?? 0) - (a.preference ?? 0)
+
+/** What all look-ups of a namespace ask, in order. */
+function askedBy(family: 4 | 6, all: readonly Route[], rules: readonly Rule[]): readonly Asked[] {
+  const own = all
+    .filter((route) => route.family === family)
+    .sort(isBefore)
+    .map((route) => ({ cidr: network(ipOf(route.destination), route.prefix), route }))
+    .filter(({ cidr }) => cidr.family === family) // routes of IPv6 for mapped addresses: nothing of IPv4 asks them
+  const known = new Map<string, Table>() // many rules may ask one table
+  const tableFor = ({ ask }: Lookup): Table => {
+    if (!('tables' in ask)) return tableOf([{ cidr: everything(family), route: { type: ask.type } }])
+    const name = ask.tables.join()
+    const table = known.get(name) ?? tableOf(ask.tables.flatMap((number) => own.filter(({ route }) => route.table === number)))
+    known.set(name, table)
+    return table
+  }
+  const lookups = lookupsOf(family, rules).map((lookup) => ({ ...lookup, table: tableFor(lookup) }))
+  return [{ ask: { tables: [] }, inverted: false, suppress: -1, table: never[family] }, ...lookups]
+}
+
+/** The prefixes for which somebody wrote a route or a rule. */
+function writtenPrefixes(asked: readonly Asked[], family: 4 | 6): ReadonlyMap<string, Cidr> {
+  const rows = asked.flatMap(({ table }) => [...table.rows.values(), ...[...table.sourced.values()].flat()])
+  const all = [...rows.map(({ cidr }) => cidr), ...asked.flatMap(({ to }) => to ?? [])]
+  return new Map(all.filter((cidr) => cidr.family === family).map((cidr) => [idOf(cidr), cidr]))
+}
+
+interface Answer {
+  readonly prefix: Cidr
+  readonly value: Buffer
+}
+
+const noRoute = routeCodec.encode(unreachable(ENETUNREACH))
+
+/** What the trie says for the prefix without an entry of its own. */
+function inherited(answers: ReadonlyMap<string, Answer>, lengths: ReadonlySet<number>, prefix: Cidr): Buffer {
+  const length = [...lengths].filter((bits) => bits < prefix.length && answers.has(idOf(network(prefix, bits)))).at(-1)
+  return length === undefined ? noRoute : (answers.get(idOf(network(prefix, length)))?.value ?? noRoute)
+}
+
+/** The written prefixes, and each border at which the answer changes inside of one. */
+function answersOf(asked: readonly Asked[], written: ReadonlyMap<string, Cidr>, borders: readonly Cidr[], sources: Sources): Answer[] {
+  const answers = new Map<string, Answer>()
+  const lengths = new Set<number>() // grows upwards
+  const all = new Map([...borders.map((cidr) => [idOf(cidr), cidr] as const), ...written])
+  for (const [id, prefix] of [...all].sort(([, a], [, b]) => a.length - b.length)) {
+    const value = routeCodec.encode(recordAt(asked, prefix, sources))
+    if (!written.has(id) && inherited(answers, lengths, prefix).equals(value)) continue
+    answers.set(id, { prefix, value })
+    lengths.add(prefix.length)
+  }
+  return [...answers.values()]
 }
 
 /**
@@ -151,27 +244,13 @@ function recordAt(asked: readonly Asked[], prefix: Cidr, addresses: readonly Add
  * default ones.
  */
 export function compileRoutes(netns: bigint, routes: readonly Route[], addresses: readonly Address[], rules: readonly Rule[] = []): Entry[] {
+  const sources: Sources = { addresses, candidates: candidatesOf(addresses) }
   return ([4, 6] as const).flatMap((family) => {
-    const own = routes
-      .filter((route) => route.family === family)
-      .map((route) => ({ cidr: network(ipOf(route.destination), route.prefix), route }))
-      .sort((a, b) => a.route.metric - b.route.metric)
-    const group = (numbers: readonly number[]) => tableOf(numbers.flatMap((number) => own.filter(({ route }) => route.table === number)))
-    const known = new Map<string, Table>() // many rules may ask one table
-    const tableFor = ({ ask }: Lookup): Table => {
-      if (!('tables' in ask)) return tableOf([{ cidr: everything(family), route: { type: ask.type } }])
-      const name = ask.tables.join()
-      const table = known.get(name) ?? group(ask.tables)
-      known.set(name, table)
-      return table
-    }
-    const lookups = lookupsOf(family, rules).map((lookup) => ({ ...lookup, table: tableFor(lookup) }))
-    const asked = [{ ask: { tables: [] }, inverted: false, suppress: -1, table: never[family] }, ...lookups]
-    const prefixes = new Map(asked.flatMap(({ table }) => [...table.rows].map(([id, { cidr }]) => [id, cidr] as const)))
-    for (const { to } of lookups) if (to !== undefined) prefixes.set(idOf(to), to)
-    return [...prefixes.values()].map((prefix) => {
+    const asked = askedBy(family, routes, rules)
+    const borders = family === 4 ? [] : bordersOf(sources.candidates)
+    return answersOf(asked, writtenPrefixes(asked, family), borders, sources).map(({ prefix, value }) => {
       const key = routeKeyCodec.encode({ prefixlen: 96 + prefix.length, family, netns, addr: prefix.words })
-      return { key, value: routeCodec.encode(recordAt(asked, prefix, addresses)) }
+      return { key, value }
     })
   })
 }

@@ -14,7 +14,14 @@ const IFLA_EXT_MASK = 29
 const RTEXT_FILTER_SKIP_STATS = 8
 const [IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS] = [1, 2, 8]
 const IFA_F_SECONDARY = 1
-const [RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_MULTIPATH, RTA_TABLE] = [1, 4, 5, 6, 7, 9, 15]
+/** What matters for the choice of a source: temporary, optimistic, deprecated, tentative. */
+const IFA_F_CHOICE = 0x65
+const [RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_MULTIPATH, RTA_TABLE, RTA_PREF] = [1, 2, 4, 5, 6, 7, 9, 15, 20]
+/** ICMPV6_ROUTER_PREF_HIGH and _LOW */
+const preferences: ReadonlyMap<number | undefined, number> = new Map([
+  [1, 1],
+  [3, -1],
+])
 /** An exception that the kernel learnt (path MTU, redirect), not a route. */
 const RTM_F_CLONED = 0x200
 /** Also set for a link without carrier where the namespace ignores the routes of such links. */
@@ -51,6 +58,7 @@ export function addresses(answer: Buffer, names: ReadonlyMap<number, string>): A
     if (family === undefined || own === undefined) continue
     const index = body.readUInt32LE(4)
     const flags = attribute.get(IFA_FLAGS)?.readUInt32LE(0) ?? body.readUInt8(2)
+    const choice = family === 6 ? flags & IFA_F_CHOICE : 0
     found.push({
       family,
       address: addressText(own),
@@ -59,6 +67,7 @@ export function addresses(answer: Buffer, names: ReadonlyMap<number, string>): A
       interface: names.get(index) ?? '',
       scope: body.readUInt8(3),
       secondary: family === 4 && (flags & IFA_F_SECONDARY) !== 0, // for IPv6 the bit means a temporary address
+      ...(choice !== 0 && { flags: choice }),
     })
   }
   return found
@@ -92,6 +101,8 @@ export function routes(answer: Buffer): Route[] {
     const hop = hops === undefined ? {} : firstHop(hops)
     if (hop === undefined) continue
     const destination = attribute.get(RTA_DST)
+    const from = attribute.get(RTA_SRC)
+    const preference = preferences.get(attribute.get(RTA_PREF)?.readUInt8(0))
     const source = attribute.get(RTA_PREFSRC)
     const gateway = attribute.get(RTA_GATEWAY) ?? hop.gateway
     const index = attribute.get(RTA_OIF)?.readUInt32LE(0) ?? hop.index
@@ -102,6 +113,8 @@ export function routes(answer: Buffer): Route[] {
       table: attribute.get(RTA_TABLE)?.readUInt32LE(0) ?? body.readUInt8(4),
       type: body.readUInt8(7),
       metric: attribute.get(RTA_PRIORITY)?.readUInt32LE(0) ?? 0,
+      ...(preference !== undefined && { preference }),
+      ...(from && { from: `${addressText(from)}/${body.readUInt8(2)}` }),
       ...(source && { source: addressText(source) }),
       ...(gateway && { gateway: addressText(gateway) }),
       ...(index !== undefined && { index }),

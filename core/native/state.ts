@@ -24,6 +24,8 @@ export interface Address {
   /** rtnetlink scope: 0 universe, 253 link, 254 host */
   readonly scope: number
   readonly secondary: boolean
+  /** IFA_F_* of IPv6: 0x01 temporary, 0x04 optimistic, 0x20 deprecated, 0x40 tentative; absent: none */
+  readonly flags?: number
 }
 
 export interface Route {
@@ -36,6 +38,10 @@ export interface Route {
   /** RTN_*: 1 unicast, 2 local, 3 broadcast, 5 multicast, 6 blackhole, 7 unreachable, 8 prohibit, 9 throw */
   readonly type: number
   readonly metric: number
+  /** Of IPv6 routes with equal metrics, what a router advertised: 1 high, -1 low; absent: medium */
+  readonly preference?: number
+  /** The route is only for packets from here, "fd00::/8" (IPv6) */
+  readonly from?: string
   readonly source?: string
   readonly gateway?: string
   /** Interface index of the route, or of its first next hop. */
