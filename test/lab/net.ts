@@ -20,10 +20,14 @@ export { LabPod } from './pod.ts'
 export { kill, must, type Result, run } from './process.ts'
 
 const BRIDGE = 'br0'
+/** Every lab has a node of its own, so all may use the same. */
+const NETWORK6 = 'fd77::'
 
 export interface PodOptions {
   /** '10.1.2.3/24'; absent: the next one of the lab's subnet */
   readonly address?: string
+  /** An IPv6 address beside it: true: the next one of the lab's; 'fd77::5/64'. 'alone': the next one, and no IPv4. */
+  readonly ipv6?: boolean | 'alone' | string
   /** Further addresses of the pod, '10.1.2.4/32' */
   readonly secondary?: readonly string[]
   /** Arguments of `ip route add` in the pod, ['unreachable', '10.99.0.0/16'] */
@@ -90,23 +94,27 @@ export class Lab implements AsyncDisposable {
     return [...this.#pods.values()]
   }
 
-  async pod(name: string, { address, secondary = [], routes = [], users }: PodOptions = {}): Promise<LabPod> {
+  async pod(name: string, { address, ipv6 = false, secondary = [], routes = [], users }: PodOptions = {}): Promise<LabPod> {
     if (this.#pods.has(name) || name === 'node') throw new Error(`the lab has a pod ${name} already`)
     const port = this.#next++
     const primary = address ?? `${this.#subnet}.${port}/24`
-    const pod = await this.#namespace(name, withoutPrefix(primary), users)
+    const six = ipv6 === false ? undefined : typeof ipv6 === 'string' && ipv6 !== 'alone' ? ipv6 : `${NETWORK6}${port}/64`
+    const alone = ipv6 === 'alone'
+    const pod = await this.#namespace(name, withoutPrefix(alone && six !== undefined ? six : primary), users, six && withoutPrefix(six))
     this.#pods.set(name, pod)
-    const addresses = [primary, ...secondary]
+    const addresses = [...(alone ? [] : [primary]), ...secondary]
     await batch(this.node, [
-      `link add p${port} type veth peer name eth0 address ${hardwareAddress(pod.address)} netns ${this.#namespaceName(name)}`,
+      `link add p${port} type veth peer name eth0 address ${hardwareAddress(withoutPrefix(primary))} netns ${this.#namespaceName(name)}`,
       `link set p${port} master ${BRIDGE} up`,
       ...addresses.map((each) => `route replace ${withoutPrefix(each)}/32 dev ${BRIDGE}`),
     ])
     await batch(pod, [
       'link set lo up',
       ...addresses.map((each) => `address add ${each} dev eth0`),
+      ...(six === undefined ? [] : [`address add ${six} dev eth0 nodad`]),
       'link set eth0 up',
-      `route add default via ${this.#gateway} dev eth0 onlink`, // onlink: the address may be outside the lab's subnet
+      ...(six === undefined ? [] : [`route add default via ${NETWORK6}1 dev eth0 onlink`]),
+      ...(alone ? [] : [`route add default via ${this.#gateway} dev eth0 onlink`]), // onlink: the address may be outside the lab's subnet
       ...routes.map((route) => `route add ${route.join(' ')}`),
     ])
     return pod
@@ -135,14 +143,14 @@ export class Lab implements AsyncDisposable {
     return `${this.#prefix}-${name}`
   }
 
-  async #namespace(name: string, address: string, maps?: UserMaps): Promise<LabPod> {
+  async #namespace(name: string, address: string, maps?: UserMaps, ipv6?: string): Promise<LabPod> {
     const namespace = this.#namespaceName(name)
     const directory = join(this.directory, name)
     await mkdir(directory, { mode: 0o755 })
     if (maps !== undefined) await chmod(directory, 0o777) // its root is not the node's, and writes there too
     const users = maps === undefined ? undefined : await UserNamespace.create(namespace, maps)
     if (users === undefined) await must(['ip', 'netns', 'add', namespace])
-    const place = { name, netns: `/run/netns/${namespace}`, address, directory, cgroup: this.cgroup, users: users?.path }
+    const place = { name, netns: `/run/netns/${namespace}`, address, ipv6, directory, cgroup: this.cgroup, users: users?.path }
     const pod: LabPod = new LabPod(place, async () => {
       await pod.killAll()
       await users?.close()
@@ -160,9 +168,15 @@ export class Lab implements AsyncDisposable {
       'link set lo up',
       `link add ${BRIDGE} type bridge`,
       `address add ${this.#gateway}/24 dev ${BRIDGE}`,
+      `address add ${NETWORK6}1/64 dev ${BRIDGE} nodad`,
       `link set ${BRIDGE} up`,
     ])
-    const settings = ['net.ipv4.ip_forward=1', 'net.ipv4.conf.all.send_redirects=0', 'net.ipv4.conf.default.send_redirects=0']
+    const settings = [
+      'net.ipv4.ip_forward=1',
+      'net.ipv6.conf.all.forwarding=1',
+      'net.ipv4.conf.all.send_redirects=0',
+      'net.ipv4.conf.default.send_redirects=0',
+    ]
     await must(this.node.command(['sysctl', '-q', '-w', ...settings]))
     // Where the module is loaded, frames on the bridge would run through iptables a second time.
     await must(this.node.command(['sysctl', '-q', '-e', '-w', 'net.bridge.bridge-nf-call-iptables=0']))

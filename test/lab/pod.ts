@@ -7,6 +7,7 @@ export interface PodPlace {
   readonly name: string
   readonly netns: string
   readonly address: string
+  readonly ipv6?: string | undefined
   readonly directory: string
   readonly cgroup: string | undefined
   /** Its user namespace, if it has one of its own */
@@ -18,8 +19,9 @@ export class LabPod implements AsyncDisposable {
   readonly name: string
   /** Path, as a config's `netns` wants it */
   readonly netns: string
-  /** Primary IPv4 address without the prefix length */
+  /** Primary address without the prefix length; of IPv6, if it has no other */
   readonly address: string
+  readonly #ipv6: string | undefined
   /** For files of its processes; everybody may read there; removed with the pod */
   readonly directory: string
   readonly #children = new Set<ChildProcess>()
@@ -31,10 +33,17 @@ export class LabPod implements AsyncDisposable {
     this.name = place.name
     this.netns = place.netns
     this.address = place.address
+    this.#ipv6 = place.ipv6
     this.directory = place.directory
     this.#cgroup = place.cgroup
     this.#users = place.users
     this.#onRemove = onRemove
+  }
+
+  /** Its IPv6 address; throws when the lab gave it none. */
+  get ipv6(): string {
+    if (this.#ipv6 === undefined) throw new Error(`the pod ${this.name} has no IPv6 address`)
+    return this.#ipv6
   }
 
   /** Process ids of what `spawn` started and still runs */
