@@ -107,7 +107,7 @@ static __always_inline __u64 facts_of(struct bpf_sock *sk, const struct attempt 
 	if (policy->lookups & LOOKUP_CGROUPS)
 		facts |= cgroup_members(attempt->policy_id, bpf_get_current_cgroup_id());
 	if (policy->marks_used)
-		facts |= mark_members(policy, sk->mark);
+		facts |= mark_members(attempt->policy_id, sk->mark);
 	return facts;
 }
 
@@ -133,10 +133,8 @@ static __always_inline const __be32 *preferred_source(const struct attempt *atte
 	return attempt->local ? attempt->dest : attempt->source;
 }
 
-/*
- * Global, so that the verifier looks at it once and not again for every way that leads here: with all of them Linux 5.10 gives up. -1: no policy.
- */
-__noinline int outbound_rule(__u64 id, __u64 facts)
+/* -1: no policy. */
+GLOBAL int outbound_rule(__u64 id, __u64 facts)
 {
 	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
 

@@ -12,7 +12,14 @@
 #define ID_BITS (96 + 32)
 #define CGROUP_BITS (96 + 64)
 
-static __always_inline __u64 port_members(__u64 policy, __be16 port)
+/*
+ * The look-ups are global functions: the verifier looks at each once, and at their callers with an unknown number as the result. Inlined, each of
+ * them doubles the ways through the program, and Linux 5.10 gives up. They take numbers, because that kernel lets them take nothing else. __weak:
+ * several programs bring the same.
+ */
+#define GLOBAL __weak __noinline
+
+GLOBAL __u64 port_members(__u64 policy, __u32 port)
 {
 	struct port_key key = {.prefixlen = PORT_BITS, .policy = policy, .port = port};
 	struct members *found = bpf_map_lookup_elem(&port_sets, &key);
@@ -20,7 +27,7 @@ static __always_inline __u64 port_members(__u64 policy, __be16 port)
 	return found ? found->sets : 0;
 }
 
-static __always_inline __u64 owner_members(__u64 policy, enum owner_kind kind, __u32 id)
+GLOBAL __u64 owner_members(__u64 policy, __u32 kind, __u32 id)
 {
 	struct owner_key key = {.prefixlen = ID_BITS, .kind = kind, .policy = policy, .id = {bpf_htonl(id)}};
 	struct members *found = bpf_map_lookup_elem(&owner_sets, &key);
@@ -41,7 +48,7 @@ static __always_inline __u32 leaves_by(__u32 bound, const struct route *route, i
 	return bound ? bound : device;
 }
 
-static __always_inline __u64 cgroup_members(__u64 policy, __u64 id)
+GLOBAL __u64 cgroup_members(__u64 policy, __u64 id)
 {
 	struct owner_key key = {.prefixlen = CGROUP_BITS, .kind = OWNER_CGROUP, .policy = policy, .id = {bpf_htonl(id >> 32), bpf_htonl((__u32)id)}};
 	struct members *found = bpf_map_lookup_elem(&owner_sets, &key);
@@ -49,30 +56,40 @@ static __always_inline __u64 cgroup_members(__u64 policy, __u64 id)
 	return found ? found->sets : 0;
 }
 
-static __always_inline __u64 cidr_members(__u64 policy, enum cidr_kind kind, enum family family, const __be32 *addr)
+/* `first` and `second` are the halves of the address, as they lie in memory. */
+GLOBAL __u64 cidr_members(__u64 policy, __u32 kind, __u64 first, __u64 second)
 {
-	struct cidr_key key = {.prefixlen = 96 + address_bits(family), .kind = kind, .policy = policy};
+	int six = kind == CIDR_DEST6 || kind == CIDR_SOURCE6;
+	struct cidr_key key = {.prefixlen = 96 + address_bits(six ? FAMILY_IPV6 : FAMILY_IPV4), .kind = kind, .policy = policy};
 	struct members *found;
 
-	copy_address(key.addr, addr);
+	key.addr[0] = first;
+	key.addr[1] = first >> 32;
+	key.addr[2] = second;
+	key.addr[3] = second >> 32;
 	found = bpf_map_lookup_elem(&cidr_sets, &key);
 	return found ? found->sets : 0;
 }
 
+#define HALF(addr, i) ((__u64)(addr)[i] | (__u64)(addr)[(i) + 1] << 32)
+
 static __always_inline __u64 dest_members(__u64 policy, enum family family, const __be32 *addr)
 {
-	return cidr_members(policy, family == FAMILY_IPV6 ? CIDR_DEST6 : CIDR_DEST4, family, addr);
+	return cidr_members(policy, family == FAMILY_IPV6 ? CIDR_DEST6 : CIDR_DEST4, HALF(addr, 0), HALF(addr, 2));
 }
 
 static __always_inline __u64 source_members(__u64 policy, enum family family, const __be32 *addr)
 {
-	return cidr_members(policy, family == FAMILY_IPV6 ? CIDR_SOURCE6 : CIDR_SOURCE4, family, addr);
+	return cidr_members(policy, family == FAMILY_IPV6 ? CIDR_SOURCE6 : CIDR_SOURCE4, HALF(addr, 0), HALF(addr, 2));
 }
 
-static __always_inline __u64 mark_members(const struct policy *policy, __u32 mark)
+GLOBAL __u64 mark_members(__u64 id, __u32 mark)
 {
+	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
 	__u64 sets = 0;
 
+	if (!policy)
+		return 0;
 	for (int i = 0; i < MAX_MARKS; i++) {
 		if (i >= policy->marks_used)
 			break;
