@@ -3,11 +3,12 @@
  * the other and takes the longest match of the first that has one; the trie asks once. So the entry of a prefix is the answer of all tables for
  * that prefix, and every prefix of every table and of every rule has an entry.
  */
-import { type Cidr, contains, type Address as Ip, network, parseAddress, parseCidr, type Words, zeroWords } from '../address.ts'
+import { type Cidr, contains, type Address as Ip, network, parseAddress, type Words, zeroWords } from '../address.ts'
 import { RouteKind, type RouteRecord, routeCodec, routeKeyCodec } from '../contract.ts'
 import type { Address, Entry, Route, Rule } from '../native/api.ts'
-import { cidrOf, everything, isFor, isHost, type Lookup, lookupsOf, routeType } from './lookups.ts'
+import { isHost, routeType } from './lookups.ts'
 import { bordersOf, type Candidates, candidatesOf, chooseSource, isAmbiguous } from './source6.ts'
+import { type Asked, answer, askedBy, idOf, ipOf, type Row, writtenPrefixes } from './tables.ts'
 
 /** Linux's numbers, the same on amd64 and arm64. */
 const EACCES = 13
@@ -48,12 +49,6 @@ function selectSource(route: Row['route'], addresses: readonly Address[]): Words
   return chosen === undefined ? zeroWords : ipOf(chosen.address).words
 }
 
-function ipOf(text: string): Ip {
-  const address = parseAddress(text)
-  if (address === undefined) throw new TypeError(`not an address: ${text}`)
-  return address
-}
-
 /**
  * A destination of IPv4 that is local by a table of the user's: without a preferred source it would be its own source, and the kernel takes only
  * sources that are in table local.
@@ -67,8 +62,8 @@ interface Sources {
   readonly candidates: Candidates
 }
 
-/** `prefix` is a part of the row's. */
-function recordOf({ cidr, route }: Row, prefix: Cidr, { addresses, candidates }: Sources): RouteRecord {
+/** `prefix` is a part of the row's; `known`: the source is not to be chosen any more. */
+function recordOf({ cidr, route }: Row, prefix: Cidr, { addresses, candidates }: Sources, known?: Ip): RouteRecord {
   const error = errors.get(route.type)
   if (error !== undefined) return unreachable(error)
   if (isStranger(route, cidr.family)) return unreachable(ENETUNREACH)
@@ -76,84 +71,16 @@ function recordOf({ cidr, route }: Row, prefix: Cidr, { addresses, candidates }:
   const kind = isLocal ? RouteKind.LOCAL : RouteKind.UNICAST
   const index = route.index ?? 0
   const record = (source: Words): RouteRecord => ({ kind, error: 0, source, interface: index })
+  if (cidr.family === 6 && !isLocal && isAmbiguous(candidates, prefix)) return { kind, error: 0, source: zeroWords, interface: 0 }
+  if (known !== undefined) return record(known.words)
   if (route.source !== undefined) return record(ipOf(route.source).words)
   if (cidr.family === 6) {
-    if (!isLocal && isAmbiguous(candidates, prefix)) return { kind, error: 0, source: zeroWords, interface: 0 }
     const source = chooseSource(candidates, prefix, index)
     return source === undefined ? unreachable(EADDRNOTAVAIL) : record(source.words)
   }
   // A route to one own address without a preferred source: the source is that address. For a network it depends on the destination.
   if (isLocal) return record(route.type === routeType.local && isHost(cidr) ? cidr.words : zeroWords)
   return record(selectSource(route, addresses))
-}
-
-interface Row {
-  readonly cidr: Cidr
-  readonly route: Pick<Route, 'type'> & Partial<Route>
-}
-
-/** One row for each prefix, those that are only for some sources, and the lengths that occur, longest first. */
-interface Table {
-  readonly rows: ReadonlyMap<string, Row>
-  readonly sourced: ReadonlyMap<string, readonly (Row & { readonly from: Cidr })[]>
-  readonly lengths: readonly number[]
-}
-
-const idOf = ({ words, length }: Cidr): string => `${words.join('.')}/${length}`
-
-/** Of several rows of one prefix the first counts; of those for sources the one for the smallest network. */
-function tableOf(all: readonly Row[]): Table {
-  const rows = new Map<string, Row>()
-  const sourced = new Map<string, (Row & { from: Cidr })[]>()
-  for (const row of all) {
-    const id = idOf(row.cidr)
-    if (row.route.from !== undefined) sourced.set(id, [...(sourced.get(id) ?? []), { ...row, from: cidrOf(row.route.from) }])
-    else if (!rows.has(id)) rows.set(id, row)
-  }
-  for (const own of sourced.values()) own.sort((a, b) => b.from.length - a.from.length)
-  return { rows, sourced, lengths: [...new Set(all.map(({ cidr }) => cidr.length))].sort((a, b) => b - a) }
-}
-
-const nowhere: Ip = { family: 6, words: zeroWords }
-
-/**
- * Rows that are only for some sources hide the one of the same prefix that is for all, but for a default route: so does Linux. While the source is
- * still open, it compares `::`.
- */
-function rowAt({ rows, sourced }: Table, id: string, length: number, source: Ip = nowhere): Row | undefined {
-  const own = sourced.get(id)
-  if (own === undefined) return rows.get(id)
-  return own.find(({ from }) => contains(from, source)) ?? (length === 0 ? rows.get(id) : undefined)
-}
-
-/** Destinations that TCP refuses whatever the tables say. */
-const neverTable = (...networks: string[]): Table =>
-  tableOf(networks.map((text) => ({ cidr: parseCidr(text), route: { type: routeType.multicast } })))
-const never = { 4: neverTable('224.0.0.0/4', '255.255.255.255'), 6: neverTable('ff00::/8') }
-
-/** A look-up of the kernel with the table that it asks. */
-interface Asked extends Lookup {
-  readonly table: Table
-}
-
-const isError = ({ route }: Row): boolean =>
-  route.type === routeType.blackhole || route.type === routeType.unreachable || route.type === routeType.prohibit
-
-/** What all look-ups say about everything under the prefix; a `throw` route sends the question to the next one. undefined: nobody knows. */
-function answer(asked: readonly Asked[], prefix: Cidr, source?: Ip): Row | undefined {
-  const ids: string[] = [] // by length, the same for all tables
-  const idAt = (bits: number): string => (ids[bits] ??= idOf(network(prefix, bits)))
-  for (const lookup of asked) {
-    if (!isFor(lookup, prefix, source)) continue
-    let row: Row | undefined
-    for (const bits of lookup.table.lengths) {
-      if (bits <= prefix.length) row = rowAt(lookup.table, idAt(bits), bits, source)
-      if (row !== undefined) break
-    }
-    if (row === undefined || row.route.type === routeType.throw) continue
-    if (row.cidr.length > lookup.suppress || isError(row)) return row
-  }
-  return undefined
 }
 
 const isMulticast6 = ({ words, length }: Cidr): boolean => length >= 8 && words[0] >>> 24 === 0xff
@@ -165,51 +92,16 @@ const isMulticast6 = ({ words, length }: Cidr): boolean => length >= 8 && words[
 function recordAt(asked: readonly Asked[], prefix: Cidr, sources: Sources): RouteRecord {
   const look = (source?: Ip): RouteRecord => {
     const row = answer(asked, prefix, source)
-    return row === undefined ? unreachable(ENETUNREACH) : recordOf(row, prefix, sources)
-  }
-  const again = (source: Ip): RouteRecord => {
-    const second = look(source)
-    return second.kind === RouteKind.UNREACHABLE ? second : { ...second, source: source.words }
+    return row === undefined ? unreachable(ENETUNREACH) : recordOf(row, prefix, sources, source)
   }
   const first = look()
   const isOnce = asked.every(({ from, table }) => from === undefined && table.sourced.size === 0)
-  if (prefix.family === 4) {
-    if (isOnce || first.kind === RouteKind.UNREACHABLE || first.source[0] === 0) return first
-    return again({ family: 4, words: first.source as Words })
-  }
-  if (first.kind !== RouteKind.UNREACHABLE || isMulticast6(prefix)) return first
+  const failed = first.kind === RouteKind.UNREACHABLE
+  if (prefix.family === 4) return isOnce || failed || first.source[0] === 0 ? first : look({ family: 4, words: first.source as Words })
+  if (!failed || first.error === EADDRNOTAVAIL || isMulticast6(prefix)) return first
   const source = chooseSource(sources.candidates, prefix, 0)
   if (source === undefined) return unreachable(EADDRNOTAVAIL)
-  return isOnce ? first : again(source)
-}
-
-/** Linux's order within one prefix. */
-const isBefore = (a: Route, b: Route): number => a.metric - b.metric || (b.preference ?? 0) - (a.preference ?? 0)
-
-/** What all look-ups of a namespace ask, in order. */
-function askedBy(family: 4 | 6, all: readonly Route[], rules: readonly Rule[]): readonly Asked[] {
-  const own = all
-    .filter((route) => route.family === family)
-    .sort(isBefore)
-    .map((route) => ({ cidr: network(ipOf(route.destination), route.prefix), route }))
-    .filter(({ cidr }) => cidr.family === family) // routes of IPv6 for mapped addresses: nothing of IPv4 asks them
-  const known = new Map<string, Table>() // many rules may ask one table
-  const tableFor = ({ ask }: Lookup): Table => {
-    if (!('tables' in ask)) return tableOf([{ cidr: everything(family), route: { type: ask.type } }])
-    const name = ask.tables.join()
-    const table = known.get(name) ?? tableOf(ask.tables.flatMap((number) => own.filter(({ route }) => route.table === number)))
-    known.set(name, table)
-    return table
-  }
-  const lookups = lookupsOf(family, rules).map((lookup) => ({ ...lookup, table: tableFor(lookup) }))
-  return [{ ask: { tables: [] }, inverted: false, suppress: -1, table: never[family] }, ...lookups]
-}
-
-/** The prefixes for which somebody wrote a route or a rule. */
-function writtenPrefixes(asked: readonly Asked[], family: 4 | 6): ReadonlyMap<string, Cidr> {
-  const rows = asked.flatMap(({ table }) => [...table.rows.values(), ...[...table.sourced.values()].flat()])
-  const all = [...rows.map(({ cidr }) => cidr), ...asked.flatMap(({ to }) => to ?? [])]
-  return new Map(all.filter((cidr) => cidr.family === family).map((cidr) => [idOf(cidr), cidr]))
+  return isOnce ? first : look(source)
 }
 
 interface Answer {
@@ -239,11 +131,7 @@ function answersOf(asked: readonly Asked[], written: ReadonlyMap<string, Cidr>, 
   return [...answers.values()]
 }
 
-/**
- * Throws TypeError for text that is no address: the kernel's own answers are always valid. Without `rules` the namespace has the kernel's
- * default ones.
- */
-export function compileRoutes(netns: bigint, routes: readonly Route[], addresses: readonly Address[], rules: readonly Rule[] = []): Entry[] {
+function entriesOf(netns: bigint, routes: readonly Route[], addresses: readonly Address[], rules: readonly Rule[]): Entry[] {
   const sources: Sources = { addresses, candidates: candidatesOf(addresses) }
   return ([4, 6] as const).flatMap((family) => {
     const asked = askedBy(family, routes, rules)
@@ -253,4 +141,27 @@ export function compileRoutes(netns: bigint, routes: readonly Route[], addresses
       return { key, value }
     })
   })
+}
+
+interface Compiled {
+  readonly netns: bigint
+  readonly addresses: readonly Address[]
+  readonly rules: readonly Rule[]
+  readonly entries: readonly Entry[]
+}
+
+/** Whatever changes on a node, most namespaces were not read again: their arrays are those of before. */
+const compiled = new WeakMap<readonly Route[], Compiled>()
+const defaultRules: readonly Rule[] = []
+
+/**
+ * Throws TypeError for text that is no address: the kernel's own answers are always valid. Without `rules` the namespace has the kernel's
+ * default ones.
+ */
+export function compileRoutes(netns: bigint, routes: readonly Route[], addresses: readonly Address[], rules = defaultRules): readonly Entry[] {
+  const known = compiled.get(routes)
+  if (known?.netns === netns && known.addresses === addresses && known.rules === rules) return known.entries
+  const entries = entriesOf(netns, routes, addresses, rules)
+  compiled.set(routes, { netns, addresses, rules, entries })
+  return entries
 }

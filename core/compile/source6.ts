@@ -45,9 +45,11 @@ interface Candidate {
   readonly host: Cidr
   readonly prefix: number
   readonly index: number
-  readonly flags: number
   readonly scope: number
   readonly label: number
+  readonly isAvoided: boolean
+  readonly isTemporary: boolean
+  readonly isOptimistic: boolean
 }
 
 export interface Candidates {
@@ -62,20 +64,22 @@ export interface Candidates {
   readonly severalLinks: boolean
 }
 
-function candidates(addresses: readonly Address[]): Candidate[] {
-  return addresses
-    .filter(({ family, flags = 0 }) => family === 6 && ((flags & flag.tentative) === 0 || (flags & flag.optimistic) !== 0))
-    .flatMap(({ address, prefix, index, flags = 0 }) => {
-      const ip = parseAddress(address)
-      if (ip?.family !== 6) return [] // a mapped one is nobody's source
-      const host = network(ip, 128)
-      return [{ host, prefix, index, flags, scope: scopeOf(host), label: labelOf(host) }]
-    })
-    .sort((a, b) => a.index - b.index)
+function candidateOf({ address, prefix, index, flags = 0 }: Address): Candidate[] {
+  const ip = parseAddress(address)
+  if (ip?.family !== 6) return [] // a mapped one is nobody's source
+  const host = network(ip, 128)
+  const has = (bits: number): boolean => (flags & bits) !== 0
+  const isOptimistic = has(flag.optimistic)
+  if (has(flag.tentative) && !isOptimistic) return []
+  const isAvoided = (isOptimistic || has(flag.deprecated)) && !isUnder(host, compatible)
+  return [{ host, prefix, index, scope: scopeOf(host), label: labelOf(host), isAvoided, isTemporary: has(flag.temporary), isOptimistic }]
 }
 
 export function candidatesOf(addresses: readonly Address[]): Candidates {
-  const all = candidates(addresses)
+  const all = addresses
+    .filter(({ family }) => family === 6)
+    .flatMap(candidateOf)
+    .sort((a, b) => a.index - b.index)
   const byInterface = Map.groupBy(all, ({ index }) => index)
   const known = new Map<number, readonly Candidate[]>() // many routes lead over one interface
   const near = (index: number): readonly Candidate[] => {
@@ -95,20 +99,19 @@ function commonBits(a: Words, b: Words): number {
 }
 
 /** One number for each of the kernel's rules, in its order; the first that differs decides, the higher one wins. */
-function rank({ host, prefix, index: own, flags, scope, label }: Candidate, to: Cidr, index: number): readonly number[] {
-  const wanted = scopeOf(to)
+function rank(candidate: Candidate, to: Cidr, index: number): readonly number[] {
+  const { host, scope, label, prefix } = candidate
   const common = Math.min(commonBits(host.words, to.words), to.length)
-  const avoided = (flags & (flag.deprecated | flag.optimistic)) !== 0 && !isUnder(host, compatible)
   return [
     Number(common === 128),
-    scope >= wanted ? -scope : scope - 128,
-    Number(!avoided),
-    Number(index === 0 || own === index),
+    scope >= scopeOf(to) ? -scope : scope - 128,
+    Number(!candidate.isAvoided),
+    Number(index === 0 || candidate.index === index),
     Number(label === labelOf(to)),
-    Number((flags & flag.temporary) === 0),
+    Number(!candidate.isTemporary),
     Number(isUnder(host, orchid) === isUnder(to, orchid)),
     Math.min(common, prefix),
-    Number((flags & flag.optimistic) === 0),
+    Number(!candidate.isOptimistic),
   ]
 }
 
@@ -132,7 +135,14 @@ export function chooseSource(all: Candidates, to: Cidr, index: number): Ip | und
 /** A link-local destination is one of the interface that the app names beside it, and nothing here knows which. */
 export const isAmbiguous = ({ severalLinks }: Candidates, to: Cidr): boolean => severalLinks && isUnder(to, linkLocal)
 
-/** Where the longest common prefix may turn from one of two candidates to the other. */
+/** Whether the longest common prefix may have to decide between two, for a route over the interface. */
+const mayTie = (a: Candidate, b: Candidate, index: number): boolean =>
+  a.scope === b.scope &&
+  a.isAvoided === b.isAvoided &&
+  a.isTemporary === b.isTemporary &&
+  (index === 0 || (a.index === index) === (b.index === index))
+
+/** Where it turns from one to the other. */
 function between(a: Candidate, b: Candidate): Cidr[] {
   const common = commonBits(a.host.words, b.host.words)
   const lead = (from: Candidate, against: Candidate): Cidr[] => {
@@ -148,7 +158,7 @@ export function bordersOf({ near, interfaces }: Candidates): Cidr[] {
   const own = new Map<string, Cidr>()
   for (const index of [0, ...interfaces]) {
     const some = near(index)
-    for (const cidr of some.flatMap((a, at) => [a.host, ...some.slice(at + 1).flatMap((b) => between(a, b))])) {
+    for (const cidr of some.flatMap((a, at) => [a.host, ...some.slice(at + 1).flatMap((b) => (mayTie(a, b, index) ? between(a, b) : []))])) {
       own.set(formatCidr(cidr), cidr)
       if (own.size >= MOST_BORDERS) return [...fixed, ...own.values()]
     }

@@ -14,7 +14,8 @@ out = {}
 for host in json.load(sys.stdin):
     s = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
     s.setblocking(False)
-    error = s.connect_ex((host, 9))
+    address, _, zone = host.partition('%')
+    error = s.connect_ex((address, 9, 0, socket.if_nametoindex(zone)) if zone else (address, 9))
     out[host] = [error if error != 115 else 0, s.getsockname()[0]]
     s.close()
 print(json.dumps(out))
@@ -38,6 +39,11 @@ function edges(networks: readonly { readonly destination: string; readonly prefi
   return [...new Set(all)]
 }
 
+/** What connect() gives for each address ("fe80::1%eth0" too): errno, and the source that the kernel chose. */
+export async function connectResults(pod: LabPod, addresses: readonly string[]): Promise<Record<string, [errno: number, source: string]>> {
+  return JSON.parse(await must(pod.command(['/usr/bin/python3', '-c', probe]), { input: JSON.stringify(addresses) }))
+}
+
 export async function stateOf(pod: LabPod): Promise<NamespaceState> {
   const [state] = await native.namespaces.inspect([pod.netns])
   assert.ok(state !== undefined && 'routes' in state, String(state))
@@ -57,9 +63,8 @@ export async function compareWithKernel(pod: LabPod, more: readonly string[] = [
   const { routes, interfaces, cookie: netns } = state
   const reference = routeReference(state)
   const fixed = ['8.8.8.8', '255.255.255.255', '224.0.0.1', '239.255.255.255', '127.255.255.255', '2001:db8::1', 'ff02::1', 'ff0e::1', '::1']
-  const asked = [...new Set([...edges(routes), ...fixed, ...more])].filter((text) => !/^(fe80|::ffff)/.test(text))
-  const probed = await must(pod.command(['/usr/bin/python3', '-c', probe]), { input: JSON.stringify(asked) })
-  const seen = JSON.parse(probed) as Record<string, [number, string]>
+  const asked = [...new Set([...edges(routes), ...fixed, ...more])].filter((text) => !/^(fe[89ab].:|::ffff)/.test(text))
+  const seen = await connectResults(pod, asked)
   // connect() looks again when the source is known: IPv4 always, IPv6 only after an error. The last answer of these counts below.
   const looks = Object.entries(seen).flatMap(([to, [, source]]) => {
     const [open, known] = [`route get ${to}`, `route get ${to} from ${source}`]
