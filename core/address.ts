@@ -39,6 +39,9 @@ export function parseAddress(text: string): Address | undefined {
   return mapped ? { family: 4, words: [words[3], 0, 0, 0] } : { family: 6, words }
 }
 
+/** In ::/96, which nobody routes, and neither :: nor ::1: such as ::6, which a mesh may give to the pod's lo. An address of this kind is nobody's own. */
+export const isSpare = ({ family, words: [a, b, c, d] }: Address): boolean => family === 6 && (a | b | c) === 0 && d > 1
+
 export function formatAddress({ family, words }: Address): string {
   if (family === 4) return [24, 16, 8, 0].map((shift) => (words[0] >>> shift) & 0xff).join('.')
   const groups = words.flatMap((word) => [word >>> 16, word & 0xffff]).map((group) => group.toString(16))

@@ -9,7 +9,7 @@ const matchKeys = ['proto', 'family', 'port', 'to', 'from']
 
 /** The keys that each part of an interception has, by the path to it; '*' stands for any name or number. */
 const keysAt: readonly (readonly [path: string, keys: readonly string[]])[] = [
-  ['', ['sets', 'targets', 'outbound', 'inbound', 'proxy']],
+  ['', ['sets', 'targets', 'outbound', 'inbound', 'proxy', 'loopbackAddresses']],
   ['sets.*', ['ports', 'cidrs', 'uid', 'gid', 'mark', 'cgroup', 'interfaces']],
   ['sets.*.mark.*', ['value', 'mask']],
   ['targets.*', ['port', 'ipv4', 'ipv6']],

@@ -1,6 +1,6 @@
 /** Checks what a plugin returned: shapes, values, and that every name means something. */
 import { z } from 'zod'
-import { parseAddress } from './address.ts'
+import { isSpare, parseAddress } from './address.ts'
 import { asList, factNames, ruleTitle } from './compile/rules.ts'
 import { firstOf, meantBy, shapeProblems } from './interception-issues.ts'
 import { cidrSpec, idSpec, portSpec } from './kit.ts'
@@ -48,12 +48,19 @@ const target = z
   .strictObject({ port: z.int().min(1).max(65535).optional(), ipv4: addressOf(4).optional(), ipv6: addressOf(6).optional() })
   .refine(({ ipv4, ipv6 }) => ipv4 !== false || ipv6 !== false, 'it has no address: ipv4 and ipv6 are both false')
 
+/** A plugin can take nobody's address. */
+const loopbackAddress = z.string().refine((text) => {
+  const address = parseAddress(text)
+  return address !== undefined && isSpare(address)
+}, "expected an IPv6 address in ::/96, such as '::6', other than '::' and '::1'")
+
 const interception = z.strictObject({
   sets: z.record(name, set).optional(),
   targets: z.record(name, target).optional(),
   outbound: z.array(rule),
   inbound: z.array(rule),
   proxy: z.strictObject({ uid: uint32.optional(), gid: uint32.optional(), mark: uint32.optional() }).optional(),
+  loopbackAddresses: z.array(loopbackAddress).max(4, 'expected at most 4 addresses').optional(),
 })
 
 type Direction = 'outbound' | 'inbound'
@@ -103,8 +110,16 @@ function problemsOfMatch(part: 'when' | 'unless', checked: Match, direction: Dir
   )
 }
 
+/** Inbound rules see TCP; one for UDP alone would never decide, and its author should know. */
+function problemsOfProtocol({ when, unless }: Rule, direction: Direction): string[] {
+  if (direction === 'outbound') return []
+  if (when?.proto === 'udp') return ["when.proto: inbound rules see TCP only, so 'udp' never matches; leave the rule out"]
+  return unless?.proto === 'tcp' ? ["unless.proto: inbound rules see TCP only, so all but 'tcp' never matches; leave the rule out"] : []
+}
+
 function problemsOfRule(checked: Rule, direction: Direction, { sets, targets }: Interception): string[] {
-  const inMatches = (['when', 'unless'] as const).flatMap((part) => problemsOfMatch(part, checked[part] ?? {}, direction, sets))
+  const ofMatches = (['when', 'unless'] as const).flatMap((part) => problemsOfMatch(part, checked[part] ?? {}, direction, sets))
+  const inMatches = [...problemsOfProtocol(checked, direction), ...ofMatches]
   if (checked.then === 'pass' || checked.then === 'drop') return inMatches
   if (targets === undefined || !Object.hasOwn(targets, checked.then))
     return [...inMatches, `then: unknown target '${checked.then}'${among('targets', checked.then, targets, reservedTargets)}`]

@@ -29,6 +29,8 @@ export interface Pod {
   readonly containers: readonly Container[]
   /** Textual addresses of the pod without loopback and link-local ones, the primary one first. */
   readonly addresses: readonly string[]
+  /** Textual addresses of the name servers that the pod asks (its /etc/resolv.conf), where they are known; absent: they are not. */
+  readonly nameservers?: readonly string[]
   /** The annotation's value as `parse` reads it; absent: the fallback; a bad value: a warning on the pod and the fallback. */
   read<T>(annotation: string, parse: Parser<T>, fallback: T): T
   /** Adds a warning that `status` and `pods` show. */
@@ -96,12 +98,20 @@ export interface TargetSpec {
 export interface Interception {
   readonly sets?: Readonly<Record<string, SetSpec>>
   readonly targets?: Readonly<Record<string, TargetSpec>>
-  /** Connections that the pod makes. First match wins; no match passes. */
+  /**
+   * TCP connections that the pod makes, and its datagrams over UDP: each `connect`, and each datagram that is sent with an address. First match wins; no
+   * match passes.
+   */
   readonly outbound: readonly Rule[]
-  /** Connections that reach the pod from outside. A target's port says which listener of the pod takes them. */
+  /** TCP connections that reach the pod from outside. A target's port says which listener of the pod takes them. */
   readonly inbound: readonly Rule[]
   /** Who the mesh's proxy is; `explain POD from-proxy` assumes a connection of these ids and this mark. It decides nothing. */
   readonly proxy?: { readonly uid?: number; readonly gid?: number; readonly mark?: number }
+  /**
+   * Addresses of IPv6 that the pod's lo has while the pod is enrolled, such as '::6', from which a proxy hands connections over to the app. At most 4, all
+   * in ::/96, which is nobody's: not '::' and not '::1'.
+   */
+  readonly loopbackAddresses?: readonly string[]
 }
 
 /** This pod cannot be intercepted at the socket; it keeps what it has and is named. */

@@ -1,6 +1,7 @@
 /** The config file: one schema for types, defaults, validation, editors and docs/config.md. It accepts what this build does, and nothing else. */
 import { posix } from 'node:path'
 import { z } from 'zod'
+import { parseAddress } from '../address.ts'
 import { type Forceable, forceable } from '../features/catalogue.ts'
 import type { Container, Pod } from '../plugin.ts'
 import { type MeshEntry, meshKeys, unlessWrongInside } from './meshes.ts'
@@ -104,6 +105,14 @@ const container = z.strictObject({
   ports: z.array(containerPort).max(1024).default([]).describe('Ports that the container declares.'),
 })
 
+/** More than any resolver reads. */
+const maxNameservers = 32
+const nameserver = z.string().refine((text) => parseAddress(text) !== undefined, {
+  error: 'must be an IP address, such as 10.96.0.10 or fd00::a',
+  params: { hint: 'Write what stands after "nameserver" in the /etc/resolv.conf of the pod.' },
+})
+const nameservers = z.array(nameserver).max(maxNameservers)
+
 const oneOf = (pod: { readonly netns?: string; readonly pid?: number }) => (pod.netns === undefined) !== (pod.pid === undefined)
 
 const staticPod = z
@@ -117,6 +126,9 @@ const staticPod = z
     pid: z.int().min(1).max(maxPid).exactOptional().describe('A process in the network namespace. Either this or netns.'),
     labels: labels.default({}).describe("The pod's labels."),
     annotations: annotations.default({}).describe("The pod's annotations; those of the mesh work here too."),
+    nameservers: nameservers
+      .exactOptional()
+      .describe("Addresses of the name servers in the pod's /etc/resolv.conf, for meshes that capture only what is sent to them."),
     containers: z.array(container).max(100).default([]).describe('What the mesh wants to know of the containers, such as the uid of its proxy.'),
   })
   .refine(oneOf, {

@@ -3,6 +3,7 @@
  * go while the agent runs; a pod whose namespace is not there is waiting, not an error.
  */
 import { createHash } from 'node:crypto'
+import { isSpare, parseAddress } from '../address.ts'
 import type { StaticPod } from '../config/schema.ts'
 import type { NamespaceState, NativeError } from '../native/api.ts'
 
@@ -77,8 +78,14 @@ export function takeSnapshot(pods: readonly StaticPod[], results: readonly (Name
   return { placements, signature: hash.digest('hex') }
 }
 
+/** ::6 on lo is there for the pod's proxy; it must not make the pod one that has IPv6. */
+function isOwn({ address, scope }: NamespaceState['addresses'][number]): boolean {
+  const parsed = parseAddress(address)
+  return scope === 0 && !(parsed !== undefined && isSpare(parsed))
+}
+
 /** Textual addresses as a plugin sees them: no loopback, no link-local, primary ones first. */
 export function podAddresses(state: NamespaceState): string[] {
-  const global = state.addresses.filter((address) => address.scope === 0)
+  const global = state.addresses.filter(isOwn)
   return [...global.filter((address) => !address.secondary), ...global.filter((address) => address.secondary)].map((address) => address.address)
 }

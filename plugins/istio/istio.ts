@@ -1,9 +1,9 @@
 /**
- * Istio's sidecar, as istio-cni or istio-init sets it up, for IPv4 and TCP. docs/istio.md says what each annotation, label, variable and option does.
+ * Istio's sidecar, as istio-cni or istio-init sets it up, for both families, TCP and DNS. docs/istio.md says what each annotation, label, variable and option does.
  *
  *     pod, options --settings.ts--> Settings --rules.ts--> Interception
  *
- * values.ts reads the texts as Istio does, sidecar.ts knows the container istio-proxy and decides which pods have one.
+ * values.ts reads the texts as Istio does, families.ts says whether IPv6 and DNS are captured, sidecar.ts knows the container istio-proxy and decides which pods have one.
  */
 import type { IdSpec, Interception, Kit, Pod } from '../../core/plugin.ts'
 import { type Options, optionsOf } from './options.ts'
@@ -12,7 +12,7 @@ import { readSettings, type Settings } from './settings.ts'
 import { environmentOf, isSidecarPod, noSidecar, sidecarOf, trueAmong, warnOfIgnored } from './sidecar.ts'
 
 /** Why no socket sees the pod's traffic as Istio would take it. */
-function obstacle(pod: Pod, { mode, rerouted }: Settings, dualStack: string | undefined): string | undefined {
+function obstacle({ mode, rerouted }: Settings): string | undefined {
   if (mode === 'NONE') return 'interceptionMode NONE: Istio intercepts nothing in this pod, and neither does Merbridge'
   if (mode === 'TPROXY') {
     return 'interceptionMode TPROXY: the sidecar calls the app with the address of the client, and the way back of the answers is not built yet; use REDIRECT'
@@ -21,24 +21,16 @@ function obstacle(pod: Pod, { mode, rerouted }: Settings, dualStack: string | un
     const names = rerouted.slice(0, 4).join(', ')
     return `traffic of the virtual machine at ${names}: the pod forwards its packets, so no socket of the pod sees it`
   }
-  if (pod.addresses[0]?.includes(':')) return 'its first address is IPv6: capturing IPv6 is not supported yet'
-  if (dualStack !== undefined && pod.addresses.some((address) => address.includes(':'))) {
-    return `it has an IPv6 address and ${dualStack}: capturing IPv6 is not supported yet`
-  }
   return undefined
 }
 
-/** What the environment asks for and gets nothing, or something else. */
-function warnOfDifferences(pod: Pod, { setup, dropInvalid }: Options, kit: Kit): { readonly dualStack: string | undefined } {
-  const environment = environmentOf(pod, setup)
-  const asked = (common: string, init: string) => trueAmong(pod, environment, setup === 'init' ? [common, init] : [common], kit)
-  const dns = asked('ISTIO_META_DNS_CAPTURE', 'REDIRECT_DNS')
-  if (dns !== undefined) pod.warn(`${dns}: DNS is not captured yet; queries go to the name server without the sidecar`)
-  const drop = asked('INVALID_DROP', 'DROP_INVALID') ?? (dropInvalid ? 'dropInvalid' : undefined)
+/** What the environment asks for and gets nothing. */
+function warnOfNoEffect(pod: Pod, { setup, dropInvalid }: Options, kit: Kit): void {
+  const names = setup === 'init' ? ['INVALID_DROP', 'DROP_INVALID'] : ['INVALID_DROP']
+  const drop = trueAmong(pod, environmentOf(pod, setup), names, kit) ?? (dropInvalid ? 'dropInvalid' : undefined)
   if (drop !== undefined) {
     pod.warn(`${drop} has no effect: there is no address translation that an invalid packet could slip past, and TCP itself answers it`)
   }
-  return { dualStack: asked('ISTIO_DUAL_STACK', 'DUAL_STACK') }
 }
 
 /** The number, or the first of a range. */
@@ -61,12 +53,12 @@ export default (kit: Kit) => {
     describe: (pod, options) => {
       const none = noSidecar(pod, options.setup, kit)
       if (none !== undefined) return kit.cannot(`${none}; Istio intercepts nothing in such a pod, and neither does Merbridge`)
-      const { settings, refused, impossible } = readSettings(pod, options)
+      const { settings, refused, impossible } = readSettings(pod, options, kit)
       warnOfIgnored(pod, options.setup, kit)
-      const { dualStack } = warnOfDifferences(pod, options, kit)
+      warnOfNoEffect(pod, options, kit)
       for (const complaint of [...refused, ...impossible]) pod.warn(complaint)
       if (refused.length > 0) return kit.refused(`Istio does not start a pod with ${refused.join('; ')}. Correct it and start the pod again`)
-      const reason = impossible[0] ?? obstacle(pod, settings, dualStack)
+      const reason = impossible[0] ?? obstacle(settings)
       return reason === undefined ? { ...interceptionOf(settings), proxy: proxyOf(pod, settings) } : kit.cannot(reason)
     },
   })

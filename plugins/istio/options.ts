@@ -1,6 +1,6 @@
 /** The options of the mesh in the config. Their defaults are Istio's own; an annotation of the pod comes before an option. */
 import type { Kit } from '../../core/plugin.ts'
-import { interfaceExpected, isInterface, loopbackNetwork } from './values.ts'
+import { interfaceExpected, isInterface, loopbackNetwork, serverAddress } from './values.ts'
 
 /** As istio-iptables: one rule of iptables holds no more. */
 export const mostOwnerGroups = 64
@@ -27,6 +27,7 @@ export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
       .describe('whose rules are followed where Istio has two: those of its CNI plugin (cni) or of the container istio-init (init)'),
     proxyPort: port.default(15001).describe('where the sidecar takes outbound connections'),
     inboundPort: port.default(15006).describe('where the sidecar takes inbound connections'),
+    dnsPort: port.default(15053).describe('where the sidecar takes queries for names'),
     proxyUid: idList.min(1).default([1337]).describe('users that the sidecar runs as, unless its container says which (runAsUser)'),
     proxyGid: idList
       .min(1)
@@ -60,6 +61,19 @@ export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
       .refine(isLoopbackNetwork, 'expected a network of loopback from /8 to /32, like 127.0.0.1/32')
       .default('127.0.0.1/32')
       .describe('destinations that count as the app itself and are never captured'),
+    dualStack: z
+      .boolean()
+      .default(false)
+      .describe('IPv6 is captured in every pod that has an IPv6 address, not only where that is its first address'),
+    captureDns: z
+      .enum(['none', 'servers', 'all'])
+      .default('none')
+      .describe("queries for names go to the sidecar: those to the pod's own name servers (servers), or all to port 53 (all)"),
+    nameservers: z
+      .array(z.string().refine((text) => serverAddress(text) !== undefined, 'expected the address of a name server'))
+      .max(32)
+      .default([])
+      .describe('name servers of pods that have no list of their own; see captureDns'),
     dropInvalid: z.boolean().default(false).describe('Istio drops packets that conntrack calls invalid; without effect here, see docs/istio.md'),
     excludeNamespaces: z.array(z.string()).default(['kube-system']).describe('namespaces whose pods are left alone, unless the config lists them'),
   })

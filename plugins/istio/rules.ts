@@ -1,22 +1,34 @@
 /**
- * The rules of the nat tables OUTPUT and PREROUTING that Istio writes for a sidecar, in their order. A rule whose list is empty is left out. IPv6
- * is left alone, as Istio does for a pod whose first address is IPv4.
+ * The rules of the nat tables OUTPUT and PREROUTING that Istio writes for a sidecar, in their order, for one family or for both. A rule whose list is
+ * empty is left out.
  */
 import type { IdSpec, Interception, Match, Rule } from '../../core/plugin.ts'
 import type { Settings } from './settings.ts'
+import { isIpv6 } from './values.ts'
 
 /** HBONE: goes to the listener that Envoy has for it. */
 const tunnelPort = 15008
 
-const notIpv4: Rule = { name: 'IPv6 is not captured', when: { family: 'ipv6' }, then: 'pass' }
+const dnsPort = 53
 
 const pass = (name: string, when: Match): Rule => ({ name, when, then: 'pass' })
 
 /** The rule, when the list that it is about has elements. */
 const given = (list: readonly unknown[], rule: Rule): Rule[] => (list.length === 0 ? [] : [rule])
 
+/** Where Istio has no rules for IPv6. */
+const families = ({ ipv6 }: Settings): Rule[] => (ipv6 ? [] : [pass('IPv6 is not captured', { family: 'ipv6' })])
+
 /** "localhost": a fact that every connection has, or a set when the pod is set up with more of loopback. */
 const localhost = ({ loopbackCidr }: Settings): string => (loopbackCidr === '127.0.0.1/32' ? 'loopback' : 'localhost')
+
+/** The sidecar calls its own pod: what comes back in is inbound. */
+const callsItself = (name: string, settings: Settings, from: string, unless: Match): Rule => ({
+  name,
+  when: { proto: 'tcp', from, to: 'pod' },
+  unless: { to: localhost(settings), ...unless },
+  then: 'inbound',
+})
 
 /**
  * Istio repeats three rules for each user and then for each group of the sidecar: "calls its own pod: inbound", "on lo and not it: pass", "it:
@@ -25,14 +37,24 @@ const localhost = ({ loopbackCidr }: Settings): string => (loopbackCidr === '127
  */
 function sidecarRules(settings: Settings): Rule[] {
   const { loopback } = settings.includeOutbound
+  if (settings.dns !== false) return sidecarRulesWithDns(settings)
   return [
-    {
-      name: 'sidecar calls its own pod',
-      when: { proto: 'tcp', from: loopback ? 'sidecar' : 'first user of the sidecar', to: 'pod' },
-      unless: { to: localhost(settings), port: 'tunnel' },
-      then: 'inbound',
-    },
+    callsItself('sidecar calls its own pod', settings, loopback ? 'sidecar' : 'first user of the sidecar', { port: 'tunnel' }),
     ...(loopback ? [] : [pass('stays in the pod', { to: 'pod' })]),
+    pass('sidecar goes out', { from: 'sidecar' }),
+  ]
+}
+
+/**
+ * A name server may be on loopback. So the second of the three is about TCP and leaves out port 53, and so does the first one of each user, but not that of
+ * a group: port 53 of the pod itself is inbound for those who have the sidecar's group alone.
+ */
+function sidecarRulesWithDns(settings: Settings): Rule[] {
+  const { loopback } = settings.includeOutbound
+  return [
+    callsItself('sidecar calls its own pod', settings, loopback ? 'users of the sidecar' : 'first user of the sidecar', { port: ['tunnel', 'DNS'] }),
+    ...(loopback ? [] : [{ name: 'stays in the pod', when: { proto: 'tcp', to: 'pod' }, unless: { port: 'DNS' }, then: 'pass' } as const]),
+    callsItself('group of the sidecar calls its own pod', settings, 'groups of the sidecar', { port: 'tunnel', from: 'users of the sidecar' }),
     pass('sidecar goes out', { from: 'sidecar' }),
   ]
 }
@@ -40,6 +62,12 @@ function sidecarRules(settings: Settings): Rule[] {
 function groupRules({ ownerGroups: { include, exclude } }: Settings): Rule[] {
   if (include === '*') return given(exclude, pass('excluded group', { from: 'excluded groups' }))
   return given(include, { name: 'not an included group', unless: { from: 'included groups' }, then: 'pass' })
+}
+
+/** Over UDP and TCP. */
+function dnsRules({ dns }: Settings): Rule[] {
+  if (dns === false) return []
+  return given(dns === '*' ? ['*'] : dns, { name: 'DNS', when: { port: 'DNS', ...(dns === '*' ? {} : { to: 'name servers' }) }, then: 'dns' })
 }
 
 function destinationRules(settings: Settings): Rule[] {
@@ -61,12 +89,12 @@ function destinationRules(settings: Settings): Rule[] {
 function outboundRules(settings: Settings): Rule[] {
   const { include } = settings.ownerGroups
   return [
-    notIpv4,
+    ...families(settings),
     ...given(settings.excludeInterfaces, pass('excluded interface', { to: 'excluded interfaces' })),
     ...given(settings.excludeOutboundPorts, pass('excluded port', { port: 'excluded outbound ports' })),
     pass('sidecar hands over to the app', { from: 'passthrough', to: 'pod' }),
     ...sidecarRules(settings),
-    ...(include.length === 0 ? [pass('no group is included', {})] : [...groupRules(settings), ...destinationRules(settings)]),
+    ...(include.length === 0 ? [pass('no group is included', {})] : [...groupRules(settings), ...dnsRules(settings), ...destinationRules(settings)]),
   ]
 }
 
@@ -80,7 +108,7 @@ function inboundRules(settings: Settings): Rule[] {
     { name: 'everything else', when: { proto: 'tcp' }, then: 'inbound' },
   ]
   return [
-    notIpv4,
+    ...families(settings),
     ...given(excludeInterfaces, pass('excluded interface', { from: 'excluded interfaces' })),
     pass('tunnel', { port: 'tunnel' }),
     ...(includeInboundPorts.includes('*') ? all : listed),
@@ -97,14 +125,31 @@ function named<T>(entries: Readonly<Record<string, T>>, rules: readonly Rule[]):
   return Object.fromEntries(Object.entries(entries).filter(([name]) => names.has(name)))
 }
 
-export function interceptionOf(settings: Settings): Interception {
-  const { ownerGroups, includeOutbound } = settings
+/** Without networks and name servers of IPv6 where that is not captured. */
+function ofCapturedFamilies(settings: Settings): Settings {
+  const captured = (networks: readonly string[]) => networks.filter((network) => settings.ipv6 || !isIpv6(network))
+  const { dns, includeOutbound, excludeOutboundCidrs } = settings
+  return {
+    ...settings,
+    dns: typeof dns === 'object' ? captured(dns) : dns,
+    includeOutbound: { ...includeOutbound, cidrs: captured(includeOutbound.cidrs) },
+    excludeOutboundCidrs: captured(excludeOutboundCidrs),
+  }
+}
+
+export function interceptionOf(all: Settings): Interception {
+  const settings = ofCapturedFamilies(all)
+  const { ownerGroups, includeOutbound, dns } = settings
   const [outbound, inbound] = [outboundRules(settings), inboundRules(settings)]
   const ids = (list: '*' | readonly IdSpec[]): readonly IdSpec[] => (list === '*' ? [] : list)
   const sets = {
     tunnel: { ports: [tunnelPort] },
-    localhost: { cidrs: [settings.loopbackCidr] },
+    DNS: { ports: [dnsPort] },
+    'name servers': { cidrs: typeof dns === 'object' ? dns : [] },
+    localhost: { cidrs: [settings.loopbackCidr, ...(settings.ipv6 ? ['::1/128'] : [])] },
     sidecar: { uid: settings.proxyUid, gid: settings.proxyGid },
+    'users of the sidecar': { uid: settings.proxyUid },
+    'groups of the sidecar': { gid: settings.proxyGid },
     'first user of the sidecar': { uid: settings.proxyUid.slice(0, 1) },
     'included groups': { gid: ids(ownerGroups.include) },
     'excluded groups': { gid: ownerGroups.exclude },
@@ -116,7 +161,7 @@ export function interceptionOf(settings: Settings): Interception {
     'excluded inbound ports': { ports: settings.excludeInboundPorts },
     'included inbound ports': { ports: settings.includeInboundPorts },
   }
-  const targets = { outbound: { port: settings.proxyPort }, inbound: { port: settings.inboundPort } }
+  const targets = { outbound: { port: settings.proxyPort }, inbound: { port: settings.inboundPort }, dns: { port: settings.dnsPort } }
   const rules = [...outbound, ...inbound]
-  return { sets: named(sets, rules), targets: named(targets, rules), outbound, inbound }
+  return { sets: named(sets, rules), targets: named(targets, rules), outbound, inbound, ...(settings.ipv6 && { loopbackAddresses: ['::6'] }) }
 }

@@ -1,5 +1,6 @@
 /** What the rules depend on: the options, overridden by the pod's annotations, by its sidecar's container, and with init by the environment. */
-import type { Container, IdSpec, Pod, PortSpec } from '../../core/plugin.ts'
+import type { Container, IdSpec, Kit, Pod, PortSpec } from '../../core/plugin.ts'
+import { type Families, familiesOf } from './families.ts'
 import { mostOwnerGroups, type Options } from './options.ts'
 import { environmentOf, sidecarOf } from './sidecar.ts'
 import {
@@ -18,11 +19,12 @@ import {
 
 type Environment = Container['env']
 
-export interface Settings {
+export interface Settings extends Families {
   /** REDIRECT, TPROXY or NONE */
   readonly mode: string
   readonly proxyPort: number
   readonly inboundPort: number
+  readonly dnsPort: number
   readonly proxyUid: readonly IdSpec[]
   readonly proxyGid: readonly IdSpec[]
   readonly includeOutbound: Networks
@@ -94,7 +96,7 @@ function groupsFrom(environment: Environment, options: Options, refused: Reader,
   return { include: read('ISTIO_OUTBOUND_OWNER_GROUPS', include, options.ownerGroupsInclude), exclude: [] }
 }
 
-export function readSettings(pod: Pod, options: Options): Reading {
+export function readSettings(pod: Pod, options: Options, kit: Kit): Reading {
   const { setup } = options
   const [refused, impossible, sidecar] = [new Reader(), new Reader(), sidecarOf(pod)]
   const environment = setup === 'init' ? environmentOf(pod, setup) : {}
@@ -111,6 +113,8 @@ export function readSettings(pod: Pod, options: Options): Reading {
     mode: read('sidecar.istio.io/interceptionMode', modeOf(setup), 'REDIRECT'),
     proxyPort: options.proxyPort,
     inboundPort: options.inboundPort,
+    dnsPort: options.dnsPort,
+    ...familiesOf(pod, options, kit),
     proxyUid,
     proxyGid,
     includeOutbound: read('traffic.sidecar.istio.io/includeOutboundIPRanges', networksOrAll, ownInclude),

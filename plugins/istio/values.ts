@@ -4,7 +4,7 @@
  */
 import type { IdSpec, PortSpec } from '../../core/plugin.ts'
 
-/** Networks of IPv4, and whether one of them was written with an address of loopback, of either family. */
+/** Networks of both families, and whether one of them was written with an address of loopback. */
 export interface Networks {
   readonly cidrs: readonly string[]
   readonly loopback: boolean
@@ -80,6 +80,22 @@ function groupsOf(address: string): readonly number[] | undefined {
   return groups.every((group) => /^[0-9a-fA-F]{1,4}$/.test(group)) ? groups.map((group) => Number.parseInt(group, 16)) : undefined
 }
 
+/** As people write it: the longest run of zeros is left out. */
+function textOf(groups: readonly number[]): string {
+  const text = groups.map((group) => group.toString(16)).join(':')
+  const runs = [...text.matchAll(/\b0(?::0)+\b/g)].sort((a, b) => b[0].length - a[0].length)
+  const [{ 0: run, index } = { 0: '', index: 0 }] = runs
+  return run === '' ? text : `${text.slice(0, index) || ':'}${text.slice(index + run.length) || ':'}`
+}
+
+/** As `network`; undefined: an IPv4 address in IPv6 form, which no packet of IPv6 has. */
+function network6(groups: readonly number[], length: number): string | undefined {
+  const kept = groups.map((group, index) => group & (0xffff << (16 - Math.min(16, Math.max(0, length - 16 * index)))))
+  return length >= 96 && isMapped(groups) ? undefined : `${textOf(kept)}/${length}`
+}
+
+const isMapped = (groups: readonly number[]): boolean => groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff
+
 /** ::1, and 127.0.0.0/8 written as an IPv6 address */
 function isLoopback6(groups: readonly number[]): boolean {
   const [last = 0, before = 0] = [groups[7], groups[6]]
@@ -87,8 +103,8 @@ function isLoopback6(groups: readonly number[]): boolean {
   return start && ((groups[5] === 0 && before === 0 && last === 1) || (groups[5] === 0xffff && before >> 8 === 127))
 }
 
-/** `cidr` is absent for IPv6, of which this plugin makes no rules. undefined: not a prefix. */
-function prefixOf(element: string): { readonly cidr?: string; readonly loopback: boolean } | undefined {
+/** `cidr` is absent where nothing can match. undefined: not a prefix. */
+function prefixOf(element: string): { readonly cidr?: string | undefined; readonly loopback: boolean } | undefined {
   const slash = element.lastIndexOf('/')
   const [address, length] = [element.slice(0, Math.max(slash, 0)), element.slice(slash + 1)]
   if (!/^(?:0|[1-9]\d{0,2})$/.test(length)) return undefined
@@ -96,7 +112,18 @@ function prefixOf(element: string): { readonly cidr?: string; readonly loopback:
     return Number(length) <= 32 ? { cidr: network(address, Number(length)), loopback: address.startsWith('127.') } : undefined
   }
   const groups = address.length > 45 ? undefined : groupsOf(address)
-  return groups !== undefined && Number(length) <= 128 ? { loopback: isLoopback6(groups) } : undefined
+  return groups !== undefined && Number(length) <= 128 ? { cidr: network6(groups, Number(length)), loopback: isLoopback6(groups) } : undefined
+}
+
+export const isIpv6 = (network: string): boolean => network.includes(':')
+
+/** The address of a name server; one of IPv4 in IPv6 form is of IPv4. undefined: not an address. */
+export function serverAddress(text: string): string | undefined {
+  if (ipv4.test(text)) return text
+  const groups = text.length > 45 ? undefined : groupsOf(text)
+  if (groups === undefined) return undefined
+  const [high = 0, low = 0] = groups.slice(6)
+  return isMapped(groups) ? [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.') : textOf(groups)
 }
 
 /** Is the address of loopback, whatever the length of the prefix? */
@@ -120,7 +147,7 @@ export const networksOrAll = (text: string): Networks =>
 /** What stands for "localhost": 127.0.0.1/32, or more of loopback. */
 export function loopbackNetwork(text: string): string {
   const prefix = prefixOf(text)
-  if (prefix?.cidr !== undefined && prefix.loopback && Number(text.slice(text.lastIndexOf('/') + 1)) >= 8) return prefix.cidr
+  if (prefix?.cidr !== undefined && !isIpv6(text) && prefix.loopback && Number(text.slice(text.lastIndexOf('/') + 1)) >= 8) return prefix.cidr
   throw unexpected('a network of loopback from /8 to /32, like 127.0.0.1/32', text, text)
 }
 

@@ -27,6 +27,8 @@ const istioPods = [
   istioPod('excluded', { excludeOutboundIPRanges: '10.96.0.0/12', excludeInboundPorts: '22,9090' }),
   istioPod('loopback', { includeOutboundIPRanges: '127.0.0.0/8,10.0.0.0/8' }),
   istioPod('nothing', { includeOutboundIPRanges: '', includeInboundPorts: '' }),
+  istioPod('dual', {}, ['fd00::9', '10.0.0.9']),
+  istioPod('loopback over IPv6', { includeOutboundIPRanges: '::1/128,fd00::/8', excludeInboundPorts: '22' }, ['fd00::9']),
   istioPod('nonsense', {
     includeOutboundIPRanges: '10.0.0.0/99',
     includeOutboundPorts: 'http',
@@ -36,7 +38,14 @@ const istioPods = [
 ]
 
 const cases: Readonly<Record<string, Cases>> = {
-  istio: { pods: istioPods, options: [{ proxyUid: [1000, 1337], includeOutboundPorts: ['9000-9100'] }] },
+  istio: {
+    pods: istioPods,
+    options: [
+      { proxyUid: [1000, 1337], includeOutboundPorts: ['9000-9100'] },
+      { captureDns: 'all' },
+      { captureDns: 'servers', nameservers: ['10.96.0.10', 'fd00::53'] },
+    ],
+  },
 }
 
 for (const [name, plugin] of Object.entries(plugins)) {

@@ -1,11 +1,21 @@
 /**
- * Istio's sidecar rules in full (REDIRECT mode, IPv4, no DNS capture), as its own program writes them, rule by rule and in the same order: to compare
- * with, in a pod of the same shape. `istioRules` is a pure function of what that program is told; test/lab/istio-options.ts says what a pod tells it.
+ * Istio's sidecar rules in full (REDIRECT mode), as its own program writes them, rule by rule and in the same order, for both families: to compare with,
+ * in a pod of the same shape. `istioTables` is a pure function of what that program is told; test/lab/istio-options.ts says what a pod tells it.
  */
-import type { LabPod } from './net.ts'
-import { must, run } from './process.ts'
+import { dnsRules } from './istio-dns.ts'
 
-export type Backend = 'nft' | 'legacy'
+export { applyIptables, type Backend, backendMissing, fromScratch } from './restore.ts'
+
+export type Family = 'ipv4' | 'ipv6'
+
+/** Input of iptables-restore and of ip6tables-restore. */
+export interface RuleFiles {
+  readonly v4: string
+  /** Absent: the pod has no rules for IPv6. */
+  readonly v6?: string
+  /** What the pod's lo has besides its own. */
+  readonly loopbackAddresses: readonly string[]
+}
 
 /** '*' or a list; an empty list captures nothing. */
 type Included<T> = '*' | readonly T[]
@@ -32,6 +42,12 @@ export interface IstioRuleOptions {
   /** What counts as "to localhost" */
   readonly loopbackCidr?: string
   readonly dropInvalid?: boolean
+  /** Rules for IPv6, and ::6 on lo */
+  readonly ipv6?: boolean
+  /** DNS goes to the proxy: what is for one of the nameservers, or all of it. */
+  readonly dns?: false | 'servers' | 'all'
+  /** Of the pod's /etc/resolv.conf; without any, 'servers' is the same as false. */
+  readonly nameservers?: readonly string[]
 }
 
 /** What istio-cni tells it for a pod without annotations. */
@@ -53,13 +69,30 @@ export const cniDefaults: Required<IstioRuleOptions> = {
   ownerGroupsExclude: [],
   loopbackCidr: '127.0.0.1/32',
   dropInvalid: false,
+  ipv6: false,
+  dns: false,
+  nameservers: [],
 }
 
-/** Input of iptables-restore: the tables that Istio writes. `options` overrides the defaults of istio-cni. */
-export function istioRules(options: IstioRuleOptions = {}): string {
-  const all = { ...cniDefaults, ...options }
-  const nat = [...interfaceRules(all), ...redirectChains(all), ...inboundRules(all), ...outboundRules(all)]
-  return `${all.dropInvalid ? table('mangle', ['-A PREROUTING -m conntrack --ctstate INVALID -j DROP']) : ''}${table('nat', nat)}`
+/** The tables that Istio writes. `options` overrides the defaults of istio-cni. */
+export function istioTables(options: IstioRuleOptions = {}): RuleFiles {
+  const given = { ...cniDefaults, ...options }
+  const all = given.dns === 'servers' && given.nameservers.length === 0 ? { ...given, dns: false as const } : given
+  const v4 = tablesOf(all, 'ipv4')
+  return all.ipv6 ? { v4, v6: tablesOf(all, 'ipv6'), loopbackAddresses: ['::6'] } : { v4, loopbackAddresses: [] }
+}
+
+/** Those for IPv4 alone. */
+export const istioRules = (options: IstioRuleOptions = {}): string => istioTables(options).v4
+
+function tablesOf(all: Required<IstioRuleOptions>, family: Family): string {
+  const dns = dnsRules(all, family)
+  const nat = [...interfaceRules(all), ...redirectChains(all), ...inboundRules(all), ...outboundRules(all, family, dns.nat)]
+  return [
+    dns.raw.length === 0 ? '' : table('raw', dns.raw),
+    all.dropInvalid ? table('mangle', ['-A PREROUTING -m conntrack --ctstate INVALID -j DROP']) : '',
+    table('nat', nat),
+  ].join('')
 }
 
 function table(name: string, rules: readonly string[]): string {
@@ -67,8 +100,11 @@ function table(name: string, rules: readonly string[]): string {
   return [`*${name}`, ...[...chains].map((chain) => `-N ${chain}`), ...rules, 'COMMIT', ''].join('\n')
 }
 
-/** IPv6 has tables of its own. */
-const ipv4 = (ranges: readonly string[]) => ranges.filter((range) => !range.includes(':'))
+/** Each family has tables of its own. */
+const ofFamily = (family: Family, ranges: readonly string[]) => ranges.filter((range) => range.includes(':') === (family === 'ipv6'))
+
+/** "To localhost" */
+const localhost = (family: Family, { loopbackCidr }: Required<IstioRuleOptions>) => (family === 'ipv4' ? loopbackCidr : '::1/128')
 
 function interfaceRules({ excludeInterfaces, rerouteInterfaces }: Required<IstioRuleOptions>): string[] {
   return [
@@ -97,27 +133,34 @@ function inboundRules({ inboundPortsInclude, inboundPortsExclude }: Required<Ist
   return [start, ...inboundPortsInclude.map((port) => `-A ISTIO_INBOUND -p tcp --dport ${port} -j ISTIO_IN_REDIRECT`)]
 }
 
-function outboundRules(options: Required<IstioRuleOptions>): string[] {
-  const { proxyUids, proxyGids, outboundRangesExclude, outboundPortsInclude, outboundPortsExclude, loopbackCidr } = options
+function outboundRules(options: Required<IstioRuleOptions>, family: Family, dns: readonly string[]): string[] {
+  const { proxyUids, proxyGids, outboundRangesExclude, outboundPortsInclude, outboundPortsExclude } = options
   const rules = [
     ...outboundPortsExclude.flatMap((port) => [`-p tcp --dport ${port} -j RETURN`, `-p udp --dport ${port} -j RETURN`]),
-    '-o lo -s 127.0.0.6/32 -j RETURN',
-    ...proxyUids.flatMap((uid) => ownerRules('--uid-owner', uid, options)),
-    ...proxyGids.flatMap((gid) => ownerRules('--gid-owner', gid, options)),
+    `-o lo -s ${family === 'ipv4' ? '127.0.0.6/32' : '::6/128'} -j RETURN`,
+    ...proxyUids.flatMap((uid) => ownerRules('--uid-owner', uid, options, family)),
+    ...proxyGids.flatMap((gid) => ownerRules('--gid-owner', gid, options, family)),
     ...ownerGroupRules(options),
-    `-d ${loopbackCidr} -j RETURN`,
-    ...ipv4(outboundRangesExclude).map((range) => `-d ${range} -j RETURN`),
+  ]
+  const destinations = [
+    `-d ${localhost(family, options)} -j RETURN`,
+    ...ofFamily(family, outboundRangesExclude).map((range) => `-d ${range} -j RETURN`),
     ...outboundPortsInclude.map((port) => `-p tcp --dport ${port} -j ISTIO_REDIRECT`),
   ]
-  return ['-A OUTPUT -j ISTIO_OUTPUT', ...rules.map((rule) => `-A ISTIO_OUTPUT ${rule}`), ...rangeRules(options)]
+  const appended = (list: readonly string[]) => list.map((rule) => `-A ISTIO_OUTPUT ${rule}`)
+  return ['-A OUTPUT -j ISTIO_OUTPUT', ...appended(rules), ...dns, ...appended(destinations), ...rangeRules(options, family)]
 }
 
-/** What the proxy sends: to its own pod, back in; everything else of it, out. In between: what others send within the pod stays there. */
-function ownerRules(match: '--uid-owner' | '--gid-owner', id: number, options: Required<IstioRuleOptions>): string[] {
-  const { loopbackCidr, tunnelPort } = options
+/**
+ * What the proxy sends: to its own pod, back in; everything else of it, out. In between: what others send within the pod stays there. With DNS capture a
+ * name server may be on loopback, so TCP to port 53 and all of UDP go on; and what the proxy's user (not its group) asks one never goes back in.
+ */
+function ownerRules(match: '--uid-owner' | '--gid-owner', id: number, options: Required<IstioRuleOptions>, family: Family): string[] {
+  const { tunnelPort, dns } = options
+  const ports = dns && match === '--uid-owner' ? `-m multiport ! --dports 53,${tunnelPort}` : `! --dport ${tunnelPort}`
   return [
-    `-o lo ! -d ${loopbackCidr} -p tcp ! --dport ${tunnelPort} -m owner ${match} ${id} -j ISTIO_IN_REDIRECT`,
-    ...(loopbackIncluded(options) ? [] : [`-o lo -m owner ! ${match} ${id} -j RETURN`]),
+    `-o lo ! -d ${localhost(family, options)} -p tcp ${ports} -m owner ${match} ${id} -j ISTIO_IN_REDIRECT`,
+    ...(loopbackIncluded(options) ? [] : [`-o lo ${dns ? '-p tcp ! --dport 53 ' : ''}-m owner ! ${match} ${id} -j RETURN`]),
     `-m owner ${match} ${id} -j RETURN`,
   ]
 }
@@ -133,29 +176,10 @@ function ownerGroupRules({ ownerGroupsInclude, ownerGroupsExclude }: Required<Is
 }
 
 /** Each rule for an interface to virtual machines is inserted at the start of PREROUTING, so the last one comes first. */
-function rangeRules({ outboundRangesInclude: ranges, rerouteInterfaces }: Required<IstioRuleOptions>): string[] {
+function rangeRules({ outboundRangesInclude: ranges, rerouteInterfaces }: Required<IstioRuleOptions>, family: Family): string[] {
   const toProxy = (to: string) => [
     ...rerouteInterfaces.map((each) => `-I PREROUTING 1 -i ${each}${to} -j ISTIO_REDIRECT`),
     `-A ISTIO_OUTPUT${to} -j ISTIO_REDIRECT`,
   ]
-  return ranges === '*' ? toProxy('') : ipv4(ranges).flatMap((range) => toProxy(` -d ${range}`))
-}
-
-/** Replaces the tables that the rules name; iptables-restore takes a table as a whole or not at all. */
-export async function applyIptables(pod: LabPod, rules: string, backend: Backend = 'nft'): Promise<void> {
-  await must(pod.command([`iptables-${backend}-restore`]), { input: rules })
-}
-
-/** Rules before which all tables that Istio may use are empty. */
-export const fromScratch = (rules: string) =>
-  `${['mangle', 'nat'].map((name) => (rules.includes(`*${name}\n`) ? '' : `*${name}\nCOMMIT\n`)).join('')}${rules}`
-
-/** Why this machine cannot use the backend; undefined: it can. */
-export async function backendMissing(pod: LabPod, backend: Backend): Promise<string | undefined> {
-  try {
-    const { code, stderr } = await run(pod.command([`iptables-${backend}-restore`]), { input: fromScratch('') })
-    return code === 0 ? undefined : `iptables-${backend}-restore: ${stderr.trim()}`
-  } catch (error) {
-    return `iptables-${backend}-restore: ${error instanceof Error ? error.message : String(error)}`
-  }
+  return ranges === '*' ? toProxy('') : ofFamily(family, ranges).flatMap((range) => toProxy(` -d ${range}`))
 }

@@ -12,6 +12,10 @@ export interface SidecarPod {
     readonly gid?: number
     readonly env?: Readonly<Record<string, string>>
   }[]
+  /** Without those of loopback and link-local ones, the first one first; default: one of IPv4 */
+  readonly addresses?: readonly string[]
+  /** Of its /etc/resolv.conf; absent: those of the options */
+  readonly nameservers?: readonly string[]
 }
 
 /** The plugin's options as the config file has them. */
@@ -32,6 +36,9 @@ export interface MeshOptions {
   readonly loopbackCidr?: string
   readonly dropInvalid?: boolean
   readonly excludeInterfaces?: readonly string[]
+  readonly dualStack?: boolean
+  readonly captureDns?: 'none' | 'servers' | 'all'
+  readonly nameservers?: readonly string[]
 }
 
 /** Istio does not start this pod; `by`: the annotation or variable that it refuses. Unsupported: Istio would, with rules that are not of this kind. */
@@ -147,6 +154,28 @@ function fromEnvironment(env: Values, options: MeshOptions, init: boolean) {
   }
 }
 
+/** What is said, if anything is; of several names one that is true is enough. */
+function saidIn(env: Values, names: readonly string[]): boolean | undefined {
+  const texts = names.flatMap((name) => env[name] ?? [])
+  return texts.length === 0 ? undefined : texts.some(truth)
+}
+
+/** With dual stack any address of IPv6 counts, without it only the first address. */
+function ipv6(env: Values, { addresses = [] }: SidecarPod, options: MeshOptions, init: boolean): boolean {
+  const dual = saidIn(env, init ? ['ISTIO_DUAL_STACK', 'DUAL_STACK'] : ['ISTIO_DUAL_STACK']) ?? options.dualStack ?? false
+  return (dual ? addresses : addresses.slice(0, 1)).some((address) => address.includes(':'))
+}
+
+const unmapped = (server: string) => server.replace(/^::ffff:(?=\d+\.)/, '')
+
+/** The CNI plugin knows no name servers: it captures all or nothing. */
+function dns(env: Values, { captureDns = 'none' }: MeshOptions, init: boolean): IstioRuleOptions['dns'] {
+  const asked = saidIn(env, init ? ['ISTIO_META_DNS_CAPTURE', 'REDIRECT_DNS'] : ['ISTIO_META_DNS_CAPTURE']) ?? captureDns !== 'none'
+  if (!asked) return false
+  if (!init) return 'ISTIO_META_DNS_CAPTURE' in env || captureDns === 'none' ? 'all' : captureDns
+  return (saidIn(env, ['CAPTURE_ALL_DNS']) ?? captureDns === 'all') ? 'all' : 'servers'
+}
+
 function inboundExcludes(read: Read, options: MeshOptions, init: boolean): number[] {
   const listed = read(traffic('excludeInboundPorts'), ports, options.excludeInboundPorts ?? (init ? [] : [15020]))
   if (!init) return [...new Set([...listed, 15020, 15021, 15090])]
@@ -156,13 +185,17 @@ function inboundExcludes(read: Read, options: MeshOptions, init: boolean): numbe
 
 function rulesOf(pod: SidecarPod, options: MeshOptions, read: Read): Required<IstioRuleOptions> {
   const init = options.setup === 'init'
+  const env = sidecarOf(pod)?.env ?? {}
   const kubevirt = read(traffic('kubevirtInterfaces'), anyInterfaces, [])
   return {
     ...table,
     outboundPort: options.proxyPort ?? table.outboundPort,
     inboundPort: options.inboundPort ?? table.inboundPort,
     ...owners(pod, options, init),
-    ...fromEnvironment(sidecarOf(pod)?.env ?? {}, options, init),
+    ...fromEnvironment(env, options, init),
+    ipv6: ipv6(env, pod, options, init),
+    dns: dns(env, options, init) ?? false,
+    nameservers: [...new Set((pod.nameservers ?? options.nameservers ?? []).map(unmapped))],
     outboundRangesInclude: read(traffic('includeOutboundIPRanges'), prefixesOrAll, orAll(options.includeOutboundCidrs ?? ['*'])),
     outboundRangesExclude: read(traffic('excludeOutboundIPRanges'), prefixes, options.excludeOutboundCidrs ?? []),
     outboundPortsInclude: read(traffic('includeOutboundPorts'), ports, options.includeOutboundPorts ?? []),

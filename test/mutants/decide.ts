@@ -1,9 +1,9 @@
 /** What an interception decides, by reading its rules as docs say they are meant: no compiler, no maps. Rules are judged one by one, so that their order can be changed. */
 import type { Interception, Match, Rule, SetSpec } from '../../core/plugin.ts'
-import { within } from '../parity/ipv4.ts'
+import { within } from '../parity/networks.ts'
 import type { FirstPacket } from '../parity/tables.ts'
 
-/** `to`: 0.0.0.0 has become what routing makes of it; IPv6 has a colon. `device`: lo for the pod's own addresses. */
+/** `to`: 0.0.0.0 and :: have become what routing makes of them; IPv6 has a colon. `device`: lo for the pod's own addresses. */
 export interface Packet extends FirstPacket {
   readonly direction: 'outbound' | 'inbound'
 }
@@ -19,13 +19,7 @@ function inRange(value: number, specs: readonly (number | string)[] = []): boole
   })
 }
 
-/** IPv6 networks: those that tests use are whole addresses, or everything. */
-const inNetwork = (address: string, cidrs: readonly string[] = []) =>
-  cidrs.some((cidr) => {
-    if (cidr === '*') return true
-    if (!address.includes(':')) return within(address, cidr)
-    return cidr === '::/0' || cidr.replace(/\/128$/, '') === address
-  })
+const inNetwork = (address: string, cidrs: readonly string[] = []) => cidrs.some((cidr) => cidr === '*' || within(address, cidr))
 
 type Use = 'port' | 'to' | 'from'
 

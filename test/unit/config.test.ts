@@ -61,6 +61,7 @@ test('pods have what a plugin needs, however little is listed', async () => {
     - name: b
       namespace: { name: shop, labels: { mesh: 'on' } }
       netns: /run/netns/b
+      nameservers: [10.96.0.10, 'fd00::a']
       containers: [{ name: istio-proxy, uid: 1337, ports: [{ port: 80 }] }]
 `,
       'c.yaml',
@@ -75,6 +76,7 @@ test('pods have what a plugin needs, however little is listed', async () => {
       netns: '/run/netns/b',
       labels: {},
       annotations: {},
+      nameservers: ['10.96.0.10', 'fd00::a'],
       containers: [{ name: 'istio-proxy', args: [], env: {}, uid: 1337, ports: [{ port: 80, protocol: 'tcp' }] }],
     },
   ])

@@ -132,6 +132,52 @@ group('describe', () => {
     refused(rule({ name: '' }), /outbound rule 0 '', name: the name is empty/)
   })
 
+  it("takes addresses for lo that are nobody's, and no others", () => {
+    const lo = (...loopbackAddresses: unknown[]) => ({ ...empty, loopbackAddresses })
+    const kept = ['::6', '::7f00:6', '::2', '0:0::ffff:ffff']
+    const answer = describe(
+      plugin(() => lo(...kept)),
+      podFacts(),
+      {},
+    )
+    assert.deepEqual('interception' in answer && answer.interception.loopbackAddresses, kept)
+    const expected = "expected an IPv6 address in ::/96, such as '::6', other than '::' and '::1'"
+    for (const wrong of ['::1', '::', '10.0.0.1', '::ffff:10.0.0.1', 'fd00::1', '::1:0:0', 'fe80::6', '::6%lo', '::6/128', '', 'lo']) {
+      refused(lo('::6', wrong), new RegExp(`^acme: loopbackAddresses\\[1\\]: ${expected}$`))
+    }
+    refused(lo(6), /loopbackAddresses\[0\]: expected a text, got 6/)
+    refused(lo('::2', '::3', '::4', '::5', '::6'), /loopbackAddresses: expected at most 4 addresses$/)
+    refused({ ...empty, loopbackAddresses: '::6' }, /loopbackAddresses: expected a list, got '::6'/)
+    refused({ ...empty, loopbackAddress: ['::6'] }, /unknown key 'loopbackAddress'; did you mean 'loopbackAddresses'\?/)
+  })
+
+  it('refuses inbound rules for UDP alone: they would never decide', () => {
+    const inbound = (rest: object) => ({ ...empty, inbound: [{ name: 'x', then: 'pass', ...rest }] })
+    refused(
+      inbound({ when: { proto: 'udp' } }),
+      /inbound rule 0 'x': when\.proto: inbound rules see TCP only, so 'udp' never matches; leave the rule out/,
+    )
+    refused(inbound({ unless: { proto: 'tcp' } }), /inbound rule 0 'x': unless\.proto: inbound rules see TCP only/)
+    for (const rest of [{ when: { proto: 'tcp' } }, { unless: { proto: 'udp' } }, {}]) {
+      assert.ok(
+        'interception' in
+          describe(
+            plugin(() => inbound(rest)),
+            podFacts(),
+            {},
+          ),
+      )
+    }
+    assert.ok(
+      'interception' in
+        describe(
+          plugin(() => rule({ when: { proto: 'udp' } })),
+          podFacts(),
+          {},
+        ),
+    )
+  })
+
   it('refuses unknown keys and values that mean nothing', () => {
     refused(rule({ whn: {} }), /outbound rule 0 'x': unknown key 'whn'; did you mean 'when'\? \(keys: name, when, unless, then\)/)
     refused(rule({ when: { proto: 'sctp' } }), /outbound rule 0 'x', when\.proto: expected 'tcp' or 'udp', got 'sctp'/)

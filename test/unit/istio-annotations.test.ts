@@ -5,7 +5,7 @@ import { type AnyPlugin, describe, type PodFacts } from '../../core/describe.ts'
 import type { Interception } from '../../core/plugin.ts'
 import { plugins } from '../../core/plugins.ts'
 import { textOf } from '../repo/files.ts'
-import { ask, interceptionFor, prefix, withSidecar } from './istio-pods.ts'
+import { ask, interceptionFor, prefix } from './istio-pods.ts'
 import { podFacts } from './pods.ts'
 
 const mode = 'sidecar.istio.io/interceptionMode'
@@ -96,12 +96,23 @@ group('annotations of Istio', () => {
     assert.deepEqual(setFor('included outbound ports', `${prefix}/includeOutboundPorts`, '443'), { ports: [443] })
   })
 
-  it('takes networks as Go reads them, without bits of the host, and those of IPv6 for IPv6', () => {
-    const included = (value: string) => setFor('included destinations', `${prefix}/includeOutboundIPRanges`, value)
-    assert.deepEqual(included('10.9.8.7/8,10.0.0.0/8,0.0.0.0/0,255.255.255.255/32,fd00::/8,::ffff:10.0.0.0/104'), {
-      cidrs: ['10.0.0.0/8', '0.0.0.0/0', '255.255.255.255/32'],
-    })
-    assert.equal(included('fd00::/8'), undefined)
+  it('takes networks as Go reads them, without bits of the host, and those of IPv6 where IPv6 is captured', () => {
+    const included = (value: string, addresses: readonly string[]) =>
+      interceptionFor({ annotations: { [`${prefix}/includeOutboundIPRanges`]: value }, addresses }).sets?.['included destinations']
+    const both = '10.9.8.7/8,10.0.0.0/8,0.0.0.0/0,255.255.255.255/32,fd00::/8,::ffff:10.0.0.0/104'
+    assert.deepEqual(included(both, ['10.9.0.2', 'fd09::2']), { cidrs: ['10.0.0.0/8', '0.0.0.0/0', '255.255.255.255/32'] })
+    assert.deepEqual(included(both, ['fd09::2']), { cidrs: ['10.0.0.0/8', '0.0.0.0/0', '255.255.255.255/32', 'fd00::/8'] })
+    assert.equal(included('fd00::/8', ['10.9.0.2']), undefined)
+    const texts = {
+      'fd00:0:0:1:0:0:0:1/128': 'fd00:0:0:1::1/128',
+      'FD00::abcd:12:34/97': 'fd00::abcd:0:0/97',
+      '2001:db8::ffff/0': '::/0',
+      '::10:0:0:0/80': '::10:0:0:0/80',
+      '::192.0.2.1/128': '::c000:201/128',
+      '1:2:3:4:5:6:7:8/128': '1:2:3:4:5:6:7:8/128',
+      '::ffff:10.0.0.0/95': '::fffe:0:0/95',
+    }
+    for (const [written, meant] of Object.entries(texts)) assert.deepEqual(included(written, ['fd09::2']), { cidrs: [meant] }, written)
   })
 
   it('sees by its address whether a network is loopback', () => {
@@ -171,14 +182,13 @@ group('annotations of Istio', () => {
     assert.match(reasonFor({ annotations: { [reroute]: 'vnet0' } }), /virtual machine at vnet0: .*no socket of the pod sees it/)
     assert.match(reasonFor({ annotations: { [`${prefix}/kubevirtInterfaces`]: 'k6t-1,k6t-2' } }), /k6t-1, k6t-2/)
     assert.equal(reasonFor({ annotations: { [`${prefix}/kubevirtInterfaces`]: 'k6t-1', [reroute]: '' } }), '')
-    assert.match(reasonFor({ addresses: ['fd09::2', '10.9.0.2'] }), /IPv6/)
-    assert.match(reasonFor(withSidecar({ env: { ISTIO_DUAL_STACK: 'true' } })), /ISTIO_DUAL_STACK/)
-    assert.equal(reasonFor({ ...withSidecar({ env: { ISTIO_DUAL_STACK: 'true' } }), addresses: ['10.9.0.2'] }), '')
     assert.equal(reasonFor({ annotations: { [mode]: 'REDIRECT' } }), '')
   })
 
   it('is described in docs/istio.md, name by name', () => {
-    const sources = ['istio', 'options', 'rules', 'settings', 'sidecar', 'values'].map((name) => textOf(`plugins/istio/${name}.ts`)).join('\n')
+    const sources = ['families', 'istio', 'options', 'rules', 'settings', 'sidecar', 'values']
+      .map((name) => textOf(`plugins/istio/${name}.ts`))
+      .join('\n')
     const names = [...sources.matchAll(/'((?:[a-z.]+\.)?istio\.io\/[\w-]+|[A-Z]+(?:_[A-Z0-9]+)+)'|environment\.([A-Z0-9_]+)|env\.([A-Z_]+)/g)]
     const found = new Set(names.map(([, quoted, read, env]) => quoted ?? read ?? env ?? ''))
     assert.ok(found.size >= 20, [...found].join(' '))

@@ -111,11 +111,10 @@ group('setups of Istio', () => {
       assert.deepEqual(warned(withSidecar({ env: { [name]: 'on' } })), expected)
       assert.deepEqual(warned(withSidecar({ env: { [name]: 'false' } })), [])
     }
-    assert.match(warned(withSidecar({ env: { ISTIO_META_DNS_CAPTURE: 't' } })).join(), /DNS is not captured/)
     assert.match(warned(withSidecar({ env: { INVALID_DROP: '1' } })).join(), /INVALID_DROP has no effect/)
     assert.match(warned({}, { dropInvalid: true }).join(), /no effect/)
-    assert.deepEqual(warned(withSidecar({ env: { DROP_INVALID: 'true', REDIRECT_DNS: 'true' } })), [])
-    assert.match(inInit({ DROP_INVALID: 'true', REDIRECT_DNS: 'true' }).warnings.join(), /^REDIRECT_DNS: .*,DROP_INVALID has no effect/)
+    assert.deepEqual(warned(withSidecar({ env: { DROP_INVALID: 'true', REDIRECT_DNS: 'true', CAPTURE_ALL_DNS: 'on' } })), [])
+    assert.match(inInit({ DROP_INVALID: 'true' }).warnings.join(), /^DROP_INVALID has no effect/)
     assert.deepEqual(warned({}), [])
   })
 

@@ -8,7 +8,7 @@ import type { Interception } from '../../core/plugin.ts'
 import { plugins } from '../../core/plugins.ts'
 import { decide } from '../../core/testing/decide.ts'
 import { asOptions, interceptionIn, prefix } from './istio-pods.ts'
-import { outInterface, outputTable, own, type Packet, preroutingTable, type Tables } from './istio-tables.ts'
+import { outInterface, outputTable, own, own6, type Packet, preroutingTable, type Tables } from './istio-tables.ts'
 import { compileOne, container, podFacts } from './pods.ts'
 import { type Connection, Reference } from './reference.ts'
 
@@ -24,7 +24,18 @@ function interceptionFor(options: unknown, facts: PodFacts = podFacts()): Interc
 const ids = fc.uniqueArray(fc.constantFrom(3, 4, 1337), { minLength: 1, maxLength: 3 })
 const portList = fc.uniqueArray(fc.constantFrom(22, 53, 80, 8080, 15008, 15020), { maxLength: 3 })
 const loopbacks = ['127.0.0.0/8', '127.0.0.5/32', '127.0.0.1/0', '::1/128']
-const networks = ['10.0.0.0/8', '10.9.0.77/24', '10.96.0.0/12', '126.0.0.0/7', '0.0.0.0/0', '192.0.2.1/32', '2001:db8::/32', ...loopbacks]
+const networks = [
+  '10.0.0.0/8',
+  '10.9.0.77/24',
+  '10.96.0.0/12',
+  '126.0.0.0/7',
+  '0.0.0.0/0',
+  '192.0.2.1/32',
+  '2001:db8::/32',
+  'fd09::77/64',
+  '::/0',
+  ...loopbacks,
+]
 const cidrs = fc.uniqueArray(fc.constantFrom(...networks), { maxLength: 3 })
 const groups = fc.uniqueArray(fc.constantFrom(0, 3, 1000, 1337), { maxLength: 3 })
 
@@ -46,6 +57,8 @@ const anyTables: fc.Arbitrary<Tables> = fc.record({
   loopbackCidr: fc.constantFrom('127.0.0.1/32', '127.0.0.1/32', '127.0.0.1/8', '127.0.0.0/29', '127.0.0.9/32'),
   proxyPort: fc.constantFrom(15001, 16001),
   inboundPort: fc.constantFrom(15006, 16006),
+  ipv6: fc.boolean(),
+  dns: fc.constantFrom<Tables['dns'][]>(false, false, 'all', ['10.96.0.10'], ['8.8.8.8', '2001:db8::53'], ['fd09::53'], ['127.0.0.9', '::1']),
 })
 
 const anyPacket: fc.Arbitrary<Packet> = fc
@@ -53,28 +66,34 @@ const anyPacket: fc.Arbitrary<Packet> = fc
     proto: fc.constantFrom('tcp' as const, 'tcp' as const, 'udp' as const),
     to: fc.constantFrom(
       ...['10.96.0.10', own, '10.9.0.3', '192.0.2.1', '127.0.0.1', '127.0.0.5', '127.0.0.6', '127.0.0.9', '0.0.0.0', '8.8.8.8', '126.0.0.1'],
-      ...['2001:db8::1', '::1', 'fd09::2', '::'],
+      ...['2001:db8::1', '2001:db8::53', '::1', own6, '::', 'fd09::3', 'fd09::53'],
     ),
     port: fc.constantFrom(22, 53, 80, 8080, 9999, 15001, 15006, 15008, 15020, 15021, 15090),
-    bound: fc.constantFrom('', '', own, '127.0.0.1', '127.0.0.6', '127.0.0.9'),
+    bound: fc.constantFrom('', '', '1', '6', '9', 'own'),
     uid: fc.constantFrom(0, 3, 4, 1000, 1337),
     gid: fc.constantFrom(0, 3, 4, 1000, 1337),
     iif: fc.constantFrom('eth0', 'net2'),
   })
-  .map(({ bound, ...rest }) => ({ ...rest, ...(bound === '' || rest.to.includes(':') ? {} : { from: bound }) }))
+  .map(({ bound, ...rest }) => {
+    const six = rest.to.includes(':')
+    const from = bound === 'own' ? (six ? own6 : own) : `${six ? '::' : '127.0.0.'}${bound}`
+    return { ...rest, ...(bound === '' || from === '::9' ? {} : { from }) }
+  })
 
 /** What the plugin decides about the packet as an outbound and as an inbound one. */
 function decided(interception: Interception, packet: Packet): { readonly outbound: string; readonly inbound: string } {
   const { iif = 'eth0', ...rest } = packet
-  const to = packet.to === '0.0.0.0' ? (packet.from ?? '127.0.0.1') : packet.to
+  const six = packet.to.includes(':')
+  const anywhere = packet.to === '0.0.0.0' || packet.to === '::'
+  const to = anywhere ? (packet.from ?? (six ? '::1' : '127.0.0.1')) : packet.to
   const place = (then: string) => {
     const target = interception.targets?.[then]
-    return target === undefined ? then : `127.0.0.1:${target.port}`
+    return target === undefined ? then : `${six ? '[::1]' : '127.0.0.1'}:${target.port}`
   }
-  const { uid: _uid, gid: _gid, ...stranger } = { ...rest, from: packet.to.includes(':') ? 'fd09::9' : '10.9.0.9' }
+  const { uid: _uid, gid: _gid, ...stranger } = { ...rest, from: six ? 'fd09::9' : '10.9.0.9' }
   return {
-    outbound: place(decide(interception, { ...rest, to, direction: 'outbound', interface: outInterface(to) }, [own]).then),
-    inbound: place(decide(interception, { ...stranger, direction: 'inbound', interface: iif }, [own]).then),
+    outbound: place(decide(interception, { ...rest, to, direction: 'outbound', interface: outInterface(to) }, [own, own6]).then),
+    inbound: place(decide(interception, { ...stranger, direction: 'inbound', interface: iif }, [own, own6]).then),
   }
 }
 

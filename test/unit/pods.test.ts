@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { StaticPod } from '../../core/config/schema.ts'
 import type { NamespaceState, NativeError } from '../../core/native/api.ts'
-import { takeSnapshot } from '../../core/pods/static.ts'
+import { podAddresses, takeSnapshot } from '../../core/pods/static.ts'
 
 const pod = (name: string): StaticPod => ({
   name,
@@ -33,6 +33,17 @@ test('an agent that has no descriptors or no memory leaves every pod as it is', 
     const unread = { ...state(11n, 11), users: error(code) }
     assert.throws(() => takeSnapshot([pod('a'), pod('b')], [state(10n, 10), unread], node), { message: code })
   }
+})
+
+test('addresses of the pod: the primary ones first, without those of loopback, of the link, and those that a proxy has on lo', () => {
+  const address = (text: string, scope: number, secondary = false, name = 'eth0') => ({
+    ...{ family: text.includes(':') ? 6 : 4, address: text, prefix: 24, index: 2, interface: name, scope, secondary },
+  })
+  const addresses = [
+    ...[address('127.0.0.1', 254, false, 'lo'), address('10.9.0.3', 0, true), address('10.9.0.2', 0), address('::6', 0, false, 'lo')],
+    ...[address('::1', 254, false, 'lo'), address('fe80::2', 253), address('fd09::2', 0), address('::7f00:6', 0, false, 'lo')],
+  ] as NamespaceState['addresses']
+  assert.deepEqual(podAddresses({ ...state(10n, 10), addresses }), ['10.9.0.2', 'fd09::2', '10.9.0.3'])
 })
 
 test('what a plugin or compile can see changes the signature', () => {

@@ -1,7 +1,7 @@
 /** The connections that are worth trying with a set: by whom its rules speak of, to what they speak of and to its neighbours. */
 import { createHash } from 'node:crypto'
 import type { IstioRuleOptions } from '../../lab/istio-iptables.ts'
-import { edges } from '../ipv4.ts'
+import { edges } from '../networks.ts'
 import type { Case, Identity } from '../probe.ts'
 import { address, app } from '../shape.ts'
 
