@@ -24,7 +24,7 @@ export async function buildProduct(): Promise<string> {
   rmSync(join(target, 'prebuilds'), { recursive: true })
   cpSync(join(tests, 'test'), join(target, 'dist/test'), { recursive: true })
   rmSync(tests, { recursive: true })
-  copyFileSync(join(checkout, 'test/parity/probe.py'), join(target, 'dist/test/parity/probe.py'))
+  cpSync(join(checkout, 'test/parity/probe'), join(target, 'dist/test/parity/probe'), { recursive: true })
   mkdirSync(join(target, 'docs'))
   copyFileSync(join(checkout, 'docs/parity.md'), join(target, 'docs/parity.md'))
   // The tests look for the command line beside the directory that holds them; a link leads the script to its own place.

@@ -20,7 +20,7 @@ const measured: readonly (readonly [connection: string, field: string, value: st
   ['app -> VIP:80', 'accepted SO_ORIGINAL_DST 16', 'asked (16 bytes)'],
   ['app -> VIP:80', 'accepted SO_ORIGINAL_DST 32', 'asked (32 bytes)'],
   ['app -> VIP:80', 'accepted SO_ORIGINAL_DST 15', 'EINVAL'],
-  ['app -> VIP:80', 'accepted SO_ORIGINAL_DST v6', 'EOPNOTSUPP'],
+  ['app -> VIP:80', 'accepted SO_ORIGINAL_DST v6 28', 'EOPNOTSUPP'],
   ['app -> VIP:80', 'source seen', 'POD:eph'],
   ['app -> VIP:80', 'address seen', '127.0.0.1:15001'],
   ['app -> VIP:80', 'getpeername', 'asked'],

@@ -15,12 +15,12 @@ const matrix: Plan = (site) => [
   [site.pod, inboundCases('self')],
 ]
 
-/** Every case, or those in `only` (by the names that a column uses). The listeners are there. */
-export async function runPlan(site: Site, plan: Plan, mode: Mode, only?: ReadonlySet<string>): Promise<Column> {
+/** Every case, or those in `only` (by the names that a column uses), which begin with `setup`. The listeners are there. */
+export async function runPlan(site: Site, plan: Plan, setup: string, only?: ReadonlySet<string>): Promise<Column> {
   const found: [string, ReadonlyMap<string, string>][] = []
   for (const [from, all] of plan(site)) {
-    const cases = only === undefined ? all : all.filter((each) => only.has(`${mode}: ${each.id}`))
-    if (cases.length > 0) found.push(...column(mode, cases, await connect(from, cases)))
+    const cases = only === undefined ? all : all.filter((each) => only.has(`${setup}: ${each.id}`))
+    if (cases.length > 0) found.push(...column(setup, cases, await connect(from, cases)))
   }
   return new Map(found)
 }

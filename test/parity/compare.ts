@@ -1,6 +1,6 @@
 /** Makes the results of two pods comparable, and compares them with the differences that docs/parity.md names. */
+import { endpointText, normaliser } from './addresses.ts'
 import type { Case, CaseResult, Originals, Step } from './probe.ts'
-import { address, type Mode } from './shape.ts'
 
 /** One observation: "any: app -> VIP:80" saw "proxy:15001" as "accepted by". */
 export type Column = ReadonlyMap<string, ReadonlyMap<string, string>>
@@ -17,20 +17,10 @@ export interface Named extends Difference {
   readonly name: string
 }
 
-const symbols = new Map<string, string>(Object.entries(address).map(([symbol, text]) => [text, symbol]))
-
-/** Addresses become symbols, the address that was asked for "asked", the client's own port "eph". */
-function normaliser(asked: string, own: string | undefined): (text: string) => string {
-  const port = own?.replace(/^.*:/, '')
-  return (text) =>
-    text.replace(/(::ffff:)?(\d+\.\d+\.\d+\.\d+)(?::(\d+))?/g, (_, mapped: string | undefined, host: string, number: string | undefined) => {
-      const rest = number === undefined ? '' : `:${number === port ? 'eph' : number}`
-      return `${mapped ?? ''}${`${host}:${number}` === asked ? 'asked' : `${symbols.get(host) ?? host}${rest}`}`
-    })
-}
+const portOf = (endpoint: string) => endpoint.replace(/^.*:/, '')
 
 function fields(step: Step, asked: string): Map<string, string> {
-  const normalise = normaliser(asked, step.local)
+  const normalise = normaliser(asked, new Set(step.local === undefined ? [] : [portOf(step.local)]))
   const found = new Map<string, string>([
     ['outcome', step.error ?? 'connected'],
     ['reported by', step.when],
@@ -44,7 +34,7 @@ function fields(step: Step, asked: string): Map<string, string> {
   put('getsockname', step.local)
   put('getpeername', step.peer)
   put('data in the SYN', step.synData?.toString())
-  const direct = typeof step.seen === 'object' && step.seen.listener.endsWith(asked.replace(/^.*:/, ':'))
+  const direct = typeof step.seen === 'object' && step.seen.listener.endsWith(`:${portOf(asked)}`)
   origins(direct ? 'direct client' : 'client', step.origin)
   if (typeof step.seen === 'string') put('accepted by', step.seen)
   else if (step.seen !== undefined) {
@@ -56,7 +46,8 @@ function fields(step: Step, asked: string): Map<string, string> {
   return found
 }
 
-export function column(mode: Mode, cases: readonly Case[], results: readonly CaseResult[]): Column {
+/** `setup`: begins the names of its cases. */
+export function column(setup: string, cases: readonly Case[], results: readonly CaseResult[]): Column {
   const byId = new Map(results.map((result) => [result.id, result]))
   const found = new Map<string, ReadonlyMap<string, string>>()
   for (const each of cases) {
@@ -64,7 +55,7 @@ export function column(mode: Mode, cases: readonly Case[], results: readonly Cas
     if (result === undefined || byId.size !== cases.length) throw new Error(`not exactly one result for each case: ${each.id}`)
     result.steps.forEach((step, index) => {
       const number = each.to.length > 1 ? ` (${index + 1})` : ''
-      found.set(`${mode}: ${each.id}${number}`, fields(step, (each.to[index] ?? ['', 0]).join(':')))
+      found.set(`${setup}: ${each.id}${number}`, fields(step, endpointText(...(each.to[index] ?? ['', 0]))))
     })
   }
   return found

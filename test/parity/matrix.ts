@@ -83,7 +83,7 @@ interface How {
 }
 
 /** A port of its own for every case, so that none meets the TIME_WAIT of another. */
-const fixedPort = (index: number) => 20_000 + index
+export const fixedPort = (index: number) => 20_000 + index
 
 const ways: readonly How[] = [
   { name: 'from 127.0.0.6', change: () => ({ bind: ['127.0.0.6', 0] }) },

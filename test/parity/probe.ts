@@ -1,4 +1,4 @@
-/** Runs probe.py in namespaces of a lab. */
+/** Runs the probe (probe/main.py) in namespaces of a lab. */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { resolve } from 'node:path'
@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 import { kill, type LabPod } from '../lab/net.ts'
 
 /** Isolated and without `site`: it needs neither, and starts in half the time. */
-const probe = ['/usr/bin/python3', '-I', '-S', '-B', resolve(import.meta.dirname, 'probe.py')]
+const probe = ['/usr/bin/python3', '-I', '-S', '-B', resolve(import.meta.dirname, 'probe/main.py')]
 
 /** Milliseconds until listeners stand, or until the first connections of `traffic` do. */
 const START_DEADLINE = 10_000
@@ -31,6 +31,8 @@ export interface Case {
   readonly fastopen?: boolean
   /** In a process of its own: it is expected to run into its time-out, and the others shall not wait for it. */
   readonly alone?: boolean
+  /** IPV6_V6ONLY of an IPv6 socket; the family is that of the first destination */
+  readonly v6only?: boolean
   /** Several: connected one after the other on one socket, with a disconnect (AF_UNSPEC) between. */
   readonly to: readonly Endpoint[]
 }
@@ -64,7 +66,9 @@ export interface ListenerSpec {
   readonly name: string
   readonly address: string
   readonly port: number
+  readonly protocol?: 'tcp' | 'udp'
   readonly reuseport?: boolean
+  readonly v6only?: boolean
 }
 
 export interface Traffic {
@@ -145,7 +149,7 @@ async function firstLine(child: ChildProcess, expected: string): Promise<AsyncIt
   throw new Error(`the probe did not say "${expected}": ${value ?? ''}\n${problems}`)
 }
 
-async function ask<T>(pod: LabPod, command: string, spec: unknown): Promise<T> {
+export async function ask<T>(pod: LabPod, command: string, spec: unknown): Promise<T> {
   const outcome = await pod.exec([...probe, command], { input: JSON.stringify(spec), timeoutMs: 60_000 })
   if (outcome.code !== 0) throw new Error(`probe ${command}: exit ${outcome.code}\n${outcome.stderr}`)
   return JSON.parse(outcome.stdout) as T

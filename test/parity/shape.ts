@@ -4,40 +4,34 @@
  */
 import { basename } from 'node:path'
 import { Lab, type LabPod, must } from '../lab/net.ts'
+import { address } from './addresses.ts'
+import { giveIPv6 } from './ipv6.ts'
 import { type Identity, type ListenerSpec, serve } from './probe.ts'
+
+export { address, type Symbolic } from './addresses.ts'
 
 export const app: Identity = { uid: 1000, gid: 1000 }
 export const proxy: Identity = { uid: 1337, gid: 1337 }
 
-/** Where the proxy listens: on every address, only on loopback, or on a dual-stack socket. `cookies`: every address, and SYN cookies always. */
-export type Mode = 'any' | 'loopback' | 'dual' | 'cookies'
+/**
+ * Where the proxy listens: on every IPv4 address, on 127.0.0.1, or on a dual-stack socket. `cookies`: as `any`, and SYN cookies always. `both`: a socket
+ * for each family; `v6only`: on every IPv6 address alone; `loopbacks`: on 127.0.0.1 and ::1. `nodns`: as `both`, and no DNS proxy.
+ */
+export type Mode = 'any' | 'loopback' | 'dual' | 'cookies' | 'both' | 'v6only' | 'loopbacks' | 'nodns'
 
-export const address = {
-  POD: '10.77.0.20',
-  POD2ND: '10.77.0.21',
-  /** On the pod's second interface, and the source of its routes there. */
-  PODNET2: '10.88.0.1',
-  PEER: '10.77.0.30',
-  NODE: '10.77.0.1',
-  /** Services: the first one is answered by the peer, the second one by nobody (the node resets it). */
-  VIP: '10.96.0.10',
-  LOSTVIP: '10.96.0.99',
-  /** A whole network that is local to the pod without being an address of an interface. */
-  ANYIP: '10.55.1.2',
-  /** Behind the pod's second interface: the node, where nobody listens. */
-  NET2: '10.88.0.9',
-  /** Reached by a route that names the secondary address as its source; answered by the peer. */
-  SRC2ND: '10.97.0.10',
-  THROW: '10.66.1.1',
-  BLACKHOLE: '10.66.2.1',
-  UNREACHABLE: '10.66.3.1',
-  PROHIBIT: '10.66.4.1',
-  SUBNETCAST: '10.77.0.255',
-  BROADCAST: '255.255.255.255',
-  MULTICAST: '224.0.0.1',
-} as const
+const proxyAddresses: Readonly<Record<Mode, readonly Pick<ListenerSpec, 'address' | 'v6only'>[]>> = {
+  any: [{ address: '0.0.0.0' }],
+  cookies: [{ address: '0.0.0.0' }],
+  loopback: [{ address: '127.0.0.1' }],
+  dual: [{ address: '::' }],
+  both: [{ address: '0.0.0.0' }, { address: '::', v6only: true }],
+  nodns: [{ address: '0.0.0.0' }, { address: '::', v6only: true }],
+  v6only: [{ address: '::', v6only: true }],
+  loopbacks: [{ address: '127.0.0.1' }, { address: '::1' }],
+}
 
-export type Symbolic = keyof typeof address
+/** The pod's addresses: IPv4, both, or IPv6 alone. Its neighbours have both but for the first. */
+export type Kind = 'v4' | 'dual' | 'v6'
 
 const routes: readonly (readonly string[])[] = [
   ['throw', '10.66.1.0/24'],
@@ -58,25 +52,36 @@ export interface Site extends AsyncDisposable {
   listen(mode: Mode): Promise<void>
 }
 
-export async function createSite(prefix: string): Promise<Site> {
+export async function createSite(prefix: string, kind: Kind = 'v4'): Promise<Site> {
   const lab = await Lab.create(prefix, { subnet: '10.77.0' })
+  const everywhere = kind === 'v4' ? '0.0.0.0' : '::'
   try {
     const pod = await lab.pod('pod', { address: `${address.POD}/24`, secondary: [`${address.POD2ND}/24`], routes })
     const peer = await lab.pod('peer', { address: `${address.PEER}/24` })
     await secondInterface(lab, pod)
     await serviceAddresses(lab, pod, peer)
+    if (kind !== 'v4') await giveIPv6(lab, pod, peer)
+    if (kind === 'v6') await takeIPv4(pod)
     // 0x607: data in the SYN without a cookie, for every listener. Low ports for everybody, as in Kubernetes.
     const settings = ['net.ipv4.tcp_fastopen=1543', 'net.ipv4.ip_unprivileged_port_start=0']
     for (const each of [pod, peer]) await must(each.command(['sysctl', '-q', '-w', ...settings]))
     // Short memories in conntrack: an old connection's port is otherwise in the way of a new one for two minutes.
     const closed = ['time_wait', 'close', 'close_wait', 'last_ack', 'fin_wait'].map((state) => `net.netfilter.nf_conntrack_tcp_timeout_${state}=1`)
     await must(pod.command(['sysctl', '-q', '-e', '-w', ...closed]))
-    await startPeer(peer)
+    // No answer is left out because there were many of its kind.
+    const errors = [
+      'net.ipv4.icmp_ratelimit=0',
+      'net.ipv6.icmp.ratelimit=0',
+      'net.ipv4.icmp_msgs_per_sec=1000000',
+      'net.ipv4.icmp_msgs_burst=1000000',
+    ]
+    for (const each of [pod, peer, lab.node]) await must(each.command(['sysctl', '-q', '-e', '-w', ...errors]))
+    await startPeer(peer, everywhere)
     let running: readonly { stop(): Promise<void> }[] = []
     const listen = async (mode: Mode) => {
       await Promise.all(running.map((each) => each.stop()))
       await must(pod.command(['sysctl', '-q', '-w', `net.ipv4.tcp_syncookies=${mode === 'cookies' ? 2 : 1}`]))
-      running = await startPod(pod, mode)
+      running = await startPod(pod, mode, everywhere)
     }
     return { lab, pod, peer, listen, [Symbol.asyncDispose]: () => lab.close() }
   } catch (error) {
@@ -105,20 +110,32 @@ async function serviceAddresses(lab: Lab, pod: LabPod, peer: LabPod): Promise<vo
   await must(pod.command(['ip', 'route', 'add', `${address.SRC2ND}/32`, 'via', address.NODE, 'src', address.POD2ND]))
 }
 
-function startPeer(peer: LabPod): Promise<unknown> {
-  const ports = [...appPorts, 53, 15001, 15006, 15008]
-  return serve(
-    peer,
-    app,
-    ports.map((port) => ({ name: `peer:${port}`, address: '0.0.0.0', port })),
-  )
+async function takeIPv4(pod: LabPod): Promise<void> {
+  for (const device of ['eth0', 'net2']) await must(pod.command(['ip', '-4', 'address', 'flush', 'dev', device]))
 }
 
-async function startPod(pod: LabPod, mode: Mode): Promise<readonly { stop(): Promise<void> }[]> {
-  const at = { any: '0.0.0.0', cookies: '0.0.0.0', loopback: '127.0.0.1', dual: '::' }[mode]
-  const proxies: ListenerSpec[] = [15001, 15006].map((port) => ({ name: `proxy:${port}`, address: at, port }))
+/** Name servers that are not the proxy's: the peer has them, and so has the pod itself. */
+const datagramPorts = [53, 5353, 8080, 15020]
+const datagramServers = (name: string, at: string) =>
+  datagramPorts.map((port) => ({ name: `${name}:${port}`, address: at, port, protocol: 'udp' as const }))
+
+function startPeer(peer: LabPod, at: string): Promise<unknown> {
+  const ports = [...appPorts, 53, 15001, 15006, 15008]
+  const listeners = ports.map((port) => ({ name: `peer:${port}`, address: at, port }))
+  return serve(peer, app, [...listeners, ...datagramServers('peer', at)])
+}
+
+async function startPod(pod: LabPod, mode: Mode, at: string): Promise<readonly { stop(): Promise<void> }[]> {
+  const proxies: ListenerSpec[] = [15001, 15006].flatMap((port) => proxyAddresses[mode].map((where) => ({ name: `proxy:${port}`, port, ...where })))
   // The tunnel port is the proxy's own and is never redirected to, so it needs its real address.
-  proxies.push({ name: 'proxy:15008', address: '0.0.0.0', port: 15008 })
-  const apps = appPorts.map((port) => ({ name: `app:${port}`, address: '0.0.0.0', port }))
-  return Promise.all([serve(pod, proxy, proxies), serve(pod, app, apps)])
+  proxies.push({ name: 'proxy:15008', address: at, port: 15008 })
+  const dns = (['tcp', 'udp'] as const).flatMap((protocol) =>
+    ['127.0.0.1', '::1'].map((address) => ({ name: 'dns:15053', address, port: 15053, protocol })),
+  )
+  const apps: ListenerSpec[] = appPorts.map((port) => ({ name: `app:${port}`, address: at, port }))
+  apps.push({ name: 'app:8081', address: '0.0.0.0', port: 8081 }, { name: 'app:8082', address: '::', port: 8082, v6only: true })
+  return Promise.all([
+    serve(pod, proxy, mode === 'nodns' ? proxies : [...proxies, ...dns]),
+    serve(pod, app, [...apps, ...datagramServers('app', at)]),
+  ])
 }

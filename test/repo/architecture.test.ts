@@ -202,11 +202,8 @@ test("no mesh's name occurs under bpf/", () => {
   }
 })
 
-/** One program in one file, because it is started by path inside of pods, as another user and without the checkout around it. */
-const exempt: ReadonlySet<string> = new Set(['test/parity/probe.py'])
-
 test('C and C++ files and scripts have at most 300 lines', () => {
-  const files = repositoryFiles().filter((path) => /\.(c|h|cc|cpp|hpp|sh|py)$/.test(path) && !exempt.has(path))
+  const files = repositoryFiles().filter((path) => /\.(c|h|cc|cpp|hpp|sh|py)$/.test(path))
   assert.ok(files.length > 10)
   for (const path of files) assert.ok(textOf(path).split('\n').length <= 301, `${path} is too long`)
 })
