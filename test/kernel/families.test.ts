@@ -1,67 +1,28 @@
 /** TCP over IPv6 and over IPv4 in IPv6 sockets: what an app and its proxy see of a redirected connection, whatever the family of either's socket. */
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
-import { until } from '../lab/agent.ts'
-import { kill, Lab, type LabPod, must } from '../lab/net.ts'
+import { Lab } from '../lab/net.ts'
+import { both, type Case, connectAll, type Got, mapped, serveEnds, withoutPort } from './ends.ts'
 import { DatapathUnderTest, kernel, seesProxy } from './fixture.ts'
 import { sixty } from './sixty.ts'
 
-const program = join(import.meta.dirname, 'ends.py')
 const lab = await Lab.create('families')
 after(() => lab.close())
 
-interface Case {
-  readonly family: 4 | 6
-  readonly to: readonly [string, number]
-  readonly bind?: readonly [string, number]
-  readonly only6?: boolean
-  readonly again?: readonly [string, number]
-}
-interface Ends {
-  readonly own: string
-  readonly peer: string
-  readonly original: Readonly<Record<'ip' | 'ipv6' | 'short ip' | 'short ipv6', string>>
-}
-type Got = Ends & { readonly error?: string; readonly seen: Ends & { readonly listener: string } }
-
-async function connectAll(pod: LabPod, ...cases: readonly Case[]): Promise<Got[]> {
-  return JSON.parse(await must(pod.command(['/usr/bin/python3', '-I', '-B', program, 'connect', JSON.stringify(cases)], { uid: 1000 }))) as Got[]
-}
-
-interface Listener {
-  readonly name: string
-  readonly address: string
-  readonly port: number
-  readonly only6?: boolean
-}
-
-async function serve(pod: LabPod, listeners: readonly Listener[]): Promise<AsyncDisposable> {
-  const child = pod.spawn(['/usr/bin/python3', '-I', '-B', program, 'serve', JSON.stringify(listeners), '1337'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  let ready = false
-  child.stdout?.on('data', () => (ready = true))
-  await until('listeners are there', 5000, async () => (ready ? true : undefined))
-  return { [Symbol.asyncDispose]: () => kill(child) }
-}
-
-const both = (name: string, port: number): Listener => ({ name, address: '::', port })
 const setRetval = kernel.features.some(({ id, state }) => id === 'set_retval' && state === 'yes')
-const withoutPort = (address: string) => address.replace(/:\d+$/, '')
 
 describe('both families', { timeout: 120_000 }, async () => {
   const client = await lab.pod('client', { ipv6: true })
   const server = await lab.pod('server', { ipv6: true })
-  const mapped = (address: string) => `::ffff:${address}`
 
   test('a proxy on both families gets IPv4, mapped and IPv6 connections; everybody sees the form that his socket has', async () => {
     await using datapath = new DatapathUnderTest('families')
     await datapath.start(datapath.withPlugin([client, server], sixty))
-    await using _proxy = await serve(client, [both('out', 15001)])
-    await using _in = await serve(server, [both('in', 15006)])
+    await using _proxy = await serveEnds(client, [both('out', 15001)])
+    await using _in = await serveEnds(server, [both('in', 15006)])
     const [four, six, map] = (await connectAll(
       client,
+      1000,
       { family: 4, to: [server.address, 8080] },
       { family: 6, to: [server.ipv6, 8080] },
       { family: 6, to: [mapped(server.address), 8080] },
@@ -113,8 +74,8 @@ describe('both families', { timeout: 120_000 }, async () => {
         'six',
       ],
     ] as const) {
-      await using _proxy = await serve(server, listeners)
-      const got = await connectAll(client, ...to)
+      await using _proxy = await serveEnds(server, listeners)
+      const got = await connectAll(client, 1000, ...to)
       assert.deepEqual(
         got.map(({ error, seen }) => error ?? seen.listener),
         [four, six],
@@ -140,8 +101,8 @@ describe('both families', { timeout: 120_000 }, async () => {
       [{ name: 'out', address: '0.0.0.0', port: 15001 }, 'out', 'ECONNREFUSED'],
       [{ name: 'out', address: '::', port: 15001, only6: true }, 'ECONNREFUSED', 'out'],
     ] as const) {
-      await using _proxy = await serve(client, [listener])
-      const got = await connectAll(client, ...cases)
+      await using _proxy = await serveEnds(client, [listener])
+      const got = await connectAll(client, 1000, ...cases)
       assert.deepEqual(
         got.map(({ error, seen }) => error ?? seen.listener),
         [four, four, six],
@@ -152,10 +113,11 @@ describe('both families', { timeout: 120_000 }, async () => {
   test('bound sources: a port, an address, loopback, the other family; and a socket that is used again', async () => {
     await using datapath = new DatapathUnderTest('bound6')
     await datapath.start(datapath.withPlugin([client], sixty))
-    await using _proxy = await serve(client, [both('out', 15001), both('app', 8080)])
+    await using _proxy = await serveEnds(client, [both('out', 15001), both('app', 8080)])
     const six = [server.ipv6, 8080] as const
     const [port, address, loopback, crosswise, portOfMapped, again, other] = (await connectAll(
       client,
+      1000,
       { family: 6, to: six, bind: ['::', 45001] },
       { family: 6, to: six, bind: [client.ipv6, 0] },
       { family: 6, to: six, bind: ['::1', 0] },
@@ -186,16 +148,16 @@ describe('both families', { timeout: 120_000 }, async () => {
       { family: 6, to: [mapped(server.address), 8080] },
       { family: 6, to: [mapped(server.address), 8080], only6: true },
     ]
-    const direct = [await connectAll(fourOnly, ...from4), await connectAll(sixOnly, ...from6)]
+    const direct = [await connectAll(fourOnly, 1000, ...from4), await connectAll(sixOnly, 1000, ...from6)]
     await using datapath = new DatapathUnderTest('unreachable6')
     await datapath.start(datapath.withPlugin([fourOnly, sixOnly], sixty))
-    await using _four = await serve(fourOnly, [both('out', 15001)])
-    await using _six = await serve(sixOnly, [both('out', 15001)])
-    assert.deepEqual([await connectAll(fourOnly, ...from4), await connectAll(sixOnly, ...from6)], direct)
+    await using _four = await serveEnds(fourOnly, [both('out', 15001)])
+    await using _six = await serveEnds(sixOnly, [both('out', 15001)])
+    assert.deepEqual([await connectAll(fourOnly, 1000, ...from4), await connectAll(sixOnly, 1000, ...from6)], direct)
     assert.deepEqual(
       direct.flat().map(({ error }) => error),
       Array(5).fill('ENETUNREACH'),
     )
-    assert.equal((await connectAll(sixOnly, { family: 6, to: [server.ipv6, 8080] }))[0]?.seen.listener, 'out')
+    assert.equal((await connectAll(sixOnly, 1000, { family: 6, to: [server.ipv6, 8080] }))[0]?.seen.listener, 'out')
   })
 })

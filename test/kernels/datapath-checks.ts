@@ -8,6 +8,7 @@ import { type Case, connect, connectOnce, flood, type Step } from '../parity/pro
 import { app, proxy } from '../parity/shape.ts'
 import type { Check, Group } from './checks.ts'
 import type { Refusals } from './differences.ts'
+import { familyChecks, familyNames } from './family-checks.ts'
 import { localityChecks, localityNames } from './locality-checks.ts'
 
 /** A service address: the node routes it to the server. */
@@ -31,6 +32,7 @@ const names = [
   'errors of routes',
   'long socket options',
   ...localityNames,
+  ...familyNames,
   'refused while nobody listens',
   'a listener that came later',
   'a proxy that restarts',
@@ -204,6 +206,8 @@ export const datapathChecks = (refusals: Refusals, { short }: { readonly short: 
     const scene = { client, server, late, agent }
     await decisions(scene, check, refusals)
     await localityChecks({ ...scene, lab, datapath }, check, config, seesProxy)
+    await familyChecks({ ...scene, lab, datapath }, check, refusals, seesProxy)
+    await agent.reload(config)
     if (!short) await listeners(scene, check, refusals)
     await agent[Symbol.asyncDispose]()
   },
