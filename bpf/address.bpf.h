@@ -11,6 +11,8 @@
 
 #define MAPPED_WORD bpf_htonl(0xffff) /* word 2 of ::ffff:a.b.c.d; the words before it are 0 */
 
+#define ASKER_MASK ((1U << ASKER_BITS) - 1) /* of the last word of an address that is an id */
+
 static __always_inline __u32 address_bits(enum family family)
 {
 	return family == FAMILY_IPV6 ? 128 : 32;

@@ -46,6 +46,15 @@ enum enrolment {
  */
 static long (*const set_retval)(__s64 retval) = (void *)BPF_FUNC_set_retval;
 
+/* The system call fails with this errno; only where ABILITY_SET_RETVAL says so. */
+static __always_inline void fail_with(int error)
+{
+	__u64 number = error;
+
+	opaque(number);
+	set_retval(-(__s64)(number <= MAX_ERRNO ? number : EINVAL));
+}
+
 /* What a counter is about, in one argument; 0: no connection. */
 #define WIRE(family, protocol) ((__u32)(family) << 8 | (protocol))
 

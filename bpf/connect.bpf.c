@@ -5,6 +5,7 @@
  * counted; a connection passes only because a rule (or no rule) says so.
  */
 #include "attempt.bpf.h"
+#include "askers.bpf.h"
 #include "nowhere.bpf.h"
 
 /* In connect4 a constant, which halves what the verifier has to look at. */
@@ -18,13 +19,11 @@ static __always_inline int refuse(struct bpf_sock_addr *ctx, int six, const stru
 	count_reason(attempt->netns, reason, wire(attempt));
 	attempt->note->reason = reason;
 	attempt->note->error = error;
-	if (attempt->previous)
-		attempt->previous->role = ROLE_NONE; /* or sock_ops would hand over what is refused here */
+	/* Or sock_ops would hand over what is refused here. A UDP socket keeps the peer that it has. */
+	if (attempt->previous && attempt->protocol == IPPROTO_TCP)
+		attempt->previous->role = ROLE_NONE;
 	if (can(ABILITY_SET_RETVAL)) {
-		__u64 number = error;
-
-		opaque(number);
-		set_retval(-(__s64)(number <= MAX_ERRNO ? number : EINVAL));
+		fail_with(error);
 		return REFUSE;
 	}
 	return attempt->protocol == IPPROTO_TCP && send_nowhere(ctx, six, attempt->family, error) ? PROCEED : REFUSE;
@@ -80,6 +79,15 @@ static __always_inline void remember(struct origin *origin, const struct attempt
 	origin->role = role;
 }
 
+/* What getsockname says of a UDP socket instead of loopback; zero: nothing. */
+static __always_inline void show_source(struct bpf_sock *sk, const __be32 *source)
+{
+	struct asked *first = bpf_sk_storage_get(&asked, sk, 0, 0);
+
+	if (first)
+		copy_address(first->shown, source);
+}
+
 /*
  * A connection to the pod's own address that is not loopback is marked, so that sk_lookup knows that it comes from inside: by its addresses
  * alone it could be another pod's that got an address which this one had.
@@ -105,8 +113,9 @@ static __always_inline int pass(struct bpf_sock_addr *ctx, int six, const struct
 		if (!origin)
 			return refuse(ctx, six, attempt, REASON_NO_STORAGE, ECONNREFUSED);
 		remember(origin, attempt, ROLE_INSIDE);
-	} else if (origin) {
-		origin->role = ROLE_NONE;
+	} else if (origin && !(attempt->protocol == IPPROTO_UDP && routing_error(attempt))) {
+		origin->role = ROLE_NONE; /* a UDP socket keeps its peer when routing fails */
+		show_source(ctx->sk, any);
 	}
 	return PROCEED;
 }
@@ -129,19 +138,42 @@ static __always_inline void rewrite(struct bpf_sock_addr *ctx, int six, enum fam
 		write_words(ctx->user_ip6, 0, 0, MAPPED_WORD, to[0]);
 }
 
+/*
+ * The peer of a UDP socket. The first server that it asks is the proxy itself; for each other one it is an id, or a late answer of the one before
+ * would pass for one of this. 0: there is none, and *reason says why.
+ */
+static __always_inline int choose_peer(struct bpf_sock_addr *ctx, const struct attempt *attempt, const __be32 *source, __be32 *to, __be16 port,
+				       enum reason *reason)
+{
+	int id;
+
+	*reason = REASON_NO_STORAGE;
+	if (!begin_asking(ctx->sk, attempt, ASKER_CONNECTS, is_zero(attempt->source) ? source : attempt->source, to, port))
+		return 0;
+	*reason = REASON_ASKERS;
+	id = ask_as(ctx, 0);
+	if (id < 0)
+		return 0;
+	if (id)
+		id_address(attempt->family, id, to);
+	return 1;
+}
+
 static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt, const struct target *target)
 {
 	struct bpf_sock *sk = ctx->sk;
 	enum family family = family_of(six, attempt);
-	__be32 to[4], source[4] = {}, now[4];
+	__be32 to[4], source[4] = {}, shown[4] = {}, now[4];
+	__be16 port = target->port ? target->port : attempt->port;
 	struct origin *origin;
-	int error = routing_error(attempt);
+	int error = routing_error(attempt), udp = attempt->protocol == IPPROTO_UDP;
+	enum reason reason;
 
 	if (six && family == FAMILY_IPV4 && can(ABILITY_KERNEL_READS) && is_ipv6_only(sk))
 		error = ENETUNREACH;
 	if (error)
 		return refuse(ctx, six, attempt, REASON_NO_ROUTE, error);
-	if (attempt->protocol == IPPROTO_TCP && too_many_pending(attempt->netns))
+	if (!udp && too_many_pending(attempt->netns))
 		return refuse(ctx, six, attempt, REASON_PENDING, ECONNREFUSED);
 	if (!target_address(target, family, to))
 		return refuse(ctx, six, attempt, REASON_NO_FAMILY, ECONNREFUSED);
@@ -153,17 +185,22 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 	origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!origin)
 		return refuse(ctx, six, attempt, REASON_NO_STORAGE, ECONNREFUSED);
-	origin->role = ROLE_NONE;
 	read_source(sk, family, now);
 	if (is_localhost(family, source) || is_link_local(family, source)) {
 		/* What an unbound socket gets anyway: leave no binding behind. A link-local address would bind the device as well. */
+		copy_address(shown, source);
 		set_ipv4(source, 0);
 	} else if (!is_zero(source) && sk->src_port) {
 		/* Bound to 0.0.0.0:PORT: bind() is refused now. To the pod's own address instead; sk_lookup gives it the proxy's listener. */
-		if (attempt->protocol == IPPROTO_TCP)
+		if (!udp)
 			copy_address(to, source);
+		copy_address(shown, source);
 		set_ipv4(source, 0);
 	}
+	copy_address(attempt->note->target, to);
+	if (udp && !choose_peer(ctx, attempt, source, to, port, &reason))
+		return refuse(ctx, six, attempt, reason, reason == REASON_ASKERS ? EPERM : ECONNREFUSED);
+	origin->role = ROLE_NONE;
 	if (is_zero(attempt->source) && !is_same(source, now) && (!is_zero(source) || !is_zero(origin->bound))) {
 		if (bind_source(ctx, six, family, source))
 			return refuse(ctx, six, attempt, REASON_BIND, ECONNREFUSED);
@@ -171,11 +208,11 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 	if (!is_zero(source))
 		copy_address(origin->bound, source);
 	remember(origin, attempt, ROLE_CLIENT);
+	if (udp)
+		show_source(sk, shown);
 	rewrite(ctx, six, family, to);
-	if (target->port)
-		ctx->user_port = target->port;
-	copy_address(attempt->note->target, to);
-	attempt->note->tport = target->port ? target->port : attempt->port;
+	ctx->user_port = port;
+	attempt->note->tport = port;
 	return PROCEED;
 }
 
@@ -212,6 +249,14 @@ static __always_inline void read_destination(struct bpf_sock_addr *ctx, int six,
 		attempt->family = FAMILY_IPV6;
 }
 
+/* A UDP socket that is connected to the proxy with loopback as its source, which is not the app's choice. */
+static __always_inline int has_other_source(struct bpf_sock *sk)
+{
+	struct asked *first = sk->dst_port ? bpf_sk_storage_get(&asked, sk, 0, 0) : 0;
+
+	return first && !is_zero(first->shown);
+}
+
 static __always_inline int connects(struct bpf_sock_addr *ctx, int six)
 {
 	struct note note = {.rule = RULES_NOT_ASKED};
@@ -234,7 +279,7 @@ static __always_inline int connects(struct bpf_sock_addr *ctx, int six)
 		return PROCEED;
 	attempt.port = (__be16)ctx->user_port;
 	read_destination(ctx, six, &attempt);
-	if (!bound_by_us(attempt.previous, sk))
+	if (!bound_by_us(attempt.previous, sk) && !(ctx->protocol == IPPROTO_UDP && has_other_source(sk)))
 		read_source(sk, attempt.family, attempt.source);
 	find_route(&attempt, sk);
 	if (enrolment == CHANGING)

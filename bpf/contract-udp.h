@@ -22,27 +22,39 @@ enum asker_network {
 	ASKER_NETWORK6_1 = 0x62726964,
 };
 
-/* askers: id (__u32) -> whose datagrams to which server carry it. Written by sendmsg; read by the program at lo; idle ones are swept by the agent. */
+enum asker_kind {
+	ASKER_SENDS = 1,    /* the id is the source of datagrams to the target; answers to it are to come from the server */
+	ASKER_CONNECTS = 2, /* the id is the peer of a connected socket: its datagrams are to go to the target, answers are to come from the id */
+};
+
+/*
+ * askers: id (__u32) -> whose datagrams to which server carry it. Written by sendmsg and connect; read by the program at lo; idle ones are swept by
+ * the agent.
+ */
 struct asker {
 	__u64 netns;
-	__u64 used; /* nanoseconds of CLOCK_MONOTONIC, when a datagram was sent last */
+	__u64 used; /* nanoseconds of CLOCK_MONOTONIC, when it was last used, to about a second */
 	__be32 server[4];
 	__be32 source[4]; /* the source that the datagrams would have had */
+	__be32 target[4]; /* the proxy that answers */
 	__be16 port;	  /* of the server */
-	__be16 tport;	  /* of the proxy that answers */
+	__be16 tport;	  /* of the proxy */
 	enum family family;
+	enum asker_kind kind;
+	__u32 _pad;
 };
-_Static_assert(sizeof(struct asker) == 56, "asker");
+_Static_assert(sizeof(struct asker) == 80, "asker");
 
 /* asked: storage of a UDP socket. */
 struct asked {
-	__be32 server[4]; /* the first server that it asked without being connected */
+	__be32 server[4]; /* the first server that it asked */
 	__be32 target[4]; /* where the datagrams to it go, and the answers come from */
 	__be32 shown[4];  /* connected: its own address as getsockname says it; zero: as it is */
 	__be16 port;
 	__be16 tport;
-	enum family family; /* of server; 0: it has asked none */
+	enum family family;  /* of server; 0: it has asked none */
+	struct asker asking; /* what is about to be asked: kept here because the programs' stack has no room for it */
 };
-_Static_assert(sizeof(struct asked) == 56, "asked");
+_Static_assert(sizeof(struct asked) == 136, "asked");
 
 #endif

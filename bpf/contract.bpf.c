@@ -20,6 +20,7 @@ enum stage stage;
 enum reason reason;
 enum asker_limit asker_limit;
 enum asker_network asker_network;
+enum asker_kind asker_kind;
 
 struct rule rule;
 struct target target;

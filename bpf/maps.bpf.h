@@ -111,7 +111,7 @@ struct {
 	__type(value, struct handover);
 } handovers __weak SEC(".maps");
 
-/* id -> who asked whom. Written by sendmsg, read by the program at lo; idle ones are removed by the agent. */
+/* id -> who asked whom. Written by sendmsg and connect, read by the program at lo; idle ones are removed by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -120,7 +120,7 @@ struct {
 	__type(value, struct asker);
 } askers __weak SEC(".maps");
 
-/* netns cookie -> how many ids the pod has in askers. Counted by sendmsg, put right by the agent when it sweeps. */
+/* netns cookie -> how many ids the pod has in askers. Counted by sendmsg and connect, put right by the agent when it sweeps. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '279778f0f2731fec32753f39d679b4347f1d2e6e3cbc0d393ad2ebacda6e8eba'
+export const contractHash = 'f777d911bb4d4c43c5910a642c61ae9d1b04929858c7f32a1bdc8aa2c5cdc959'
 
 export const Limit = {
   RULES: 64,
@@ -143,6 +143,12 @@ export const AskerNetwork = {
   NETWORK6_1: 1651665252,
 } as const
 export type AskerNetwork = (typeof AskerNetwork)[keyof typeof AskerNetwork]
+
+export const AskerKind = {
+  SENDS: 1,
+  CONNECTS: 2,
+} as const
+export type AskerKind = (typeof AskerKind)[keyof typeof AskerKind]
 
 export interface RuleRecord {
   readonly mask: bigint
@@ -441,18 +447,22 @@ export interface AskerRecord {
   readonly used: bigint
   readonly server: readonly number[]
   readonly source: readonly number[]
+  readonly target: readonly number[]
   readonly port: number
   readonly tport: number
   readonly family: Family
+  readonly kind: AskerKind
 }
-export const askerCodec = structOf<AskerRecord>('asker', 56, {
+export const askerCodec = structOf<AskerRecord>('asker', 80, {
   netns: [0, u64],
   used: [8, u64],
   server: [16, arrayOf(be32, 4)],
   source: [32, arrayOf(be32, 4)],
-  port: [48, be16],
-  tport: [50, be16],
-  family: [52, enumeration<Family>()],
+  target: [48, arrayOf(be32, 4)],
+  port: [64, be16],
+  tport: [66, be16],
+  family: [68, enumeration<Family>()],
+  kind: [72, enumeration<AskerKind>()],
 })
 
 export interface AskedRecord {

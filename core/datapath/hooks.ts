@@ -12,30 +12,50 @@ export const attachTypes = {
   sockOps: 3,
   connect4: 10,
   connect6: 11,
+  sendmsg4: 14,
+  sendmsg6: 15,
+  recvmsg4: 19,
+  recvmsg6: 20,
   getsockopt: 21,
   getpeername4: 29,
   getpeername6: 30,
+  getsockname4: 31,
+  getsockname6: 32,
   skLookup: 36,
 } as const
 
 /**
- * In the order of attachment: what answers for a redirected socket is there before the first redirect happens, so connect is the last. They
- * are removed the other way round.
+ * In the order of attachment: what answers for a redirected socket is there before the first redirect happens, so connect and sendmsg are
+ * the last. They are removed the other way round.
  */
 export const hooks: readonly Hook[] = [
   { name: 'getsockopt', program: 'mb_getsockopt', attachType: attachTypes.getsockopt },
   { name: 'getpeername4', program: 'mb_getpeername4', attachType: attachTypes.getpeername4 },
   { name: 'getpeername6', program: 'mb_getpeername6', attachType: attachTypes.getpeername6 },
+  { name: 'getsockname4', program: 'mb_getsockname4', attachType: attachTypes.getsockname4 },
+  { name: 'getsockname6', program: 'mb_getsockname6', attachType: attachTypes.getsockname6 },
+  { name: 'recvmsg4', program: 'mb_recvmsg4', attachType: attachTypes.recvmsg4 },
+  { name: 'recvmsg6', program: 'mb_recvmsg6', attachType: attachTypes.recvmsg6 },
   { name: 'sockops', program: 'mb_sockops', attachType: attachTypes.sockOps },
   { name: 'connect4', program: 'mb_connect4', attachType: attachTypes.connect4 },
   { name: 'connect6', program: 'mb_connect6', attachType: attachTypes.connect6 },
+  { name: 'sendmsg4', program: 'mb_sendmsg4', attachType: attachTypes.sendmsg4 },
+  { name: 'sendmsg6', program: 'mb_sendmsg6', attachType: attachTypes.sendmsg6 },
 ]
 
 /** Loaded once; each pod gets a copy with its netns cookie (__u64, host order) as the only content of this section. */
 export const inbound = { program: 'mb_inbound', section: '.rodata.pod' } as const
+/** Turns datagrams with an id round, at the egress of a pod's lo. */
+export const loopbackProgram = 'mb_lo'
 export const listenersIterator = 'mb_listeners'
 
 /** Tells the agent the cookies of namespaces, where the kernel does not. */
 export const cookieProgram = 'mb_cookie'
 
-export const allPrograms: readonly string[] = [...hooks.map(({ program }) => program), inbound.program, listenersIterator, cookieProgram]
+export const allPrograms: readonly string[] = [
+  ...hooks.map(({ program }) => program),
+  inbound.program,
+  loopbackProgram,
+  listenersIterator,
+  cookieProgram,
+]

@@ -33,7 +33,7 @@ export interface Probed extends Described {
 
 /** Found by loading the programs: the rest of the datapath does not need it. */
 export interface Optional extends Described {
-  readonly id: 'getpeername' | 'listener_iterator'
+  readonly id: 'getpeername' | 'getsockname' | 'listener_iterator'
   /** All of them or none is used. */
   readonly programs: readonly string[]
   readonly fallback: string
@@ -177,6 +177,14 @@ export const optional = [
     programs: ['mb_getpeername4', 'mb_getpeername6'],
     detail: 'an app sees the destination that it asked for',
     fallback: 'not here: an app that asks for its peer sees the proxy',
+  },
+  {
+    id: 'getsockname',
+    name: 'getsockname hook',
+    since: '5.8',
+    programs: ['mb_getsockname4', 'mb_getsockname6'],
+    detail: "a UDP app that is bound to a port alone sees the pod's address as its own",
+    fallback: 'not here: a UDP app that is bound to a port alone sees loopback as its own address',
   },
   {
     id: 'listener_iterator',
