@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict'
 import { formatAddress, network, parseAddress, type Words } from '../../core/address.ts'
 import { RouteKind } from '../../core/contract.ts'
-import type { NamespaceState } from '../../core/native/api.ts'
+import type { Address, NamespaceState } from '../../core/native/api.ts'
 import { native } from '../../core/native/index.ts'
+import { until } from '../lab/agent.ts'
 import { type LabPod, must } from '../lab/net.ts'
 import { routeReference } from '../unit/pods.ts'
 
@@ -50,6 +51,15 @@ export async function stateOf(pod: LabPod): Promise<NamespaceState> {
   return state
 }
 
+/** Nobody's source yet, and no destination. */
+export const isTentative = ({ flags = 0 }: Address): boolean => (flags & 0x40) !== 0 && (flags & 0x04) === 0
+
+/** The kernel makes the route to an own address of IPv6 a moment after the address, in the background. */
+export function hasOwnRoutes({ addresses, routes }: NamespaceState): boolean {
+  const local = new Set(routes.filter(({ table }) => table === 255).map(({ destination }) => destination))
+  return addresses.every((each) => each.family === 4 || isTentative(each) || local.has(each.address))
+}
+
 /** Lines with a leading -6 come last. */
 export async function batch(pod: LabPod, commands: string): Promise<void> {
   const [four, six] = [/^(?!-6)/, /^-6 /].map((own) => commands.split('\n').filter((line) => own.test(line)))
@@ -59,7 +69,10 @@ export async function batch(pod: LabPod, commands: string): Promise<void> {
 
 /** Asks for the edges of every route and for `more`. */
 export async function compareWithKernel(pod: LabPod, more: readonly string[] = []): Promise<number> {
-  const state = await stateOf(pod)
+  const state = await until('a route to each own address', 2000, async () => {
+    const now = await stateOf(pod)
+    return hasOwnRoutes(now) ? now : undefined
+  })
   const { routes, interfaces, cookie: netns } = state
   const reference = routeReference(state)
   const fixed = ['8.8.8.8', '255.255.255.255', '224.0.0.1', '239.255.255.255', '127.255.255.255', '2001:db8::1', 'ff02::1', 'ff0e::1', '::1']

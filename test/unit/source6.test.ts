@@ -51,6 +51,7 @@ describe('the source of an IPv6 destination', () => {
       'has the label of the destination',
       [address('2001:db8::1', 32), address('fd01::1', 64), address('2002:c000:204::1', 48), address('2001:0:1::1', 32)],
       ['2600::1', '2001:db8::1'],
+      ['e000::1', '2001:db8::1'],
       ['fd77::1', 'fd01::1'],
       ['2002:1::1', '2002:c000:204::1'],
       ['2001:0:2::1', '2001:0:1::1'],
@@ -62,6 +63,11 @@ describe('the source of an IPv6 destination', () => {
       ['fd01:0:0:1::2', 'fd01:0:1::1'],
       ['fd01:0:1::2', 'fd01:0:1::1'],
       ['fd02::1', 'fd01:0:1::1'],
+    ],
+    [
+      'is a deprecated address rather than an optimistic one',
+      [address('fd02::1', 64, { flags: 0x44 }), address('fd01::1', 64, { flags: flags.deprecated })],
+      ['2600::1', 'fd01::1'],
     ],
     ['is the first of equal ones', [address('fd01::2', 64), address('fd01::1', 64)], ['2600::1', 'fd01::2']],
   ]
