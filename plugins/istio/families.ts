@@ -27,11 +27,13 @@ const knownServers = (pod: Pod, options: Options): readonly string[] => [
 const serversUnknown =
   'only queries to the name servers of the pod are captured, and none is known; list them under nameservers, of the pod or among the options of the mesh, or capture all queries with captureDns: all'
 
-/** Without a name server Istio captures nothing. */
+/** Without a name server Istio captures nothing. While the pod's addresses are not known yet, nobody can tell whether IPv6 is captured. */
 function toServers(pod: Pod, options: Options, cause: string, ipv6: boolean): Families['dns'] {
   const servers = knownServers(pod, options)
+  const onlyIpv4 = !ipv6 && pod.addresses.length > 0
   if (servers.length === 0) pod.warn(`${cause}: DNS is not captured: ${serversUnknown}`)
-  else if (!ipv6 && servers.every(isIpv6)) pod.warn(`${cause}: DNS is not captured: its name servers have IPv6 addresses, and IPv6 is not captured`)
+  else if (onlyIpv4 && servers.every(isIpv6))
+    pod.warn(`${cause}: DNS is not captured: its name servers have IPv6 addresses, and IPv6 is not captured`)
   return servers.length > 0 && servers
 }
 

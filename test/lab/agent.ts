@@ -25,6 +25,7 @@ export interface StaticPod {
   readonly namespace?: string
   readonly labels?: Readonly<Record<string, string>>
   readonly annotations?: Readonly<Record<string, string>>
+  readonly nameservers?: readonly string[]
   readonly containers?: readonly {
     readonly name: string
     readonly uid?: number

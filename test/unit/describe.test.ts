@@ -142,7 +142,7 @@ group('describe', () => {
     )
     assert.deepEqual('interception' in answer && answer.interception.loopbackAddresses, kept)
     const expected = "expected an IPv6 address in ::/96, such as '::6', other than '::' and '::1'"
-    for (const wrong of ['::1', '::', '10.0.0.1', '::ffff:10.0.0.1', 'fd00::1', '::1:0:0', 'fe80::6', '::6%lo', '::6/128', '', 'lo']) {
+    for (const wrong of ['::1', '::', '10.0.0.1', '::ffff:10.0.0.1', 'fd00::1', '::1:0:6', 'fe80::6', '::6%lo', '::6/128', '', 'lo']) {
       refused(lo('::6', wrong), new RegExp(`^acme: loopbackAddresses\\[1\\]: ${expected}$`))
     }
     refused(lo(6), /loopbackAddresses\[0\]: expected a text, got 6/)

@@ -124,6 +124,7 @@ group('DNS', () => {
     const other = ask({ nameservers: ['fd00::53'] }, { captureDns: 'servers' })
     assert.match(other.warnings.join(), /its name servers have IPv6 addresses, and IPv6 is not captured/)
     assert.ok('outbound' in other.answer && captured(other.answer) === false)
+    assert.deepEqual(ask({ nameservers: ['fd00::53'], addresses: [] }, { captureDns: 'servers' }).warnings, [])
   })
 
   it('decides as measured under the rules that istio-cni writes with DNS capture', () => {

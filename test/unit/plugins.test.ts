@@ -60,6 +60,17 @@ describe('a plugin by its path', () => {
     )
   })
 
+  it("sees the pod's name servers, and gives its lo an address", async () => {
+    const plugin = await directory.load(
+      pluginText("return { outbound: [], inbound: [], loopbackAddresses: pod.nameservers?.includes('10.96.0.10') ? ['::6'] : [] }"),
+    )
+    const given = (nameservers?: readonly string[]) => {
+      const answer = ask(plugin, podFacts(nameservers && { nameservers }), plugin.options.parse({}))
+      return 'interception' in answer && answer.interception.loopbackAddresses
+    }
+    assert.deepEqual([given(), given(['192.0.2.53']), given(['fd00::53', '10.96.0.10'])], [[], [], ['::6']])
+  })
+
   it('must be in a directory that is allowed', async () => {
     const outside = join(elsewhere, 'acme.ts')
     writeFileSync(outside, pluginText())

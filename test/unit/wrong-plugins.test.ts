@@ -165,6 +165,19 @@ const wrong: readonly Wrong[] = [
     rules("outbound: [{ name: 'all', then: 'pass' }, { name: 'all', then: 'drop' }]"),
     "outbound rule 1 'all': rule 0 has the same name",
   ),
+  fails(
+    "takes somebody's address for lo",
+    rules("outbound: [], loopbackAddresses: ['::6', 'fd00::1']"),
+    "loopbackAddresses[1]: expected an IPv6 address in ::/96, such as '::6', other than '::' and '::1'",
+  ),
+  {
+    ...fails(
+      'has an inbound rule for UDP',
+      '',
+      "inbound rule 0 'dns': when.proto: inbound rules see TCP only, so 'udp' never matches; leave the rule out",
+    ),
+    text: pluginText("return { outbound: [], inbound: [{ name: 'dns', when: { proto: 'udp' }, then: 'drop' }] }"),
+  },
   fails('gives a reason that is none', "return { cannot: '' }", 'cannot: expected a reason'),
 ]
 
