@@ -63,6 +63,7 @@ export function normaliser(asked: string, own: ReadonlySet<string>): (text: stri
     if (four !== undefined && `[${host}]:${port}` !== asked) return `mapped ${show(four, port)}`
     const text = host.includes(':') ? `[${host}]` : host
     if (port === undefined) return names.get(host) ?? text
+    if (asked === `[::ffff:${host}]:${port}`) return 'asked as IPv4'
     return `${text}:${port}` === asked ? 'asked' : `${names.get(host) ?? text}:${own.has(port) ? 'eph' : port}`
   }
   return (text) =>

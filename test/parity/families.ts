@@ -2,7 +2,7 @@
 import { address, mapped, type Symbolic } from './addresses.ts'
 import { fixedPort, identities } from './matrix.ts'
 import type { Case, Endpoint } from './probe.ts'
-import { app } from './shape.ts'
+import { app, type Kind } from './shape.ts'
 
 /** An address or a symbol; "mapped X" for IPv4 on a socket of IPv6. */
 type Destination = readonly [host: string, port: number]
@@ -88,6 +88,9 @@ interface How {
   readonly change: (to: Endpoint, index: number) => Partial<Case>
 }
 
+/** A TCP socket keeps to the family that it first connected to: the kernel loses what it sends to the other one. */
+const isMapped = ([host]: Endpoint) => host.startsWith('::ffff:')
+
 const bound = (name: string, port?: true): How => ({
   name: `from ${name}${port ? ':port' : ''}`,
   change: (_, index) => ({ bind: [hostOf(name), port ? fixedPort(index) : 0] }),
@@ -111,9 +114,8 @@ const ways: readonly How[] = [
   { name: 'IPv6 only', change: () => ({ v6only: true }) },
   { name: 'non-blocking', change: () => ({ nonblock: true }) },
   { name: 'fast open', change: () => ({ fastopen: true }) },
-  { name: 'then mapped and back', change: (to) => ({ to: [to, [mapped(address.VIP), 80], to] }) },
-  { name: 'then IPv6 and back', change: (to) => ({ to: [to, [address.VIP6, 80], to] }) },
-  { name: 'then own and back', change: (to) => ({ to: [to, ['::1', 8080], to] }) },
+  { name: 'then outside and back', change: (to) => ({ to: [to, [isMapped(to) ? mapped(address.VIP) : address.VIP6, 80], to] }) },
+  { name: 'then own and back', change: (to) => ({ to: [to, [isMapped(to) ? mapped('127.0.0.1') : '::1', 8080], to] }) },
   { name: 'from POD6, then own address', change: (to) => ({ bind: [address.POD6, 0], to: [to, [address.POD6, 8080]] }) },
 ]
 
@@ -148,11 +150,11 @@ const others: readonly Destination[] = [
   ['mapped 127.0.0.9', 8080],
 ]
 
-/** Under iptables a link-local source does not get on with the proxy's ::1. */
-const silent = /LINK/
+/** Waits for what does not come: a link-local source does not get on with ::1, nor a loopback source with what is outside. */
+const silent = /LINK| from ::[16]$/
 
-/** Connections of one socket of IPv6 (but for a few plain ones); `thorough`: by every way too. */
-export function familyCases(thorough: boolean): readonly Case[] {
+/** Connections of sockets of IPv6 (but for a few plain ones); `thorough`: by every way too. */
+export function familyCases(kind: Kind, thorough: boolean): readonly Case[] {
   const cases: Case[] = []
   const add = (who: string, destination: Destination, way?: How) => {
     const to = endpoint(destination)
@@ -163,19 +165,19 @@ export function familyCases(thorough: boolean): readonly Case[] {
   for (const who of Object.keys(identities).filter((name) => name !== 'app' && name !== 'proxy'))
     for (const destination of others) add(who, destination)
   if (thorough) for (const who of ['app', 'proxy']) for (const way of ways) for (const destination of varied) add(who, destination, way)
-  return cases
+  return cases.filter(({ id }) => kind !== 'v4' || !id.includes('LINK'))
 }
 
 const inboundPorts = [80, 8080, 8081, 9999, 22, 15001, 15006, 15008, 15020, 15021, 15090]
 
 /** Connections that reach the pod; of link-local addresses only the peer's interface has the name that cases use. */
-export function inboundFamilyCases(from: 'peer' | 'node' | 'self'): readonly Case[] {
-  const hosts = ['POD6', 'mapped POD', ...(from === 'node' ? [] : ['PODLINK'])]
+export function inboundFamilyCases(kind: Kind, from: 'peer' | 'node' | 'self'): readonly Case[] {
+  const hosts = ['POD6', ...(kind === 'v6' ? [] : ['mapped POD']), ...(from === 'node' || kind === 'v4' ? [] : ['PODLINK'])]
   const some: readonly Destination[] = [
     ...hosts.flatMap((host) => (host === 'POD6' ? inboundPorts : [8080, 9999, 15020]).map((port): Destination => [host, port])),
     ['POD2ND6', 8080],
     ['PODNET26', 8080],
-    ['POD', 8080],
+    ...(kind === 'v6' ? [] : [['POD', 8080] as const]),
   ]
   return some.flatMap((destination, index) => {
     const base = { as: { uid: 0, gid: 0 }, to: [endpoint(destination)] }
@@ -190,6 +192,3 @@ export function inboundFamilyCases(from: 'peer' | 'node' | 'self'): readonly Cas
     ]
   })
 }
-
-/** Of proxy and app, for a set-up that is about something else. */
-export const fewFamilyCases = (): readonly Case[] => familyCases(false).filter(({ id }) => /^(app|proxy) -> /.test(id))

@@ -93,12 +93,15 @@ export const configFor = ({ withAgent }: Twins, { env }: Pick<Setup, 'env'>) => 
 })
 
 /** Every connection of the set-up, or those in `only`. */
-export async function runSetup({ name, tcp, udp }: Setup, site: Site, only?: ReadonlySet<string>): Promise<Column> {
+export async function runSetup({ name, kind, tcp, udp }: Setup, site: Site, only?: ReadonlySet<string>): Promise<Column> {
   const chosen = (cases: readonly Case[]) => (tcp instanceof RegExp ? cases.filter(({ id }) => tcp.test(id)) : cases)
   const plan = () => {
     const inbound = tcp instanceof RegExp ? [] : (['peer', 'node', 'self'] as const)
     const from = { peer: site.peer, node: site.lab.node, self: site.pod }
-    return [[site.pod, chosen(familyCases(tcp === 'thorough'))] as const, ...inbound.map((who) => [from[who], inboundFamilyCases(who)] as const)]
+    return [
+      [site.pod, chosen(familyCases(kind, tcp === 'thorough'))] as const,
+      ...inbound.map((who) => [from[who], inboundFamilyCases(kind, who)] as const),
+    ]
   }
   const datagrams = udp === undefined ? [] : datagramCases(udp).filter(({ id }) => only === undefined || only.has(`${name}: ${id}`))
   return new Map([...(await runPlan(site, plan, name, only)), ...(await exchangeColumn(name, site.pod, datagrams))])
