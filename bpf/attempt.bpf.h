@@ -46,6 +46,8 @@ static __always_inline void resolve_own_address(struct attempt *attempt, struct 
 		attempt->dest[0] = attempt->source[0];
 	else if (sk->bound_dev_if <= 1)
 		attempt->dest[0] = bpf_htonl(0x7f000001);
+	for (int i = 0; i < 4; i++)
+		attempt->dest[i] = forget(attempt->dest[i]);
 }
 
 /* Reads the pod's routes: `dest` and `source` are known. */
@@ -56,7 +58,7 @@ static __always_inline void find_route(struct attempt *attempt, struct bpf_sock 
 	if (own)
 		resolve_own_address(attempt, sk);
 	attempt->route = route_to(attempt->netns, attempt->family, attempt->dest);
-	attempt->local = is_zero(attempt->dest) || is_local(attempt->family, attempt->dest, attempt->route);
+	attempt->local = forget(is_zero(attempt->dest) || is_local(attempt->family, attempt->dest, attempt->route));
 }
 
 static __always_inline __u64 address_facts(const struct attempt *attempt, const struct policy *policy)

@@ -138,42 +138,19 @@ static __always_inline void rewrite(struct bpf_sock_addr *ctx, int six, enum fam
 		write_words(ctx->user_ip6, 0, 0, MAPPED_WORD, to[0]);
 }
 
-/*
- * The peer of a UDP socket. The first server that it asks is the proxy itself; for each other one it is an id, or a late answer of the one before
- * would pass for one of this. 0: there is none, and *reason says why.
- */
-static __always_inline int choose_peer(struct bpf_sock_addr *ctx, const struct attempt *attempt, const __be32 *source, __be32 *to, __be16 port,
-				       enum reason *reason)
-{
-	int id;
-
-	*reason = REASON_NO_STORAGE;
-	if (!begin_asking(ctx->sk, attempt, ASKER_CONNECTS, is_zero(attempt->source) ? source : attempt->source, to, port))
-		return 0;
-	*reason = REASON_ASKERS;
-	id = ask_as(ctx, 0);
-	if (id < 0)
-		return 0;
-	if (id)
-		id_address(attempt->family, id, to);
-	return 1;
-}
-
 static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt, const struct target *target)
 {
 	struct bpf_sock *sk = ctx->sk;
 	enum family family = family_of(six, attempt);
-	__be32 to[4], source[4] = {}, shown[4] = {}, now[4];
-	__be16 port = target->port ? target->port : attempt->port;
+	__be32 to[4], source[4] = {}, now[4];
 	struct origin *origin;
-	int error = routing_error(attempt), udp = attempt->protocol == IPPROTO_UDP;
-	enum reason reason;
+	int error = routing_error(attempt);
 
 	if (six && family == FAMILY_IPV4 && can(ABILITY_KERNEL_READS) && is_ipv6_only(sk))
 		error = ENETUNREACH;
 	if (error)
 		return refuse(ctx, six, attempt, REASON_NO_ROUTE, error);
-	if (!udp && too_many_pending(attempt->netns))
+	if (too_many_pending(attempt->netns))
 		return refuse(ctx, six, attempt, REASON_PENDING, ECONNREFUSED);
 	if (!target_address(target, family, to))
 		return refuse(ctx, six, attempt, REASON_NO_FAMILY, ECONNREFUSED);
@@ -185,22 +162,16 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 	origin = bpf_sk_storage_get(&origins, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!origin)
 		return refuse(ctx, six, attempt, REASON_NO_STORAGE, ECONNREFUSED);
+	origin->role = ROLE_NONE;
 	read_source(sk, family, now);
 	if (is_localhost(family, source) || is_link_local(family, source)) {
 		/* What an unbound socket gets anyway: leave no binding behind. A link-local address would bind the device as well. */
-		copy_address(shown, source);
 		set_ipv4(source, 0);
 	} else if (!is_zero(source) && sk->src_port) {
 		/* Bound to 0.0.0.0:PORT: bind() is refused now. To the pod's own address instead; sk_lookup gives it the proxy's listener. */
-		if (!udp)
-			copy_address(to, source);
-		copy_address(shown, source);
+		copy_address(to, source);
 		set_ipv4(source, 0);
 	}
-	copy_address(attempt->note->target, to);
-	if (udp && !choose_peer(ctx, attempt, source, to, port, &reason))
-		return refuse(ctx, six, attempt, reason, reason == REASON_ASKERS ? EPERM : ECONNREFUSED);
-	origin->role = ROLE_NONE;
 	if (is_zero(attempt->source) && !is_same(source, now) && (!is_zero(source) || !is_zero(origin->bound))) {
 		if (bind_source(ctx, six, family, source))
 			return refuse(ctx, six, attempt, REASON_BIND, ECONNREFUSED);
@@ -208,11 +179,77 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 	if (!is_zero(source))
 		copy_address(origin->bound, source);
 	remember(origin, attempt, ROLE_CLIENT);
-	if (udp)
-		show_source(sk, shown);
+	rewrite(ctx, six, family, to);
+	if (target->port)
+		ctx->user_port = target->port;
+	copy_address(attempt->note->target, to);
+	attempt->note->tport = target->port ? target->port : attempt->port;
+	return PROCEED;
+}
+
+/*
+ * Gives a UDP socket its source, which `asking` names. Global: see decide.bpf.h. Nothing is bound where that is refused (the socket has a port), not
+ * needed (localhost is what it gets anyway), or does too much (a link-local address would bind the device as well): the app is shown it all the same.
+ */
+GLOBAL int bind_udp(struct bpf_sock_addr *ctx, int six)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct asked *first = sk ? bpf_sk_storage_get(&asked, sk, 0, 0) : 0;
+	struct origin *origin = sk ? bpf_sk_storage_get(&origins, sk, 0, 0) : 0;
+	enum family family;
+	__be32 now[4];
+
+	if (!first || !origin)
+		return -1;
+	family = first->asking.family;
+	set_ipv4(first->shown, 0);
+	if (sk->src_port || is_localhost(family, first->asking.source) || is_link_local(family, first->asking.source)) {
+		copy_address(first->shown, first->asking.source);
+		set_ipv4(first->asking.source, 0);
+	}
+	read_source(sk, family, now);
+	if (is_same(first->asking.source, now) || (is_zero(first->asking.source) && is_zero(origin->bound)))
+		return 0;
+	if (bind_source(ctx, six, family, first->asking.source))
+		return -1;
+	if (!is_zero(first->asking.source))
+		copy_address(origin->bound, first->asking.source);
+	return 0;
+}
+
+/* The first server that a socket asks is the proxy itself; were others that too, a late answer of the one before would pass for one of the next. */
+static __always_inline int redirect_udp(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt, const struct target *target)
+{
+	enum family family = family_of(six, attempt);
+	__be16 port = target->port ? target->port : attempt->port;
+	int error = routing_error(attempt), chosen = !is_zero(attempt->source), id;
+	const __be32 *source = chosen ? attempt->source : preferred_source(attempt);
+	struct origin *origin;
+	__be32 to[4];
+
+	if (six && family == FAMILY_IPV4 && can(ABILITY_KERNEL_READS) && is_ipv6_only(ctx->sk))
+		error = ENETUNREACH;
+	if (error)
+		return refuse(ctx, six, attempt, REASON_NO_ROUTE, error);
+	if (!target_address(target, family, to))
+		return refuse(ctx, six, attempt, REASON_NO_FAMILY, ECONNREFUSED);
+	if (is_zero(source))
+		return refuse(ctx, six, attempt, REASON_NO_SOURCE, ECONNREFUSED);
+	origin = bpf_sk_storage_get(&origins, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!origin || !begin_asking(ctx->sk, attempt, ASKER_CONNECTS, source, to, port))
+		return refuse(ctx, six, attempt, REASON_NO_STORAGE, ECONNREFUSED);
+	copy_address(attempt->note->target, to);
+	attempt->note->tport = port;
+	if (!chosen && bind_udp(ctx, six))
+		return refuse(ctx, six, attempt, REASON_BIND, ECONNREFUSED);
+	id = ask_as(ctx, 0);
+	if (id < 0)
+		return refuse(ctx, six, attempt, REASON_ASKERS, EPERM);
+	if (id)
+		id_address(family, id, to);
+	remember(origin, attempt, ROLE_CLIENT);
 	rewrite(ctx, six, family, to);
 	ctx->user_port = port;
-	attempt->note->tport = port;
 	return PROCEED;
 }
 
@@ -226,7 +263,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int six, const stru
 		return pass(ctx, six, attempt);
 	case ANSWER_TARGET:
 		if (target)
-			return redirect(ctx, six, attempt, target);
+			return attempt->protocol == IPPROTO_TCP ? redirect(ctx, six, attempt, target) : redirect_udp(ctx, six, attempt, target);
 	case ANSWER_REFUSE:
 		break;
 	}
@@ -249,38 +286,45 @@ static __always_inline void read_destination(struct bpf_sock_addr *ctx, int six,
 		attempt->family = FAMILY_IPV6;
 }
 
-/* A UDP socket that is connected to the proxy with loopback as its source, which is not the app's choice. */
-static __always_inline int has_other_source(struct bpf_sock *sk)
+/*
+ * 0: the source that the socket has is not the app's: we bound it, or it is a UDP socket that is connected to the proxy and had to take loopback.
+ * Else all ones. Global: the verifier sees one way and not several.
+ */
+GLOBAL __u32 source_mask(struct bpf_sock_addr *ctx)
 {
-	struct asked *first = sk->dst_port ? bpf_sk_storage_get(&asked, sk, 0, 0) : 0;
+	struct bpf_sock *sk = ctx->sk;
+	struct asked *first = sk && sk->dst_port ? bpf_sk_storage_get(&asked, sk, 0, 0) : 0;
 
-	return first && !is_zero(first->shown);
+	if (!sk || bound_by_us(bpf_sk_storage_get(&origins, sk, 0, 0), sk))
+		return 0;
+	return first && !is_zero(first->shown) ? 0 : ~0U;
 }
 
-static __always_inline int connects(struct bpf_sock_addr *ctx, int six)
+static __always_inline int connects(struct bpf_sock_addr *ctx, int six, __u32 protocol)
 {
 	struct note note = {.rule = RULES_NOT_ASKED};
-	struct attempt attempt = {.note = &note, .protocol = ctx->protocol};
+	struct attempt attempt = {.note = &note, .protocol = protocol};
 	struct bpf_sock *sk = ctx->sk;
 	enum enrolment enrolment;
 	int verdict;
+	__u32 mask;
 
 	/* A sockaddr of another family is refused by the kernel after this hook (EAFNOSUPPORT). */
 	if (ctx->user_family != (six ? AF_INET6 : AF_INET) || !sk)
 		return PROCEED;
-	if (!(ctx->type == SOCK_STREAM && ctx->protocol == IPPROTO_TCP) && !(ctx->type == SOCK_DGRAM && ctx->protocol == IPPROTO_UDP))
-		return PROCEED;
 	attempt.netns = bpf_get_netns_cookie(ctx);
 	enrolment = pod_policy(attempt.netns, &attempt.policy_id);
-	if (enrolment == NOT_ENROLLED || (can(ABILITY_KERNEL_READS) && ctx->protocol == IPPROTO_TCP && is_under_repair(sk)))
+	if (enrolment == NOT_ENROLLED || (can(ABILITY_KERNEL_READS) && protocol == IPPROTO_TCP && is_under_repair(sk)))
 		return PROCEED;
 	attempt.previous = bpf_sk_storage_get(&origins, sk, 0, 0);
-	if (ctx->protocol == IPPROTO_UDP && !attempt.previous && enrolment == ENROLLED && !asks_for_udp(attempt.policy_id))
+	if (protocol == IPPROTO_UDP && !attempt.previous && enrolment == ENROLLED && !asks_for_udp(attempt.policy_id))
 		return PROCEED;
 	attempt.port = (__be16)ctx->user_port;
 	read_destination(ctx, six, &attempt);
-	if (!bound_by_us(attempt.previous, sk) && !(ctx->protocol == IPPROTO_UDP && has_other_source(sk)))
-		read_source(sk, attempt.family, attempt.source);
+	read_source(sk, attempt.family, attempt.source);
+	mask = source_mask(ctx);
+	for (int i = 0; i < 4; i++)
+		attempt.source[i] &= mask;
 	find_route(&attempt, sk);
 	if (enrolment == CHANGING)
 		verdict = refuse(ctx, six, &attempt, REASON_POD_CHANGED, ECONNREFUSED);
@@ -293,16 +337,26 @@ static __always_inline int connects(struct bpf_sock_addr *ctx, int six)
 	return verdict;
 }
 
+/* The protocol as a constant: the verifier sees the ways of each alone, not their product. */
+static __always_inline int connects_by(struct bpf_sock_addr *ctx, int six)
+{
+	if (ctx->type == SOCK_STREAM && ctx->protocol == IPPROTO_TCP)
+		return connects(ctx, six, IPPROTO_TCP);
+	if (ctx->type == SOCK_DGRAM && ctx->protocol == IPPROTO_UDP)
+		return connects(ctx, six, IPPROTO_UDP);
+	return PROCEED;
+}
+
 SEC("cgroup/connect4")
 int mb_connect4(struct bpf_sock_addr *ctx)
 {
-	return connects(ctx, 0);
+	return connects_by(ctx, 0);
 }
 
 SEC("cgroup/connect6")
 int mb_connect6(struct bpf_sock_addr *ctx)
 {
-	return connects(ctx, 1);
+	return connects_by(ctx, 1);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
