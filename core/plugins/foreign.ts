@@ -77,8 +77,8 @@ function optionsSchema(name: string, schema: object, memory: Memory): z.ZodType 
 }
 
 /** Only what a plugin may know, for a question that does not differ when the agent's own notes on the pod do. */
-function factsOf({ name, namespace, labels, annotations, containers, addresses }: Pod) {
-  return { name, namespace, labels, annotations, containers, addresses }
+function factsOf({ name, namespace, labels, annotations, containers, addresses, nameservers }: Pod) {
+  return { name, namespace, labels, annotations, containers, addresses, ...(nameservers && { nameservers }) }
 }
 
 const titleOf = ({ namespace, name }: Pod) => `pod ${namespace.name}/${name}`
