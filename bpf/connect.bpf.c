@@ -281,8 +281,10 @@ static __always_inline void read_destination(struct bpf_sock_addr *ctx, int six,
 	read_words(attempt->dest, ctx->user_ip6);
 	if (is_mapped(attempt->dest[0], attempt->dest[1], attempt->dest[2]))
 		set_ipv4(attempt->dest, attempt->dest[3]);
-	/* Of a socket that is bound to a mapped address, :: means IPv4's loopback. */
-	else if (!is_zero(attempt->dest) || !is_mapped(ctx->sk->src_ip6[0], ctx->sk->src_ip6[1], ctx->sk->src_ip6[2]))
+	/* Of a socket that is bound to a mapped address, :: means 127.0.0.1; the kernel does not look at which address it is. */
+	else if (is_zero(attempt->dest) && is_mapped(ctx->sk->src_ip6[0], ctx->sk->src_ip6[1], ctx->sk->src_ip6[2]))
+		set_ipv4(attempt->dest, bpf_htonl(0x7f000001));
+	else
 		attempt->family = FAMILY_IPV6;
 }
 

@@ -9,7 +9,7 @@ export const measured: readonly (readonly [connection: string, field: string, va
   ['dual pod, dual proxy: app -> VIP6:80', 'getpeername', 'asked'],
   ['dual pod, dual proxy: app -> VIP6:80', 'getsockname', 'POD6:eph'],
   ['dual pod, dual proxy: app -> mapped VIP:80', 'accepted by', 'proxy:15001'],
-  ['dual pod, dual proxy: app -> mapped VIP:80', 'accepted SO_ORIGINAL_DST 16', 'VIP:80 (16 bytes)'],
+  ['dual pod, dual proxy: app -> mapped VIP:80', 'accepted SO_ORIGINAL_DST 16', 'asked as IPv4 (16 bytes)'],
   ['dual pod, dual proxy: app -> mapped VIP:80', 'accepted SO_ORIGINAL_DST 15', 'EINVAL'],
   ['dual pod, dual proxy: app -> mapped VIP:80', 'accepted SO_ORIGINAL_DST v6 28', 'ENOENT'],
   ['dual pod, dual proxy: app -> mapped VIP:80', 'getpeername', 'asked'],

@@ -61,9 +61,9 @@ export const setups: readonly Setup[] = [
 
 const kinds: readonly Kind[] = ['v4', 'dual', 'v6']
 
-type Sites = Readonly<Record<Kind, Site>>
+export type Sites = Readonly<Record<Kind, Site>>
 
-async function sitesOf(prefix: string, stack: AsyncDisposableStack): Promise<Sites> {
+export async function sitesOf(prefix: string, stack: AsyncDisposableStack): Promise<Sites> {
   const made = await Promise.all(kinds.map((kind) => createSite(`${prefix}-${kind}`, kind)))
   for (const site of made) stack.use(site)
   return Object.fromEntries(kinds.map((kind, index) => [kind, made[index]])) as Record<Kind, Site>

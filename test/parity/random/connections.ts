@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import type { IstioRuleOptions } from '../../lab/istio-iptables.ts'
 import { edges } from '../networks.ts'
 import type { Case, Identity } from '../probe.ts'
-import { address, app } from '../shape.ts'
+import { address, app, type Kind } from '../shape.ts'
 
 type Rules = Required<IstioRuleOptions>
 
@@ -16,7 +16,7 @@ export interface Connections {
 /** How many of each; the probe needs about a millisecond for one. */
 const COUNT = { outbound: 90, fromPeer: 18, fromNode: 12 }
 
-const few = <T>(list: readonly T[], count = 3): readonly T[] => [...list.slice(0, count - 1), ...list.slice(-1)]
+export const few = <T>(list: readonly T[], count = 3): readonly T[] => [...list.slice(0, count - 1), ...list.slice(-1)]
 
 export interface Who {
   readonly name: string
@@ -42,7 +42,7 @@ export function identities({ proxyUids, proxyGids, ownerGroupsInclude, ownerGrou
 
 /** Symbols of test/parity/shape.ts for its addresses, others as they are. */
 const symbols = new Map<string, string>(Object.entries(address).map(([symbol, text]) => [text, symbol]))
-const shown = (text: string) => symbols.get(text) ?? text
+export const shown = (text: string) => symbols.get(text) ?? text
 
 const always = [
   ...(['PEER', 'VIP', 'SRC2ND', 'NET2', 'NODE', 'POD', 'POD2ND', 'PODNET2', 'ANYIP'] as const).map((symbol) => address[symbol]),
@@ -88,7 +88,7 @@ const ways: Readonly<Record<string, Partial<Case>>> = {
 }
 
 /** Those whose hash is lowest: the same salt keeps the same ones when a set is made smaller. */
-function choose(cases: readonly Case[], count: number, salt: number): readonly Case[] {
+export function choose<T extends { readonly id: string }>(cases: readonly T[], count: number, salt: number): readonly T[] {
   const rank = (text: string) => createHash('sha1').update(`${salt} ${text}`).digest('hex')
   const unique = new Map(cases.map((each) => [each.id, each]))
   return [...unique.values()]
@@ -114,18 +114,26 @@ function outboundCases(rules: Rules): readonly Case[] {
   )
 }
 
-function inboundCases(rules: Rules, from: 'peer' | 'node' | 'self', to: readonly ('POD' | 'POD2ND' | 'PODNET2')[]): readonly Case[] {
+type Target = 'POD' | 'POD2ND' | 'PODNET2' | 'POD6' | 'POD2ND6' | 'PODNET26'
+
+const targets: Readonly<Record<Kind, readonly Target[]>> = {
+  v4: ['POD', 'PODNET2', 'POD2ND'],
+  dual: ['POD', 'PODNET26', 'POD6'],
+  v6: ['POD6', 'PODNET26', 'POD2ND6'],
+}
+
+function inboundCases(rules: Rules, from: 'peer' | 'node' | 'self', to: readonly Target[]): readonly Case[] {
   const ports = inboundPorts(rules)
   return to.flatMap((symbol) =>
     ports.map((port) => ({ id: `${from} => ${symbol}:${port}`, as: { uid: 0, gid: 0 }, to: [[address[symbol], port]] as const })),
   )
 }
 
-export function connectionsFor(rules: Rules, salt: number): Connections {
-  const local = choose(inboundCases(rules, 'self', ['POD', 'PODNET2']), 4, salt)
+export function connectionsFor(rules: Rules, kind: Kind, salt: number): Connections {
+  const own = targets[kind]
   return {
-    outbound: [...choose(outboundCases(rules), COUNT.outbound, salt), ...local],
-    fromPeer: choose(inboundCases(rules, 'peer', ['POD', 'POD2ND', 'PODNET2']), COUNT.fromPeer, salt),
-    fromNode: choose(inboundCases(rules, 'node', ['POD', 'PODNET2']), COUNT.fromNode, salt),
+    outbound: [...choose(outboundCases(rules), COUNT.outbound, salt), ...choose(inboundCases(rules, 'self', own.slice(0, 2)), 4, salt)],
+    fromPeer: choose(inboundCases(rules, 'peer', own), COUNT.fromPeer, salt),
+    fromNode: choose(inboundCases(rules, 'node', own.slice(0, 2)), COUNT.fromNode, salt),
   }
 }

@@ -5,8 +5,9 @@ import type { StatusView } from '../../../core/views.ts'
 import { namedWith } from '../../kernels/differences.ts'
 import type { Backend } from '../../lab/istio-iptables.ts'
 import { essential, namedDifferences, show } from '../compare.ts'
-import { compareSet, type Outcome } from './compare.ts'
-import { type PodSet, podSets } from './pods.ts'
+import { compareSet, type FamilySet, type Outcome } from './compare.ts'
+import { anyFamilies, withFamilies } from './families.ts'
+import { podSets } from './pods.ts'
 import { createWorld, type World } from './world.ts'
 
 export interface RandomRun {
@@ -41,14 +42,14 @@ function problem(outcome: Outcome): string | undefined {
 /** Fails as the sets do, until shrinking has had enough: then every set passes. */
 class Judge {
   readonly #world: World
-  readonly #compare: (set: PodSet) => Promise<Outcome>
+  readonly #compare: (set: FamilySet) => Promise<Outcome>
   readonly #onProgress: (text: string) => void
   readonly counts = new Map<string, number>()
   connections = 0
   #firstFailure: number | undefined
   #shrinks = 0
 
-  constructor(world: World, compare: (set: PodSet) => Promise<Outcome>, onProgress: (text: string) => void = () => {}) {
+  constructor(world: World, compare: (set: FamilySet) => Promise<Outcome>, onProgress: (text: string) => void = () => {}) {
     this.#world = world
     this.#compare = compare
     this.#onProgress = onProgress
@@ -58,7 +59,7 @@ class Judge {
     return [...this.counts.values()].reduce((sum, count) => sum + count, 0)
   }
 
-  async judge(set: PodSet): Promise<void> {
+  async judge(set: FamilySet): Promise<void> {
     if (this.#firstFailure !== undefined) {
       this.#shrinks++
       if (this.#shrinks > SHRINK_RUNS || performance.now() - this.#firstFailure > SHRINK_TIME) return
@@ -71,7 +72,7 @@ class Judge {
     throw new Failed(wrong)
   }
 
-  async #problem(set: PodSet): Promise<string | undefined> {
+  async #problem(set: FamilySet): Promise<string | undefined> {
     try {
       const outcome = await this.#compare(set)
       this.counts.set(outcome.kind, (this.counts.get(outcome.kind) ?? 0) + 1)
@@ -85,11 +86,15 @@ class Judge {
 
 async function rowsFor(world: World) {
   const document = await readFile(new URL('../../../docs/parity.md', import.meta.url), 'utf8')
-  const named = [...namedDifferences(document), ...namedDifferences(document, 'Rare difference')]
+  const named = [
+    ...namedDifferences(document),
+    ...namedDifferences(document, 'Difference of families'),
+    ...namedDifferences(document, 'Rare difference'),
+  ]
   return namedWith((await world.agent.ask<StatusView>('/v1/status')).kernel.features, named)
 }
 
-function failureText(details: fc.RunDetails<[PodSet]>, backend: Backend | undefined): string | undefined {
+function failureText(details: fc.RunDetails<[FamilySet]>, backend: Backend | undefined): string | undefined {
   if (!details.failed) return undefined
   const [set] = details.counterexample ?? []
   const again = `--seed ${details.seed} --path ${details.counterexamplePath ?? ''}${backend === undefined ? '' : ` --backend ${backend}`}`
@@ -108,7 +113,8 @@ export async function randomParity({ runs, seed, path, backend, onProgress }: Ra
   const rows = await rowsFor(world)
   const judge = new Judge(world, (set) => compareSet(world, set, rows), onProgress)
   const start = performance.now()
-  const property = fc.asyncProperty(podSets(world.backends), (set) => judge.judge(set))
+  const sets = fc.tuple(podSets(world.backends), anyFamilies).map(([set, families]) => withFamilies(set, families))
+  const property = fc.asyncProperty(sets, (set) => judge.judge(set))
   const only = path === undefined ? { numRuns: runs } : { numRuns: 1, path, endOnFailure: true }
   const details = await fc.check(property, { seed, ...only })
   const seconds = (performance.now() - start) / 1000
