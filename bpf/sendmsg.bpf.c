@@ -78,7 +78,8 @@ static __always_inline int choose_source(const struct attempt *attempt, const __
 	return !is_zero(source);
 }
 
-static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt, const __be32 *chosen, const struct target *target)
+static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt, const __be32 *chosen,
+				    const struct target *target)
 {
 	__be16 port = target->port ? target->port : attempt->port;
 	int error = routing_error(attempt), id;
@@ -161,7 +162,8 @@ static __always_inline int sends(struct bpf_sock_addr *ctx, int six)
 		read_words(attempt.dest, ctx->user_ip6);
 	else
 		set_ipv4(attempt.dest, ONE_WORD(ctx->user_ip4));
-	/* No address, but a control message, or the kernel would not ask: with a port of 0 it refuses addresses. An address of AF_UNSPEC means IPv4. */
+	/* No address, but a control message, or the kernel would not ask: with a port of 0 it refuses addresses. An address of AF_UNSPEC means IPv4.
+	 */
 	if (!attempt.port || (peer && is_peer(peer, &attempt)))
 		return peer ? send_to_peer(ctx, six) : PROCEED;
 	find_source(ctx, six, &attempt, chosen);

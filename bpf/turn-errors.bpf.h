@@ -33,7 +33,8 @@ static __always_inline int turn_quote(const struct asker *asker, const struct en
 {
 	struct ends answer = {.family = outer->family}, back;
 
-	if (asker->family != outer->family || !is_same(quoted->src, outer->dst) || !is_same(quoted->dst, asker->target) || quoted->dport != asker->tport)
+	if (asker->family != outer->family || !is_same(quoted->src, outer->dst) || !is_same(quoted->dst, asker->target) ||
+	    quoted->dport != asker->tport)
 		return 0;
 	copy_address(answer.dst, quoted->src);
 	answer.sport = quoted->dport;
@@ -66,8 +67,8 @@ static __always_inline int turn_error4(struct __sk_buff *skb, __u32 id, struct e
 	after.ip.daddr = quoted.dst[0];
 	after.dport = quoted.dport;
 	/* The quoted header's own checksum stays as it was: nobody looks at it. That of ICMP covers all of it. */
-	if (bpf_l4_csum_replace(skb, l4 + ERROR_CHECKSUM, 0,
-				bpf_csum_diff((__be32 *)&before, sizeof(before), (__be32 *)&after, sizeof(after), 0), 0) ||
+	if (bpf_l4_csum_replace(skb, l4 + ERROR_CHECKSUM, 0, bpf_csum_diff((__be32 *)&before, sizeof(before), (__be32 *)&after, sizeof(after), 0),
+				0) ||
 	    bpf_skb_store_bytes(skb, inner, &after, sizeof(after), 0))
 		return DROP_PACKET;
 	now = *was;

@@ -18,6 +18,9 @@ export interface Cidr extends Address {
 
 export const zeroWords: Words = [0, 0, 0, 0]
 
+/** 127.0.0.1 and ::1 */
+export const localhost: Readonly<Record<4 | 6, Words>> = { 4: [0x7f000001, 0, 0, 0], 6: [0, 0, 0, 1] }
+
 function ipv6Words(text: string): Words {
   // The URL parser prints every IPv6 address as hexadecimal groups, also one that ends in dotted decimals.
   const canonical = new URL(`http://[${text}]`).hostname.slice(1, -1)
@@ -47,6 +50,23 @@ export function formatAddress({ family, words }: Address): string {
   const groups = words.flatMap((word) => [word >>> 16, word & 0xffff]).map((group) => group.toString(16))
   return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1)
 }
+
+export const isZero = ({ words }: Pick<Address, 'words'>): boolean => words.every((word) => word === 0)
+
+/** 127.0.0.0/8 or ::1 */
+export const isLoopback = ({ family, words }: Address): boolean => (family === 4 ? words[0] >>> 24 === 127 : sameWords(words, [0, 0, 0, 1]))
+
+/** Exactly 127.0.0.1 or ::1 */
+export const isLocalhost = ({ family, words }: Address): boolean => sameWords(words, localhost[family])
+
+/** 127.0.0.6 or ::6 */
+export const isPassthrough = ({ family, words }: Address): boolean => sameWords(words, family === 4 ? [0x7f000006, 0, 0, 0] : [0, 0, 0, 6])
+
+/** fe80::/10 */
+export const isLinkLocal = ({ family, words }: Address): boolean => family === 6 && words[0] >>> 22 === 0x3fa
+
+/** 224.0.0.0/4 or ff00::/8 */
+export const isMulticast = ({ family, words }: Address): boolean => (family === 4 ? words[0] >>> 28 === 14 : words[0] >>> 24 === 0xff)
 
 export const formatCidr = (cidr: Cidr): string => `${formatAddress(cidr)}/${cidr.length}`
 

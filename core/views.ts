@@ -1,5 +1,19 @@
 /** What the agent tells the command line over its control socket; `--output json` prints exactly this. */
 
+/** Protocol and family of a connection, or of a datagram that was decided; an IPv4-mapped address counts as IPv4. */
+export const kinds = ['tcp4', 'tcp6', 'udp4', 'udp6'] as const
+export type Kind = (typeof kinds)[number]
+
+/** Kinds that did not occur are absent. */
+export type Tally = Readonly<Partial<Record<Kind, number>>>
+
+export interface RefusalView {
+  readonly reason: string
+  readonly count: number
+  /** Less than `count` where it is about no connection: "slots full", "listener". */
+  readonly by: Tally
+}
+
 export type ReloadOutcome = 'applied' | 'unchanged' | 'refused' | 'last-good'
 
 export interface StatusView {
@@ -42,8 +56,10 @@ export interface StatusView {
     readonly iptables: readonly string[]
   }
   readonly maps: readonly { readonly name: string; readonly entries: number; readonly capacity: number }[]
+  /** How often the rules of all pods were asked, since the pods have their present policies. */
+  readonly decisions: { readonly outbound: Tally; readonly inbound: Tally }
   /** Why connections were refused, over all pods; only reasons that occurred. */
-  readonly refusals: readonly { readonly reason: string; readonly count: number }[]
+  readonly refusals: readonly RefusalView[]
 }
 
 export type PodState = 'enrolled' | 'waiting' | 'failed' | 'cannot'
@@ -54,9 +70,10 @@ export interface RuleView {
   readonly name: string
   /** "proto tcp, from proxy, to pod, not to loopback" */
   readonly condition: string
-  /** "pass", "drop", "outbound (127.0.0.1:15001)" */
+  /** "pass", "drop", "outbound (127.0.0.1:15001 or [::1]:15001)", "inbound (port 15006)" */
   readonly then: string
   readonly hits: number
+  readonly by: Tally
 }
 
 /** Why a pod belongs to its mesh. */
@@ -87,7 +104,7 @@ export interface PodView {
   readonly iptables: boolean
   readonly listeners: readonly string[]
   readonly rules: readonly RuleView[]
-  readonly refusals: readonly { readonly reason: string; readonly count: number }[]
+  readonly refusals: readonly RefusalView[]
 }
 
 /** pass and redirect: what a rule (or none) said was done. drop: a rule refused it. refused: something else did, `reason` says what. */
@@ -99,12 +116,16 @@ export interface EndpointView {
   readonly port?: number
 }
 
-/** One decision about one connection, as `merbridge monitor --output json` prints it. */
+/** One decision about one connection, or about one datagram that was sent to an address, as `merbridge monitor --output json` prints it. */
 export interface EventView {
   readonly time: string
   /** "default/web" */
   readonly pod: string
   readonly direction: 'outbound' | 'inbound'
+  /** Absent: it was refused before its rules were asked, and the kernel did not say. */
+  readonly protocol?: 'tcp' | 'udp'
+  /** As it was decided: an IPv4-mapped address is 'ipv4', and shown as IPv4. */
+  readonly family: 'ipv4' | 'ipv6'
   readonly source: EndpointView
   /** What was asked for. */
   readonly destination: EndpointView

@@ -32,11 +32,13 @@ export function questionOf(pod: string, words: readonly string[], options: Expla
 
 const callers = { 'from-app': 'from the app', 'from-proxy': 'from the proxy', inbound: 'from outside' } as const
 
+const subjectOf = ({ protocol }: ExplainView['connection']): string => (protocol === 'udp' ? 'the datagram' : 'the connection')
+
 function headText({ connection, pod, rule, result, intercepted, assumed, notes, facts }: ExplainView): string {
   const decided = rule === undefined ? 'no rule: none matches' : `${rule.direction} rule ${rule.index} '${rule.name}': ${rule.then}`
   const rows = [
     ...(intercepted ? [['decided by', decided]] : []),
-    ['result', `the connection ${result}`],
+    ['result', `${subjectOf(connection)} ${result}`],
     ...notes.map((note) => ['note', note]),
     ...assumed.map((each) => ['assumed', each]),
     ...(facts.length === 0 ? [] : [['facts', facts.join(', ')]]),
@@ -49,17 +51,19 @@ function headText({ connection, pod, rule, result, intercepted, assumed, notes, 
 const conditions = (rule: string, findings: readonly Finding[]): string[][] =>
   findings.map(({ condition, actual }, line) => [line === 0 ? rule : '', condition, actual])
 
-const conditionsText = (title: string, rows: readonly (readonly string[])[]): string =>
-  rows.length === 0 ? '' : `${title}\n${indent(table(['RULE', 'WANTS', 'THE CONNECTION HAS'], rows))}`
+const conditionsText = (title: string, subject: string, rows: readonly (readonly string[])[]): string =>
+  rows.length === 0 ? '' : `${title}\n${indent(table(['RULE', 'WANTS', `${subject} has`.toUpperCase()], rows))}`
 
 export function explainText(view: ExplainView): string {
   const titled = ({ index, name }: { readonly index: number; readonly name: string }) => `${index} ${name}`
   const { rule, matched, earlier } = view
+  const subject = subjectOf(view.connection)
   return sections([
     headText(view),
-    rule === undefined ? '' : conditionsText('why it matches', conditions(titled(rule), matched)),
+    rule === undefined ? '' : conditionsText('why it matches', subject, conditions(titled(rule), matched)),
     conditionsText(
       rule === undefined ? 'why no rule matches' : 'why no earlier rule matches',
+      subject,
       earlier.flatMap((each) => conditions(titled(each), each.failed)),
     ),
   ])

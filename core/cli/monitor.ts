@@ -13,6 +13,10 @@ import type { Outcome, Output } from './outcome.ts'
 export interface MonitorOptions {
   readonly verdict?: readonly string[]
   readonly direction?: string
+  readonly proto?: string
+  readonly family?: string
+  readonly from?: string
+  readonly to?: string
   readonly port?: string
   readonly rule?: string
   readonly sample?: string
@@ -51,8 +55,8 @@ const clock = (time: string): string => {
   return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${String(date.getMilliseconds()).padStart(3, '0')}`
 }
 
-const header = ['TIME', 'POD', 'WAY', 'FROM', 'TO', 'VERDICT', 'RULE', 'CALLER', 'FACTS']
-const startWidths = [12, 16, 3, 15, 18, 28, 24, 36, 0]
+const header = ['TIME', 'POD', 'WAY', 'PROTO', 'FROM', 'TO', 'VERDICT', 'RULE', 'CALLER', 'FACTS']
+const startWidths = [12, 16, 3, 5, 15, 18, 28, 24, 36, 0]
 
 /** Columns that grow with what has been seen, because what comes is not known. */
 function columns(): (cells: readonly string[]) => string {
@@ -74,9 +78,10 @@ export function textPrinter(): { readonly head: string; readonly line: (line: Li
     head: `${row(header)}\n`,
     line: (line) => {
       if ('lost' in line) return `-- ${line.lost} ${line.lost === 1 ? 'event was' : 'events were'} lost: more than could be told (see --sample)\n`
-      const { time, pod, direction, source, destination, facts } = line
+      const { time, pod, direction, protocol = '-', source, destination, facts } = line
       const way = direction === 'outbound' ? 'out' : 'in'
-      const cells = [clock(time), pod, way, at(source), at(destination), verdictText(line), ruleText(line), callerText(line), facts.join(', ')]
+      const ends = [at(source), at(destination)]
+      const cells = [clock(time), pod, way, protocol, ...ends, verdictText(line), ruleText(line), callerText(line), facts.join(', ')]
       return `${row(cells)}\n`
     },
   }
@@ -95,7 +100,7 @@ function countOf(count: string | undefined): number {
 
 function queryOf(options: MonitorOptions): URLSearchParams {
   const query = new URLSearchParams()
-  for (const name of ['direction', 'port', 'rule', 'sample'] as const) {
+  for (const name of ['direction', 'proto', 'family', 'from', 'to', 'port', 'rule', 'sample'] as const) {
     const value = options[name]
     if (value !== undefined) query.set(name, value)
   }

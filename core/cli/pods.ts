@@ -4,6 +4,7 @@ import { findPod } from '../pods/named.ts'
 import type { PodState, PodView } from '../views.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
 import { indent, sections, table } from './table.ts'
+import { kindColumns } from './tally.ts'
 
 /** What needs somebody's attention comes first. */
 const urgency: readonly PodState[] = ['failed', 'cannot', 'waiting', 'enrolled']
@@ -44,8 +45,16 @@ function listText(pods: readonly PodView[]): string {
 function rulesText(pod: PodView, direction: 'outbound' | 'inbound'): string {
   const rules = pod.rules.filter((rule) => rule.direction === direction).sort((a, b) => a.index - b.index)
   if (rules.length === 0) return ''
-  const rows = rules.map((rule) => [String(rule.index), rule.name, rule.condition || 'always', rule.then, String(rule.hits)])
-  return `${direction} (first match wins)\n${indent(table(['#', 'RULE', 'WHEN', 'THEN', 'HITS'], rows))}`
+  const { header, cells } = kindColumns(pod.rules.map(({ by }) => by))
+  const rows = rules.map((rule) => [String(rule.index), rule.name, rule.condition || 'always', rule.then, String(rule.hits), ...cells(rule.by)])
+  return `${direction} (first match wins)\n${indent(table(['#', 'RULE', 'WHEN', 'THEN', 'HITS', ...header], rows))}`
+}
+
+export function refusalsText(refusals: PodView['refusals']): string {
+  if (refusals.length === 0) return ''
+  const { header, cells } = kindColumns(refusals.map(({ by }) => by))
+  const rows = refusals.map(({ reason, count, by }) => [reason, String(count), ...cells(by)])
+  return table(['REFUSED BECAUSE', 'CONNECTIONS', ...header], rows)
 }
 
 export function podText(pod: PodView): string {
@@ -60,10 +69,9 @@ export function podText(pod: PodView): string {
     ['policy', pod.policy ?? 'none'],
     ['iptables', pod.iptables ? 'the pod has NAT rules of its own as well' : 'no NAT rules'],
   ]
-  const refused = pod.refusals.map(({ reason, count }) => [reason, String(count)])
   return sections([
     table([printable(title(pod)), pod.state === 'enrolled' ? 'enrolled' : pod.state.toUpperCase()], facts),
-    refused.length === 0 ? '' : table(['REFUSED BECAUSE', 'CONNECTIONS'], refused),
+    refusalsText(pod.refusals),
     rulesText(pod, 'outbound'),
     rulesText(pod, 'inbound'),
   ])

@@ -188,11 +188,12 @@ class CommandLine {
   private addExplain(): void {
     const meaning =
       '\nThe pod is NAME or NAMESPACE/NAME. from-app (the default) and from-proxy are connections that the pod makes; inbound ones reach it from outside.' +
-      '\nThe answer comes from the maps that the kernel reads. /tcp or /udp may follow the port.'
+      '\nThe answer comes from the maps that the kernel reads. /tcp or /udp may follow the port; IPv6 stands in brackets, [::ffff:10.0.0.7]:80 is IPv4 on an IPv6 socket.'
     const examples = example(
       'merbridge explain default/web 10.96.0.10:80',
       'merbridge explain web from-proxy 10.0.0.7:8080',
       'merbridge explain web inbound 10.0.0.2:8080 --source 10.0.0.9',
+      "merbridge explain web '[fd00::53]:53/udp'",
       'merbridge explain web 127.0.0.1:8080 --uid 0 --gid 1337 --output json',
     )
     this.command('explain', 'say which rule decides about a connection, and why', `${meaning}\n${examples}`)
@@ -216,11 +217,16 @@ class CommandLine {
       'merbridge monitor',
       'merbridge monitor default/web --verdict drop refused',
       'merbridge monitor --port 8080 --sample 100 --output json',
+      'merbridge monitor --proto udp --to fd00::/8',
     )
     this.command('monitor', 'show decisions as they are made', `${about}\n${more}`)
       .argument('[pod]', 'NAME or NAMESPACE/NAME; default: every pod')
       .option('--verdict <verdict...>', `only these: ${verdicts.join(', ')}`)
       .option('--direction <direction>', 'only outbound or inbound')
+      .option('--proto <protocol>', 'only tcp or udp')
+      .option('--family <family>', 'only ipv4 (IPv4-mapped addresses too) or ipv6')
+      .option('--from <network>', 'only from this address or network')
+      .option('--to <network>', 'only to this address or network, as it was asked for')
       .option('--port <number>', 'only this destination port')
       .option('--rule <name>', 'only what the rule with this name decided')
       .option('--sample <n>', 'one event in n, by chance; default: 1, every event')

@@ -1,9 +1,10 @@
 import { printable } from '../config/printable.ts'
 import { askAgent } from '../control/client.ts'
-import type { PodView, StatusView } from '../views.ts'
+import { kinds, type PodView, type StatusView } from '../views.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
-import { inOrder } from './pods.ts'
+import { inOrder, refusalsText } from './pods.ts'
 import { age, count, indent, sections, table } from './table.ts'
+import { kindTitles } from './tally.ts'
 
 const since = (time: string) => age(Date.now() - Date.parse(time))
 
@@ -44,13 +45,12 @@ function podsPart({ pods }: StatusView, views: readonly PodView[]): string {
   return `${summary}${own}\n\n${indent(table(['NOT ENROLLED', 'STATE', 'WHY'], rows))}`
 }
 
-const refusalsPart = ({ refusals }: StatusView): string =>
-  refusals.length === 0
-    ? ''
-    : table(
-        ['REFUSED BECAUSE', 'CONNECTIONS'],
-        refusals.map(({ reason, count: number }) => [reason, String(number)]),
-      )
+/** Always with the kinds: which protocols and families are in use is what one wants to see of a node. */
+function decisionsPart({ decisions }: StatusView): string {
+  const directions = (['outbound', 'inbound'] as const).filter((direction) => Object.keys(decisions[direction]).length > 0)
+  const rows = directions.map((direction) => [direction, ...kinds.map((kind) => String(decisions[direction][kind] ?? 0))])
+  return rows.length === 0 ? '' : table(['DECIDED', ...kinds.map((kind) => kindTitles[kind])], rows)
+}
 
 function attachmentsPart({ attachments }: StatusView): string {
   const rows = attachments.map(({ hook, at, programs }) => {
@@ -79,7 +79,8 @@ export function statusText(status: StatusView, pods: readonly PodView[]): string
     head(status),
     configPart(status),
     podsPart(status, pods),
-    refusalsPart(status),
+    decisionsPart(status),
+    refusalsText(status.refusals),
     attachmentsPart(status),
     kernelPart(status),
     mapsPart(status),

@@ -2,7 +2,6 @@
  * Pods that keep the rules which they have: their plugin failed, or their mesh refuses what they ask for. A pod that left the datapath instead would bypass its
  * mesh. The entries come from the kernel's own maps, so this holds after a restart of the agent too. Pure.
  */
-import { formatAddress, type Words } from '../address.ts'
 import { u64Codec } from '../codec.ts'
 import {
   cidrKeyCodec,
@@ -15,12 +14,11 @@ import {
   proxyPortCodec,
   type RuleRecord,
   routeKeyCodec,
-  TargetFamily,
-  Verdict,
 } from '../contract.ts'
 import type { Entry } from '../native/api.ts'
 import type { MapContents, MapName } from './maps.ts'
 import { factWords, type RuleText } from './rules.ts'
+import { verdictText } from './targets.ts'
 
 export interface KeptEntry extends Entry {
   readonly map: MapName
@@ -55,24 +53,23 @@ function conditionOf({ mask, value }: RuleRecord): string {
   const parts: string[] = []
   for (let bit = 0; bit < Fact.BITS; bit++) {
     if ((mask & (1n << BigInt(bit))) === 0n) continue
+    const on = (value & (1n << BigInt(bit))) !== 0n
     const word = factWords.get(bit) ?? `set ${bit - Fact.SET}`
-    parts.push((value & (1n << BigInt(bit))) === 0n ? `not ${word}` : word)
+    parts.push(on ? word : bit === Fact.IPV6 ? 'ipv4' : `not ${word}`)
   }
   return parts.join(', ') || 'any'
-}
-
-function thenOf({ verdict, target }: RuleRecord, { targets }: PolicyRecord): string {
-  if (verdict !== Verdict.TARGET) return verdict === Verdict.PASS ? 'pass' : 'drop'
-  const { addr4 = 0, addr6 = [0, 0, 0, 0], families = 0, port = 0 } = targets[target] ?? {}
-  const four = (families & TargetFamily.IPV4) !== 0
-  const address = four ? formatAddress({ family: 4, words: [addr4, 0, 0, 0] }) : `[${formatAddress({ family: 6, words: addr6 as unknown as Words })}]`
-  return port === 0 ? `${address}, port kept` : `${address}:${port}`
 }
 
 function rulesOf(record: PolicyRecord): RuleText[] {
   const { outbound, outboundRules, inbound, inboundRules } = record
   const text = (direction: 'outbound' | 'inbound', rules: readonly RuleRecord[]) =>
-    rules.map((rule, index) => ({ direction, index, name: `rule ${index} of before`, condition: conditionOf(rule), then: thenOf(rule, record) }))
+    rules.map((rule, index) => ({
+      direction,
+      index,
+      name: `rule ${index} of before`,
+      condition: conditionOf(rule),
+      then: verdictText(rule, record, direction),
+    }))
   return [...text('outbound', outbound.slice(0, outboundRules)), ...text('inbound', inbound.slice(0, inboundRules))]
 }
 

@@ -1,11 +1,12 @@
 /** Rules as rows of the ternary match, and the same rules in words for `pods` and `explain`. */
 import { Fact, Limit, type RuleRecord, Verdict } from '../contract.ts'
-import type { Interception, Match, Rule, TargetSpec } from '../plugin.ts'
+import type { Interception, Match, Rule } from '../plugin.ts'
 import type { RuleView } from '../views.ts'
 import { compileError } from './maps.ts'
 import type { SetTable } from './sets.ts'
+import { targetText } from './targets.ts'
 
-export type RuleText = Omit<RuleView, 'hits'>
+export type RuleText = Omit<RuleView, 'hits' | 'by'>
 
 /** Names of sets are all that rules know of them. */
 type Rules = Omit<Interception, 'sets'>
@@ -107,21 +108,15 @@ function conditionText(match: Match, not: string): string[] {
   return [...one('proto', match.proto), ...one('family', match.family), ...each('from'), ...each('to'), ...each('port')]
 }
 
-function targetText(name: string, { port, ipv4 = '127.0.0.1', ipv6 = '::1' }: TargetSpec): string {
-  const keep = port === undefined ? ', port kept' : ''
-  const at = port === undefined ? '' : `:${port}`
-  const shown = ipv4 !== false ? `${ipv4}${at}` : `${port === undefined ? ipv6 : `[${ipv6}]`}${at}`
-  return `${name} (${shown}${keep})`
-}
-
 /** The rules in the kernel's order, in words. */
 export function describeRules(interception: Rules): RuleText[] {
   const targets = interception.targets ?? {}
   return (['outbound', 'inbound'] as const).flatMap((direction) =>
-    interception[direction].map(({ name, when = {}, unless = {}, then }, index) => {
+    interception[direction].map((rule, index) => {
+      const { name, when = {}, unless = {}, then } = rule
       const condition = [...conditionText(when, ''), ...conditionText(unless, 'not ')].join(', ')
       const target = Object.hasOwn(targets, then) ? targets[then] : undefined
-      return { direction, index, name, condition: condition || 'any', then: target === undefined ? then : targetText(then, target) }
+      return { direction, index, name, condition: condition || 'any', then: target === undefined ? then : targetText(rule, target, direction) }
     }),
   )
 }

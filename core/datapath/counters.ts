@@ -2,13 +2,15 @@
 import { u64Codec } from '../codec.ts'
 import { counterKeyCodec, handoverCodec, Reason, Stage, tupleCodec } from '../contract.ts'
 import type { BpfMap, Entry } from '../native/api.ts'
+import type { RefusalView, StatusView } from '../views.ts'
+import { type Counted, kindOf, nothing, plus, sumOf } from './tally.ts'
 
 /** Decisions of one pod under its present policy, and its refusals. */
 export interface PodCounts {
   /** By rule index; Limit.RULES: no rule matched. */
-  readonly outbound: ReadonlyMap<number, number>
-  readonly inbound: ReadonlyMap<number, number>
-  readonly refusals: readonly { readonly reason: string; readonly count: number }[]
+  readonly outbound: ReadonlyMap<number, Counted>
+  readonly inbound: ReadonlyMap<number, Counted>
+  readonly refusals: readonly RefusalView[]
 }
 
 /** Names as an operator reads them: NO_LISTENER -> "no listener". */
@@ -23,43 +25,53 @@ function sum(value: Buffer): number {
   return Number(total)
 }
 
-interface Count {
+interface Count extends Counted {
   readonly netns: bigint
   readonly policy: bigint
   readonly stage: number
   readonly index: number
-  /** enum family; 0: about no connection */
-  readonly family: number
-  /** IPPROTO_TCP or IPPROTO_UDP; 0: about no connection */
-  readonly protocol: number
-  readonly count: number
 }
 
-const decode = ({ key, value }: Entry): Count => ({ ...counterKeyCodec.decode(key), count: sum(value) })
+function decode({ key, value }: Entry): Count {
+  const { family, protocol, ...of } = counterKeyCodec.decode(key)
+  const [kind, count] = [kindOf(protocol, family), sum(value)]
+  return { ...of, count, by: kind === undefined ? {} : { [kind]: count } }
+}
 
 export async function readCounts(counters: BpfMap): Promise<Count[]> {
   return (await counters.entries()).map(decode)
 }
 
+/** What is counted under one number, over protocols and families. */
+function totals<Name>(counts: readonly Count[], nameOf: (index: number) => Name): Map<Name, Counted> {
+  const found = new Map<Name, Counted>()
+  for (const count of counts) found.set(nameOf(count.index), plus(found.get(nameOf(count.index)) ?? nothing, count))
+  return found
+}
+
 export function podCounts(counts: readonly Count[], netns: bigint, policy: bigint): PodCounts {
   const own = counts.filter((count) => count.netns === netns)
-  const stage = (wanted: number): Map<number, number> => {
-    const totals = new Map<number, number>() // over families and protocols
-    for (const { index, count, ...of } of own) if (of.stage === wanted && of.policy === policy) totals.set(index, (totals.get(index) ?? 0) + count)
-    return totals
-  }
+  const stage = (wanted: Stage) =>
+    totals(
+      own.filter((count) => count.stage === wanted && count.policy === policy),
+      (index) => index,
+    )
   return { outbound: stage(Stage.OUTBOUND), inbound: stage(Stage.INBOUND), refusals: refusals(own) }
 }
 
 /** Summed over all pods that are given, only what occurred, the most frequent first. */
-export function refusals(counts: readonly Count[]): { reason: string; count: number }[] {
-  const totals = new Map<string, number>()
-  for (const { stage, index, count } of counts) {
-    if (stage !== Stage.REASON) continue
-    const reason = reasonNames.get(index) ?? `reason ${index}`
-    totals.set(reason, (totals.get(reason) ?? 0) + count)
-  }
-  return [...totals].map(([reason, count]) => ({ reason, count })).sort((a, b) => b.count - a.count)
+export function refusals(counts: readonly Count[]): RefusalView[] {
+  const reasons = totals(
+    counts.filter(({ stage }) => stage === Stage.REASON),
+    (index) => reasonNames.get(index) ?? `reason ${index}`,
+  )
+  return [...reasons].map(([reason, counted]) => ({ reason, ...counted })).sort((a, b) => b.count - a.count)
+}
+
+/** Over all pods and the policies that they have. */
+export function decisions(counts: readonly Count[]): StatusView['decisions'] {
+  const stage = (wanted: Stage) => sumOf(counts.filter((count) => count.stage === wanted).map(({ by }) => by))
+  return { outbound: stage(Stage.OUTBOUND), inbound: stage(Stage.INBOUND) }
 }
 
 /**

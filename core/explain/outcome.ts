@@ -1,8 +1,12 @@
-/** What a verdict means for the connection: where it goes, with which source, or how it fails; as bpf/connect.bpf.c and bpf/inbound.bpf.c do it. */
+/**
+ * What a verdict means for the connection, or for a datagram: where it goes, with which source, or how it fails; as bpf/connect.bpf.c, bpf/inbound.bpf.c and
+ * the hooks for datagrams do it.
+ */
 import { getSystemErrorName } from 'node:util'
-import { formatAddress } from '../address.ts'
+import { type Address, formatAddress, isLinkLocal, isLocalhost, isLoopback, isMulticast, isZero, localhost, type Words } from '../address.ts'
+import { endpointText } from '../compile/targets.ts'
 import { RouteKind, TargetFamily, type TargetRecord, Verdict } from '../contract.ts'
-import { type Connection, type Evaluation, isLoopback, type MapReader, type Policy, routeOf } from './evaluate.ts'
+import { type Connection, type Evaluation, type MapReader, type Policy, routeOf, sourceOf } from './evaluate.ts'
 
 export interface Outcome {
   readonly verdict: 'pass' | 'redirect' | 'refused'
@@ -12,11 +16,14 @@ export interface Outcome {
   readonly to?: string
   /** The source address that the other end sees; absent: it is not known here. */
   readonly source?: string
-  /** What connect() fails with. */
+  /** What connect() fails with, or what sends the datagram. */
   readonly errno?: string
   /** Name of the counter of refusals. */
   readonly reason?: string
 }
+
+/** 'other family': somebody listens there, but takes no connections of this family. */
+export type Listens = 'yes' | 'no' | 'other family'
 
 export interface Surroundings {
   readonly read: MapReader
@@ -25,89 +32,117 @@ export interface Surroundings {
   /** The pod's source port is bound, with the address left open. */
   readonly portBound: boolean
   /** Somebody listens there for the datapath. */
-  readonly listens: (port: number) => boolean
+  readonly listens: (port: number, family: 4 | 6) => Listens
 }
 
 const EPERM = 1
 const EINVAL = 22
 const ENETUNREACH = 101
 const ECONNREFUSED = 111
-const loopback = 0x7f000001
-
-export const ipv4 = (address: number): string => formatAddress({ family: 4, words: [address, 0, 0, 0] })
 
 const named = (error: number): string => getSystemErrorName(-error)
 
-/** Without bpf_set_retval only these two are told apart. */
-const told = (error: number, anyErrno: boolean): number => (anyErrno || error === ENETUNREACH || error === ECONNREFUSED ? error : EPERM)
+/** Without bpf_set_retval only these two are told apart, and only for TCP. */
+const told = (error: number, { protocol }: Connection, anyErrno: boolean): number =>
+  anyErrno || (protocol === 'tcp' && (error === ENETUNREACH || error === ECONNREFUSED)) ? error : EPERM
 
-function routingError({ local, route }: Evaluation, source: number): number {
+function routingError({ local, route }: Evaluation, { family, source }: Connection): number {
   if (route?.kind === RouteKind.UNREACHABLE) return route.error
   if (local) return 0
   if (route === undefined) return ENETUNREACH
-  return isLoopback(source) ? EINVAL : 0
+  return family === 4 && isLoopback({ family, words: source }) ? EINVAL : 0
 }
 
-const refused = (reason: string, error: number, why: string, { anyErrno }: Surroundings): Outcome => {
-  const errno = named(told(error, anyErrno))
-  return { verdict: 'refused', reason, errno, text: `is refused: ${why}; connect() fails with ${errno}` }
+/** The call that fails. */
+const call = ({ protocol }: Connection): string => (protocol === 'udp' ? 'connect() or sendto()' : 'connect()')
+
+function refused(reason: string, error: number, why: string, connection: Connection, anyErrno: boolean): Outcome {
+  const errno = named(told(error, connection, anyErrno))
+  return { verdict: 'refused', reason, errno, text: `is refused: ${why}; ${call(connection)} fails with ${errno}` }
 }
 
-const withSource = (text: string, source: number): Pick<Outcome, 'text' | 'source'> =>
-  source === 0 ? { text } : { text: `${text}, with source ${ipv4(source)}`, source: ipv4(source) }
+const textOf = (family: 4 | 6, words: Words): string => formatAddress({ family, words })
 
-/** The source that routing, or the datapath in its place, gives an unbound socket; 0: not known. */
-const chosenSource = ({ route, local, dest }: Evaluation): number => route?.source[0] || (local ? dest : 0)
+const withSource = (text: string, family: 4 | 6, source: Words): Pick<Outcome, 'text' | 'source'> =>
+  isZero({ words: source }) ? { text } : { text: `${text}, with source ${textOf(family, source)}`, source: textOf(family, source) }
+
+/** The source that routing, or the datapath in its place, gives an unbound socket; zero: not known. */
+function chosenSource({ route, local, dest }: Evaluation): Words {
+  const source = sourceOf(route)
+  return isZero({ words: source }) && local ? dest : source
+}
+
+/** TCP cannot connect there, which the mirror of the routes is made for; UDP can send there. */
+const isOnlyForUdp = ({ protocol, family }: Connection, { dest, route }: Evaluation): boolean =>
+  protocol === 'udp' && (isMulticast({ family, words: dest }) || (route?.kind === RouteKind.UNREACHABLE && route.error === ENETUNREACH))
 
 function passes(connection: Connection, evaluation: Evaluation): Outcome {
-  const to = `${ipv4(evaluation.dest)}:${connection.port}`
-  const error = routingError(evaluation, connection.source)
+  const { family, port, source } = connection
+  const to = endpointText(textOf(family, evaluation.dest), port)
+  const error = isOnlyForUdp(connection, evaluation) ? 0 : routingError(evaluation, connection)
   if (error !== 0) {
     const errno = named(error)
-    return { verdict: 'pass', errno, text: `is left as it is; routing then has no way to ${to}, and connect() fails with ${errno}` }
+    return { verdict: 'pass', errno, text: `is left as it is; routing then has no way to ${to}, and ${call(connection)} fails with ${errno}` }
   }
-  return { verdict: 'pass', to, ...withSource(`passes to ${to} as it is`, connection.source || chosenSource(evaluation)) }
+  return { verdict: 'pass', to, ...withSource(`passes to ${to} as it is`, family, isZero({ words: source }) ? chosenSource(evaluation) : source) }
+}
+
+function addressOf({ families, addr4, addr6 }: TargetRecord, family: 4 | 6): Address | undefined {
+  if ((families & (family === 6 ? TargetFamily.IPV6 : TargetFamily.IPV4)) === 0) return undefined
+  return { family, words: family === 6 ? (addr6 as unknown as Words) : [addr4, 0, 0, 0] }
 }
 
 function redirects(target: TargetRecord, connection: Connection, evaluation: Evaluation, around: Surroundings): Outcome {
-  const error = routingError(evaluation, connection.source)
-  if (error !== 0) return refused('no route', error, `routing has no way to ${ipv4(evaluation.dest)}`, around)
-  if ((target.families & TargetFamily.IPV4) === 0) return refused('no family', ECONNREFUSED, 'the target has no IPv4 address', around)
-  const port = target.port || connection.port
-  const at = (address: number, source: number): Outcome => {
-    const to = `${ipv4(address)}:${port}`
-    return { verdict: 'redirect', to, ...withSource(`goes to ${to}`, source) }
+  const { family, protocol, netns } = connection
+  const refuse = (reason: string, error: number, why: string) => refused(reason, error, why, connection, around.anyErrno)
+  const error = routingError(evaluation, connection)
+  if (error !== 0) return refuse('no route', error, `routing has no way to ${textOf(family, evaluation.dest)}`)
+  const address = addressOf(target, family)
+  if (address === undefined) return refuse('no family', ECONNREFUSED, `the target has no IPv${family} address`)
+  const at = (words: Words, source: Words): Outcome => {
+    const to = endpointText(textOf(family, words), target.port || connection.port)
+    return { verdict: 'redirect', to, ...withSource(`goes to ${to}`, family, source) }
   }
-  if (connection.source !== 0) return at(target.addr4, connection.source)
-  if (!isLoopback(target.addr4)) return at(target.addr4, routeOf(around.read, connection.netns, target.addr4)?.source[0] ?? 0)
+  if (!isZero({ words: connection.source })) return at(address.words, connection.source)
+  if (!isLoopback(address)) return at(address.words, sourceOf(routeOf(around.read, netns, address)))
   const source = chosenSource(evaluation)
-  if (source === 0) return refused('no source', ECONNREFUSED, 'no source address is known for the route', around)
-  // A socket that was bound to 0.0.0.0:PORT cannot be bound again: it goes to the pod's own address, where the proxy takes it too.
-  return at(around.portBound && source !== loopback ? source : target.addr4, source)
+  if (isZero({ words: source })) return refuse('no source', ECONNREFUSED, 'no source address is known for the route')
+  // Not bound there: loopback is what it gets anyway, and a link-local address would bind the device as well.
+  if (isLocalhost({ family, words: source }) || isLinkLocal({ family, words: source })) return at(address.words, localhost[family])
+  if (!around.portBound) return at(address.words, source)
+  // A socket that was bound to 0.0.0.0:PORT cannot be bound again: TCP goes to the pod's own address, where the proxy takes it too.
+  return protocol === 'tcp' ? at(source, source) : at(address.words, localhost[family])
 }
 
 function inboundOutcome(target: TargetRecord | undefined, connection: Connection, { listens }: Surroundings): Outcome {
-  const { port, dest, source } = connection
-  const reset = (reason: string, why: string): Outcome => ({
-    verdict: 'refused',
-    reason,
-    errno: named(ECONNREFUSED),
-    text: `is refused: ${why}; the caller gets a reset (ECONNREFUSED)`,
-  })
-  const from = { source: ipv4(source) }
-  if (target === undefined)
-    return { verdict: 'pass', to: `${ipv4(dest)}:${port}`, text: `passes to whoever listens on port ${port} of the pod`, ...from }
-  if (!listens(target.port)) return reset('no listener', `nobody listens on the proxy's port ${target.port}`)
-  return { verdict: 'redirect', to: `port ${target.port}`, text: `is handed to the proxy's listener on port ${target.port}`, ...from }
+  const { port, dest, source, family } = connection
+  const from = { source: textOf(family, source) }
+  if (target === undefined) {
+    const to = endpointText(textOf(family, dest), port)
+    return { verdict: 'pass', to, text: `passes to whoever listens on port ${port} of the pod`, ...from }
+  }
+  const found = listens(target.port, family)
+  if (found === 'yes')
+    return { verdict: 'redirect', to: `port ${target.port}`, text: `is handed to the proxy's listener on port ${target.port}`, ...from }
+  if (found === 'no') return reset('no listener', `nobody listens on the proxy's port ${target.port}`)
+  return reset('assign', `the proxy listens on port ${target.port}, but not for IPv${family}`)
 }
+
+const reset = (reason: string, why: string): Outcome => ({
+  verdict: 'refused',
+  reason,
+  errno: named(ECONNREFUSED),
+  text: `is refused: ${why}; the caller gets a reset (ECONNREFUSED)`,
+})
 
 export function outcomeOf({ record }: Policy, connection: Connection, evaluation: Evaluation, around: Surroundings): Outcome {
   const outbound = connection.direction === 'outbound'
   const rule = evaluation.rule === undefined ? undefined : (outbound ? record.outbound : record.inbound)[evaluation.rule]
-  const passing = () => (outbound ? passes(connection, evaluation) : inboundOutcome(undefined, connection, around))
-  if (rule === undefined || rule.verdict === Verdict.PASS) return passing()
-  if (rule.verdict === Verdict.DROP) return refused('rule', ECONNREFUSED, 'the rule says so', outbound ? around : { ...around, anyErrno: true })
+  if (rule === undefined || rule.verdict === Verdict.PASS)
+    return outbound ? passes(connection, evaluation) : inboundOutcome(undefined, connection, around)
+  if (rule.verdict === Verdict.DROP)
+    return outbound ? refused('rule', ECONNREFUSED, 'the rule says so', connection, around.anyErrno) : reset('rule', 'the rule says so')
   const target = record.targets[rule.target]
-  if (target === undefined) return refused('bad rule', ECONNREFUSED, 'the rule names a target that does not exist', around)
+  if (target === undefined) return refused('bad rule', ECONNREFUSED, 'the rule names a target that does not exist', connection, around.anyErrno)
   return outbound ? redirects(target, connection, evaluation, around) : inboundOutcome(target, connection, around)
 }

@@ -1,5 +1,5 @@
 /** The question that `explain` asks, strictly read: the same text comes from the command line and over the control socket. Pure. */
-import { formatAddress, parseAddress, type Words } from '../address.ts'
+import { formatAddress, isZero, parseAddress, type Words } from '../address.ts'
 import { MerbridgeError } from '../errors.ts'
 
 export type Who = 'from-app' | 'from-proxy' | 'inbound'
@@ -23,6 +23,8 @@ export interface Question {
   readonly who: Who
   readonly to: Endpoint & { readonly port: number }
   readonly protocol: 'tcp' | 'udp'
+  /** As it is decided: 4 for IPv4 on an IPv6 socket. */
+  readonly family: 4 | 6
   readonly uid?: number
   readonly gid?: number
   readonly mark?: number
@@ -47,6 +49,10 @@ function portOf(text: string, least: number): number {
 
 function hostOf(host: string): Pick<Endpoint, 'family' | 'words' | 'text' | 'socket6'> {
   const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host
+  const [, zone] = /(%.*)$/s.exec(bare) ?? []
+  if (zone !== undefined) {
+    throw wrong(`"${host}" has a zone, which no rule and no route looks at`, `Leave "${zone}" out: the answer is the same for every zone.`)
+  }
   const address = parseAddress(bare)
   if (address === undefined || (bare !== host && !bare.includes(':'))) {
     throw wrong(`"${host}" is not an IP address`, `explain wants an address, not a name. ${addressHint}`)
@@ -97,6 +103,16 @@ function collect(query: URLSearchParams): ReadonlyMap<Parameter, string> {
   return values
 }
 
+/** "::" on an IPv6 socket: its other end decides whether it is about IPv4. */
+const isAny6 = ({ family, words }: Endpoint): boolean => family === 6 && isZero({ words })
+const isMapped = ({ family, socket6 }: Endpoint): boolean => family === 4 && socket6
+
+function familyOf(to: Endpoint, source: Endpoint | undefined): 4 | 6 {
+  if (source === undefined || source.family === to.family) return to.family
+  if ((isAny6(to) && isMapped(source)) || (isAny6(source) && isMapped(to))) return 4
+  throw wrong(`the source ${source.text} and the destination ${to.text} are of different families`, 'Give both as IPv4 or both as IPv6.')
+}
+
 function checkTogether({ who, to, uid, gid, mark, source }: Question): void {
   const owner = uid !== undefined || gid !== undefined || mark !== undefined
   if (who === 'inbound' && owner) {
@@ -105,13 +121,10 @@ function checkTogether({ who, to, uid, gid, mark, source }: Question): void {
       'Leave them out for inbound: who calls from outside is not known.',
     )
   }
-  if (source !== undefined && source.family !== to.family) {
-    throw wrong(`the source ${source.text} and the destination ${to.text} are of different families`, 'Give both as IPv4 or both as IPv6.')
-  }
-  if (source !== undefined && who === 'inbound' && source.words.every((word) => word === 0)) {
+  if (source !== undefined && who === 'inbound' && isZero(source)) {
     throw wrong(`${source.text} cannot be the source of a connection from outside`, 'Give the address of the caller, or leave --source out.')
   }
-  if (who === 'inbound' && to.words.every((word) => word === 0)) {
+  if (who === 'inbound' && isZero(to)) {
     throw wrong(`nobody outside can connect to ${to.text}`, "Give one of the pod's addresses.")
   }
 }
@@ -136,7 +149,8 @@ export function parseQuestion(query: URLSearchParams): Question {
     ...optional('gid', (text) => number('gid', text, decimal)),
     ...optional('mark', (text) => number('mark', text, decimalOrHex)),
     ...optional('source', sourceOf),
-  } as Question
-  checkTogether(question)
-  return question
+  } as Omit<Question, 'family'>
+  const whole = { ...question, family: familyOf(question.to, question.source) }
+  checkTogether(whole)
+  return whole
 }

@@ -21,6 +21,8 @@ export interface ExplainView {
   readonly connection: {
     readonly who: Who
     readonly protocol: 'tcp' | 'udp'
+    /** As it is decided: 'ipv4' for an IPv4-mapped address. */
+    readonly family: 'ipv4' | 'ipv6'
     readonly to: string
     /** Absent: the socket is not bound. */
     readonly source?: string
@@ -30,7 +32,7 @@ export interface ExplainView {
   }
   /** What was not asked for and chosen here. */
   readonly assumed: readonly string[]
-  /** false: the programs of this build do not see such connections. */
+  /** false: no rule is asked about such connections. */
   readonly intercepted: boolean
   /** Hexadecimal id of the policy in the kernel. */
   readonly policy?: string

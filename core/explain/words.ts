@@ -1,15 +1,17 @@
 /** The fact word and the rules of a policy in words. Pure. */
+import { formatAddress, isZero } from '../address.ts'
 import type { CompiledPod } from '../compile/compile.ts'
 import { type Condition, conditionText } from '../compile/conditions.ts'
 import { builtInFacts } from '../compile/rules.ts'
-import { Fact, type PolicyRecord, Verdict } from '../contract.ts'
+import { verdictText } from '../compile/targets.ts'
+import { Fact, type PolicyRecord } from '../contract.ts'
 import type { SetSpec } from '../plugin.ts'
 import type { Connection, Evaluation } from './evaluate.ts'
-import { ipv4 } from './outcome.ts'
 import type { ExplainedRule, Finding } from './view.ts'
 
 /** A bit whose name is not known: the policy was not compiled from anything that this agent has seen. */
 function unnamed(bit: number, wanted: boolean): Condition {
+  if (bit === Fact.IPV6) return { bit, wanted, use: 'family', name: wanted ? 'ipv6' : 'ipv4', kinds: [] }
   const { use, name } = builtInFacts.find(({ fact }) => fact === bit) ?? { use: 'from', name: `set ${bit - Fact.SET} of the policy` }
   return { bit, wanted, use, name, kinds: [] }
 }
@@ -25,18 +27,17 @@ function bitsOf(mask: bigint): number[] {
 /** The rules of one direction. `compiled`: what this policy was compiled from, if that is known. */
 export function rulesInWords(record: PolicyRecord, direction: 'outbound' | 'inbound', compiled: CompiledPod | undefined): RuleInWords[] {
   const used = direction === 'outbound' ? record.outbound.slice(0, record.outboundRules) : record.inbound.slice(0, record.inboundRules)
-  return used.map(({ mask, value, verdict, target }, index) => {
-    const at = compiled?.rules.findIndex((rule) => rule.direction === direction && rule.index === index) ?? -1
+  return used.map((rule, index) => {
+    const { mask, value } = rule
+    const at = compiled?.rules.findIndex((each) => each.direction === direction && each.index === index) ?? -1
     const [text, named] = [compiled?.rules[at], compiled?.source?.conditions[at]]
     const conditions = named ?? bitsOf(mask).map((bit) => unnamed(bit, (value & (1n << BigInt(bit))) !== 0n))
-    const { addr4 = 0, port = 0 } = record.targets[target] ?? {}
-    const then = verdict === Verdict.PASS ? 'pass' : verdict === Verdict.DROP ? 'drop' : `${ipv4(addr4)}:${port}`
     return {
       direction,
       index,
       name: text?.name ?? `rule ${index}`,
       condition: conditions.map(conditionText).join(', ') || 'any',
-      then: text?.then ?? then,
+      then: text?.then ?? verdictText(rule, record, direction),
       conditions,
     }
   })
@@ -51,14 +52,14 @@ const interfaceText = ({ interfaces = [] }: Connection, { interface: way }: Eval
 
 /** What of a connection is compared with the members of a `from` set. */
 function ownerText(kinds: readonly (keyof SetSpec)[], connection: Connection, evaluation: Evaluation): string {
-  const { direction, uid, gid, mark } = connection
-  const { source } = evaluation
+  const { direction, family, uid, gid, mark } = connection
+  const { source: words } = evaluation
   const parts: Partial<Record<keyof SetSpec, string>> = {
     ...(direction === 'outbound'
       ? { uid: `uid ${uid}`, gid: `gid ${gid}`, mark: `mark 0x${mark.toString(16)}`, cgroup: 'a cgroup that is not asked about' }
       : {}),
     interfaces: `in by ${interfaceText(connection, evaluation)}`,
-    cidrs: source === 0 ? 'a source that is not known' : `source ${ipv4(source)}`,
+    cidrs: isZero({ words }) ? 'a source that is not known' : `source ${formatAddress({ family, words })}`,
   }
   return kinds.flatMap((kind) => parts[kind] ?? []).join(', ')
 }
@@ -66,17 +67,17 @@ function ownerText(kinds: readonly (keyof SetSpec)[], connection: Connection, ev
 /** What the connection has where the condition looks. */
 function actualOf(condition: Condition, connection: Connection, evaluation: Evaluation): string {
   const { use, name, bit, kinds } = condition
-  const dest = ipv4(evaluation.dest)
-  const { source, direction } = connection
-  if (use === 'proto') return 'proto tcp'
-  if (use === 'family') return 'family ipv4'
+  const { source: words, direction, protocol, family } = connection
+  const dest = formatAddress({ family, words: evaluation.dest })
+  if (use === 'proto') return `proto ${protocol}`
+  if (use === 'family') return `family ipv${family}`
   if (use === 'port') return `port ${connection.port}`
   if (bit === Fact.TO_POD) return `${dest} is ${evaluation.local ? "the pod's own" : "not the pod's own"}`
   if (use === 'to' && kinds.includes('interfaces')) return `${dest}, out by ${interfaceText(connection, evaluation)}`
   if (use === 'to') return dest
   if (kinds.length > 0) return ownerText(kinds, connection, evaluation)
   if (bit >= Fact.SET) return `${isOn(evaluation, bit) ? 'in' : 'not in'} ${name}`
-  return direction === 'inbound' || source !== 0 ? `source ${ipv4(source)}` : 'the socket is not bound to an address'
+  return direction === 'inbound' || !isZero({ words }) ? `source ${formatAddress({ family, words })}` : 'the socket is not bound to an address'
 }
 
 const findings = (conditions: readonly Condition[], connection: Connection, evaluation: Evaluation): Finding[] =>

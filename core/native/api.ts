@@ -122,6 +122,8 @@ export interface Listener {
   readonly inode: number
   /** SO_COOKIE: never used again while the node is up, unlike the inode. */
   readonly cookie: bigint
+  /** Of IPv6, and takes no IPv4-mapped connections. */
+  readonly ipv6Only: boolean
   /** Inode of its network namespace. */
   readonly namespace: number
 }

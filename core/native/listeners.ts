@@ -1,13 +1,17 @@
 /** Listening TCP sockets of a network namespace (linux/inet_diag.h). */
 import { addressText, familyNumber, familyOf } from './addresses.ts'
 import type { Listener } from './api.ts'
-import { dumpRequest, messages } from './netlink.ts'
+import { attributes, dumpRequest, messages } from './netlink.ts'
 
 export const NETLINK_SOCK_DIAG = 4
 
 const SOCK_DIAG_BY_FAMILY = 20
 const IPPROTO_TCP = 6
 const TCP_LISTEN = 10
+/** Whether a socket of IPv6 takes that alone (IPV6_V6ONLY); the kernel says it of every such listener. */
+const INET_DIAG_SKV6ONLY = 11
+/** struct inet_diag_msg, before the attributes */
+const MESSAGE = 72
 /** struct inet_diag_req_v2 */
 const REQUEST = 56
 
@@ -34,6 +38,7 @@ export function listeners(answer: Buffer, namespace: number): Listener[] {
       uid: body.readUInt32LE(64),
       inode: body.readUInt32LE(68),
       cookie: body.readBigUInt64LE(44),
+      ipv6Only: family === 6 && attributes(body, MESSAGE).get(INET_DIAG_SKV6ONLY)?.at(0) === 1,
       namespace,
     })
   }

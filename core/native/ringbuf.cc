@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Records of a BPF_MAP_TYPE_RINGBUF: a native thread waits for them, the event loop gets copies in batches.
+// Records of a BPF_MAP_TYPE_RINGBUF: a native thread waits for them, the event loop gets copies in batches, one after the other. When it is slower
+// than the programs, the map fills and its programs see that.
 #include "arguments.h"
 #include "descriptor.h"
 #include "error.h"
@@ -13,26 +14,31 @@
 #include <thread>
 #include <vector>
 
-using Records = std::vector<std::vector<uint8_t>>;
+struct Batch {
+	std::vector<std::vector<uint8_t>> records;
+	std::shared_ptr<File> taken; // an eventfd, written when the receiver has had them
+};
 
-static void deliver(Napi::Env env, Napi::Function callback, std::nullptr_t *, Records *records)
+static void deliver(Napi::Env env, Napi::Function callback, std::nullptr_t *, Batch *batch)
 {
-	std::unique_ptr<Records> owned(records);
+	std::unique_ptr<Batch> owned(batch);
 	if (napi_env(env) == nullptr) // closing
 		return;
 	try {
-		for (const auto &record : *records)
+		for (const auto &record : batch->records)
 			callback.Call({Napi::Buffer<uint8_t>::Copy(env, record.data(), record.size())});
 	} catch (const Napi::Error &error) {
 		error.ThrowAsJavaScriptException(); // an uncaught exception; not in an environment that is ending
 	}
+	(void)eventfd_write(batch->taken->number, 1);
 }
 
-using Delivery = Napi::TypedThreadSafeFunction<std::nullptr_t, Records, deliver>;
+using Delivery = Napi::TypedThreadSafeFunction<std::nullptr_t, Batch, deliver>;
 
-// Batches that wait for the event loop. When it is slower than the programs, the map fills and its programs see that.
-constexpr size_t WAITING = 16;
+constexpr size_t WAITING = 1;
 constexpr size_t BATCH = 256;
+// Milliseconds that the event loop has for other work after a full batch; a burst has room in the map meanwhile.
+constexpr int PAUSE = 5;
 
 class Ring
 {
@@ -53,13 +59,15 @@ class Ring
 	SharedFile map;
 	File wake;
 	std::unique_ptr<ring_buffer, void (*)(ring_buffer *)> buffer;
-	std::unique_ptr<Records> records = std::make_unique<Records>();
+	std::shared_ptr<File> taken;
+	std::unique_ptr<Batch> batch;
 	Delivery delivery;
 	std::thread thread;
 };
 
 Ring::Ring(Napi::Env env, SharedFile map, Napi::Function callback)
-    : map(std::move(map)), wake(checked("open ring buffer", eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))), buffer(nullptr, ring_buffer__free)
+    : map(std::move(map)), wake(checked("open ring buffer", eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))), buffer(nullptr, ring_buffer__free),
+      taken(std::make_shared<File>(checked("open ring buffer", eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)))), batch(new Batch{{}, taken})
 {
 	buffer.reset(ring_buffer__new(this->map->number, take, this, nullptr));
 	if (!buffer)
@@ -77,20 +85,26 @@ int Ring::take(void *self, void *data, size_t size)
 {
 	Ring &ring = *static_cast<Ring *>(self);
 	auto *bytes = static_cast<uint8_t *>(data);
-	ring.records->emplace_back(bytes, bytes + size);
-	return ring.records->size() < BATCH || ring.flush() ? 0 : -ECANCELED;
+	ring.batch->records.emplace_back(bytes, bytes + size);
+	return ring.batch->records.size() < BATCH || ring.flush() ? 0 : -ECANCELED;
 }
 
 // false: the receiver is closing
 bool Ring::flush()
 {
-	if (records->empty())
+	if (batch->records.empty())
 		return true;
-	if (delivery.BlockingCall(records.get()) != napi_ok)
+	bool full = batch->records.size() >= BATCH;
+	if (delivery.BlockingCall(batch.get()) != napi_ok)
 		return false;
-	(void)records.release();
-	records = std::make_unique<Records>();
-	return true;
+	(void)batch.release();
+	batch.reset(new Batch{{}, taken});
+	pollfd waiting[] = {{wake.number, POLLIN, 0}, {taken->number, POLLIN, 0}};
+	while (poll(waiting, 2, -1) < 0)
+		;
+	eventfd_t count;
+	(void)eventfd_read(taken->number, &count);
+	return !waiting[0].revents && (!full || poll(waiting, 1, PAUSE) <= 0);
 }
 
 void Ring::run()

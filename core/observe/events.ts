@@ -3,7 +3,7 @@ import { getSystemErrorName } from 'node:util'
 import { formatAddress } from '../address.ts'
 import type { CompiledPod } from '../compile/compile.ts'
 import { factWords } from '../compile/rules.ts'
-import { type EventRecord, Family, Limit, Reason, Stage, Verdict } from '../contract.ts'
+import { type EventRecord, Fact, Family, Limit, Reason, Stage, Verdict } from '../contract.ts'
 import { reasonNames } from '../datapath/counters.ts'
 import type { EndpointView, EventVerdict, EventView } from '../views.ts'
 
@@ -15,8 +15,7 @@ export interface KnownPod {
 }
 
 function factsInWords(word: bigint, sets: ReadonlyMap<number, string>): string[] {
-  const isOn = ([bit]: readonly [number, string]): boolean => ((word >> BigInt(bit)) & 1n) === 1n
-  return [...factWords, ...sets].filter(isOn).map(([, name]) => name)
+  return [...factWords, ...sets].filter(([bit]) => isOn(word, bit)).map(([, name]) => name)
 }
 
 function endpoint(family: Family, words: readonly number[], port: number): EndpointView {
@@ -45,6 +44,14 @@ function targetOf({ verdict, reason, family, target, tport }: EventRecord): Pick
   return { target: { ...(known ? { address: endpoint(family, target, 0).address } : {}), port: tport } }
 }
 
+const isOn = (facts: bigint, bit: number): boolean => ((facts >> BigInt(bit)) & 1n) === 1n
+
+/** Of the fact word; what comes in is always TCP. */
+function protocolOf({ facts, stage }: EventRecord): Pick<EventView, 'protocol'> {
+  if (isOn(facts, Fact.UDP)) return { protocol: 'udp' }
+  return isOn(facts, Fact.TCP) || stage === Stage.INBOUND ? { protocol: 'tcp' } : {}
+}
+
 const refusalOf = ({ reason, error }: EventRecord): Pick<EventView, 'reason' | 'error'> => ({
   ...(reason === Reason.NONE ? {} : { reason: reasonNames.get(reason) ?? `reason ${reason}` }),
   ...(error === 0 ? {} : { error: getSystemErrorName(-error) }),
@@ -63,6 +70,8 @@ export function eventView(event: EventRecord, time: number, { title, compiled }:
     time: new Date(time).toISOString(),
     pod: title,
     direction: event.stage === Stage.INBOUND ? 'inbound' : 'outbound',
+    ...protocolOf(event),
+    family: event.family === Family.IPV6 ? 'ipv6' : 'ipv4',
     source: endpoint(event.family, event.source, event.sport),
     destination: endpoint(event.family, event.dest, event.dport),
     verdict: verdictOf(event),

@@ -7,22 +7,33 @@ import { MerbridgeError } from '../errors.ts'
 import { answer, type Kernel } from '../explain/answer.ts'
 import { parseQuestion } from '../explain/question.ts'
 import type { ExplainView } from '../explain/view.ts'
+import type { Listener } from '../native/api.ts'
 import { findPod } from '../pods/named.ts'
 import { podTitle } from '../pods/static.ts'
 import type { Started } from './status.ts'
 
 const slots = Array.from({ length: Limit.SLOTS }, (_, slot) => slot)
 
-function kernelOf({ maps }: Datapath, netns: bigint, features: Started['features']): Kernel {
+const takes = ({ family, ipv6Only }: Listener, wanted: 4 | 6): boolean => (wanted === 6 ? family === 6 : !ipv6Only)
+
+/** The sockhash gives the cookies of the sockets that it has; which families they take, the namespace says. */
+async function kernelOf({ maps, native }: Datapath, netns: bigint, path: string, features: Started['features']): Promise<Kernel> {
+  const present = await native.namespaces.listeners(path).catch(() => []) // the namespace went away: the next tick says so
+  const listeners = new Map(present.map((listener) => [listener.cookie, listener]))
   return {
     read: (map, key) => maps[map].lookup(key),
-    listens: (port) => slots.some((slot) => maps.listeners.lookup(listenerKeyCodec.encode({ netns, port, slot })) !== undefined),
+    listens: (port, family) => {
+      const found = slots.flatMap((slot) => maps.listeners.lookup(listenerKeyCodec.encode({ netns, port, slot })) ?? [])
+      if (found.length === 0) return 'no'
+      const known = found.map((cookie) => listeners.get(u64Codec.decode(cookie)))
+      return known.some((listener) => listener === undefined || takes(listener, family)) ? 'yes' : 'other family'
+    },
     anyErrno: features.some(({ id, state }) => id === 'set_retval' && state === 'yes'),
   }
 }
 
 /** Throws USAGE, POD_UNKNOWN and POD_NOT_ENROLLED. */
-export function explainView(agent: Agent, { features }: Started, query: URLSearchParams): ExplainView {
+export async function explainView(agent: Agent, { features }: Started, query: URLSearchParams): Promise<ExplainView> {
   const question = parseQuestion(query)
   const outcomes = agent.outcomes.map((outcome) => ({ name: outcome.pod.name, namespace: outcome.pod.namespace.name, outcome }))
   const { outcome } = findPod(outcomes, question.pod)
@@ -40,7 +51,7 @@ export function explainView(agent: Agent, { features }: Started, query: URLSearc
   const view = answer(
     question,
     { name, netns, addresses, compiled: agent.enrolment?.desired.pods.get(netns) },
-    kernelOf(agent.datapath, netns, features),
+    await kernelOf(agent.datapath, netns, pod.netns, features),
   )
   return state === 'enrolled'
     ? view

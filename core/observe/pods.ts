@@ -3,13 +3,17 @@ import type { Agent } from '../agent.ts'
 import { shownId } from '../compile/localize.ts'
 import type { RuleText } from '../compile/rules.ts'
 import { type PodCounts, podCounts, readCounts } from '../datapath/counters.ts'
+import { nothing } from '../datapath/tally.ts'
 import type { Outcome } from '../enrol.ts'
 import type { PodView } from '../views.ts'
 
 const noCounts: PodCounts = { outbound: new Map(), inbound: new Map(), refusals: [] }
 
 function withHits(rules: readonly RuleText[], counts: PodCounts): PodView['rules'] {
-  return rules.map((rule) => ({ ...rule, hits: counts[rule.direction].get(rule.index) ?? 0 }))
+  return rules.map((rule) => {
+    const { count, by } = counts[rule.direction].get(rule.index) ?? nothing
+    return { ...rule, hits: count, by }
+  })
 }
 
 /** All TCP listeners, as "127.0.0.1:15001 (uid 1337)". */

@@ -2,7 +2,7 @@
 import { release } from 'node:os'
 import type { Agent } from '../agent.ts'
 import { deadPods, loadedHooks } from '../datapath/attach.ts'
-import { readCounts, refusals } from '../datapath/counters.ts'
+import { decisions, readCounts, refusals } from '../datapath/counters.ts'
 import { allMaps, type Datapath } from '../datapath/datapath.ts'
 import type { Feature } from '../features/probe.ts'
 import { podTitle } from '../pods/static.ts'
@@ -82,6 +82,7 @@ export async function statusView(agent: Agent, started: Started): Promise<Status
   const { datapath } = agent
   const states = agent.outcomes.map((outcome) => outcome.state)
   const attached = attachments(datapath, started.cgroup)
+  const counts = await readCounts(datapath.maps.counters)
   const reasons = notReady(agent, attached, started.cgroup)
   const maps = countable.map(async (name) => ({
     name,
@@ -102,6 +103,7 @@ export async function statusView(agent: Agent, started: Started): Promise<Status
       warnings: agent.outcomes.reduce((sum, outcome) => sum + outcome.warnings.length, 0),
     },
     maps: await Promise.all(maps),
-    refusals: refusals(await readCounts(datapath.maps.counters)),
+    decisions: decisions(counts),
+    refusals: refusals(counts),
   }
 }

@@ -8,6 +8,7 @@ import type { AnyPlugin, Interception } from '../plugin.ts'
 import { deepFreeze } from '../plugins/plain.ts'
 import { checkPlugin } from '../plugins/shape.ts'
 import { messageOf, type PodFacts } from '../readable.ts'
+import { familyProblems } from './families.ts'
 import { reordered, watched } from './pure.ts'
 import { reachable } from './reach.ts'
 
@@ -37,13 +38,16 @@ function answerTo(plugin: AnyPlugin, { pod, options }: Case): Description {
 }
 
 /** The interceptions of all cases that have one which compiles. */
-function interceptions({ plugin, cases }: Subject): { readonly title: string; readonly interception: Interception }[] {
+function interceptions({
+  plugin,
+  cases,
+}: Subject): { readonly title: string; readonly interception: Interception; readonly own: readonly string[] }[] {
   return cases.flatMap((each) => {
     try {
       const answer = answerTo(plugin, each)
       if (!('interception' in answer)) return []
       compilePolicy(answer.interception, each.title)
-      return [{ title: each.title, interception: answer.interception }]
+      return [{ title: each.title, interception: answer.interception, own: each.pod.addresses }]
     } catch {
       return [] // another check says so
     }
@@ -204,4 +208,9 @@ const stable: Check = {
     }),
 }
 
-export const checks: readonly Check[] = [shape, schema, answers, selection, purity, complete, explain, reach, stable]
+const families: Check = {
+  name: 'treats both families and both protocols alike, unless a rule names one',
+  problems: (subject) => familyProblems(interceptions(subject)),
+}
+
+export const checks: readonly Check[] = [shape, schema, answers, selection, purity, complete, explain, reach, stable, families]

@@ -1,5 +1,5 @@
 /** What the rules do with one connection, read straight from them: for a plugin author's own tests. */
-import { parseAddress } from '../address.ts'
+import { type Address, formatAddress, isLocalhost, isLoopback, isPassthrough, isZero, localhost, parseAddress } from '../address.ts'
 import { isNamed } from '../compile/localize.ts'
 import { asList } from '../compile/rules.ts'
 import type { Interception, Match } from '../plugin.ts'
@@ -10,7 +10,7 @@ export interface Connection {
   readonly direction?: 'outbound' | 'inbound'
   /** Default: tcp */
   readonly proto?: 'tcp' | 'udp'
-  /** Destination: an address of either family. */
+  /** Destination: an address of either family; an IPv4-mapped one ('::ffff:10.1.2.3') is decided as IPv4. */
   readonly to: string
   readonly port: number
   /** Outbound: the address that the socket is bound to, if it is. Inbound: the peer. */
@@ -28,21 +28,33 @@ export interface Decision {
   readonly rule: string | undefined
   /** 'pass', 'drop' or the name of a target */
   readonly then: string
+  /** The target has no address of the connection's family, which is refused. */
+  readonly refused?: true
 }
 
-const isLoopback = (text: string) => text.startsWith('127.') || text === '::1'
-const isPassthrough = (text: string | undefined) => text === '127.0.0.6' || text === '::6'
+/** The text as an address; throws where it is none: a name would be in no set and on no side, and tests would pass for the wrong reason. */
+function addressOf(text: string, what: string): Address {
+  const address = parseAddress(text)
+  if (address === undefined) throw new TypeError(`${what}: expected an IPv4 or IPv6 address without a zone, got '${text}'`)
+  return address
+}
 
-const isLocal = ({ direction, to, interface: by }: Connection, own: readonly string[]): boolean =>
-  direction === 'inbound' || by === 'lo' || isLoopback(to) || to === '0.0.0.0' || to === '::' || own.includes(to)
+const isSame = (a: Address, b: Address): boolean => a.family === b.family && a.words.every((word, index) => word === b.words[index])
+
+function isLocal({ direction, to, interface: by }: Connection, own: readonly string[]): boolean {
+  const dest = addressOf(to, 'to')
+  const isOwn = own.some((text) => isSame(dest, addressOf(text, "the pod's address")))
+  return direction === 'inbound' || by === 'lo' || isLoopback(dest) || isOwn
+}
 
 function inFact(use: Use, name: string, connection: Connection, own: readonly string[]): boolean | undefined {
-  const { to, from } = connection
+  const { to, from, direction } = connection
   if (use === 'to' && name === 'pod') return isLocal(connection, own)
-  if (use === 'to' && name === 'loopback') return to === '127.0.0.1' || to === '::1'
-  if (use === 'from' && name === 'passthrough') return isPassthrough(from)
-  if (use === 'from' && name === 'loopback') return from !== undefined && isLoopback(from) && !isPassthrough(from)
-  return undefined
+  if (use === 'to' && name === 'loopback') return isLocalhost(addressOf(to, 'to'))
+  if (use !== 'from' || (name !== 'passthrough' && name !== 'loopback')) return undefined
+  if (from === undefined || direction === 'inbound') return false
+  const source = addressOf(from, 'from')
+  return name === 'passthrough' ? isPassthrough(source) : isLoopback(source) && !isPassthrough(source)
 }
 
 function inSet(use: Use, name: string, interception: Interception, connection: Connection, own: readonly string[]): boolean {
@@ -53,7 +65,7 @@ function inSet(use: Use, name: string, interception: Interception, connection: C
   const by = connection.interface ?? (direction !== 'inbound' && isLocal(connection, own) ? 'lo' : undefined)
   const way = by !== undefined && (use === 'from') === (direction === 'inbound') && (spec.interfaces ?? []).some((pattern) => isNamed(pattern, by))
   if (use === 'to') return way || containsAddress(members, to)
-  const family = parseAddress(to)?.family
+  const { family } = addressOf(to, 'to')
   const source = from ?? own.find((address) => parseAddress(address)?.family === family) ?? ''
   if (way || containsAddress(members, source)) return true
   if (direction === 'inbound') return false
@@ -64,19 +76,38 @@ function inSet(use: Use, name: string, interception: Interception, connection: C
 /** The truth of each condition of the match. */
 function conditions(match: Match, interception: Interception, connection: Connection, own: readonly string[]): boolean[] {
   const { proto = 'tcp', to } = connection
-  const family = parseAddress(to)?.family === 6 ? 'ipv6' : 'ipv4'
+  const family = `ipv${addressOf(to, 'to').family}`
   const sets = (['port', 'to', 'from'] as const).flatMap((use) =>
     asList(match[use]).map((name) => inFact(use, name, connection, own) ?? inSet(use, name, interception, connection, own)),
   )
   return [...(match.proto === undefined ? [] : [match.proto === proto]), ...(match.family === undefined ? [] : [match.family === family]), ...sets]
 }
 
-/** `own`: the pod's addresses. Sets of cgroups match nothing here. */
-export function decide(interception: Interception, connection: Connection, own: readonly string[] = []): Decision {
-  const rule = interception[connection.direction ?? 'outbound'].find(
+/** As the kernel programs see it: IPv4 for a mapped address, and what 0.0.0.0 and :: stand for. */
+function resolved(connection: Connection): Connection {
+  const dest = addressOf(connection.to, 'to')
+  const from = connection.from === undefined ? {} : { from: formatAddress(addressOf(connection.from, 'from')) }
+  if (!isZero(dest) || connection.direction === 'inbound') return { ...connection, ...from, to: formatAddress(dest) }
+  const own = formatAddress({ family: dest.family, words: localhost[dest.family] })
+  return { ...connection, ...from, to: dest.family === 4 ? (from.from ?? own) : own }
+}
+
+function lacksFamily({ targets = {} }: Interception, then: string, to: string): boolean {
+  const target = Object.hasOwn(targets, then) ? targets[then] : undefined
+  return target?.[addressOf(to, 'to').family === 6 ? 'ipv6' : 'ipv4'] === false
+}
+
+/** `own`: the pod's addresses. Sets of cgroups match nothing here. Inbound rules see TCP only: UDP passes. */
+export function decide(interception: Interception, asked: Connection, own: readonly string[] = []): Decision {
+  const connection = resolved(asked)
+  const { direction = 'outbound', proto, to } = connection
+  const rules = direction === 'inbound' && proto === 'udp' ? [] : interception[direction]
+  const rule = rules.find(
     ({ when = {}, unless = {} }) =>
       conditions(when, interception, connection, own).every((holds) => holds) &&
       !conditions(unless, interception, connection, own).some((holds) => holds),
   )
-  return rule === undefined ? { rule: undefined, then: 'pass' } : { rule: rule.name, then: rule.then }
+  if (rule === undefined) return { rule: undefined, then: 'pass' }
+  const refused = direction === 'outbound' && lacksFamily(interception, rule.then, to)
+  return { rule: rule.name, then: rule.then, ...(refused ? { refused } : {}) }
 }

@@ -4,6 +4,8 @@ import { kill, type LabPod } from '../lab/net.ts'
 
 export interface Attempt {
   readonly to: readonly [address: string, port: number]
+  /** Default: tcp */
+  readonly protocol?: 'tcp' | 'udp'
   readonly uid: number
   readonly gid: number
   readonly mark?: number
@@ -25,7 +27,8 @@ for line in sys.stdin:
     case = json.loads(line)
     os.setresgid(case["gid"], case["gid"], 0)
     os.setresuid(case["uid"], case["uid"], 0)
-    made = socket.socket()
+    six = ":" in case["to"][0]
+    made = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM if case.get("protocol") == "udp" else socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.settimeout(0.7)
     if case.get("mark"):

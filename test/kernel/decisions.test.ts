@@ -101,7 +101,9 @@ for line in open('/proc/self/net/tcp'):
     const [outcome] = agent.outcomes
     const compiled = agent.enrolment?.desired.pods.get(outcome?.netns ?? 0n)
     const counts = podCounts(await readCounts(agent.datapath.maps.counters), outcome?.netns ?? 0n, compiled?.policy ?? 0n)
-    const hits = compiled?.rules.filter(({ direction }) => direction === 'outbound').map(({ name, index }) => [name, counts.outbound.get(index) ?? 0])
+    const hits = compiled?.rules
+      .filter(({ direction }) => direction === 'outbound')
+      .map(({ name, index }) => [name, counts.outbound.get(index)?.count ?? 0])
     assert.deepEqual(
       hits?.filter(([, count]) => count !== 0),
       [

@@ -52,7 +52,10 @@ def serve(specs):
         while True:
             client, peer = sock.accept()
             seen = {"listener": spec["name"], "peer": text(peer), "own": text(client.getsockname()), "original": originals(client)}
-            client.sendall(json.dumps(seen).encode() + b"\n")
+            try:
+                client.sendall(json.dumps(seen).encode() + b"\n")
+            except OSError:
+                pass  # it did not wait for that
             client.close()
 
     for spec in specs:

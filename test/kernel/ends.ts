@@ -1,9 +1,8 @@
 /** Clients and listeners of both families (ends.py): what each end of a connection sees. */
-import { join } from 'node:path'
-import { until } from '../lab/agent.ts'
-import { kill, type LabPod, must } from '../lab/net.ts'
+import { type LabPod, must } from '../lab/net.ts'
+import { endsProgram, type Listener, serve } from './serving.ts'
 
-const program = join(import.meta.dirname, 'ends.py')
+export { serve as serveEnds }
 
 export interface Case {
   readonly family: 4 | 6
@@ -20,24 +19,7 @@ export interface Ends {
 export type Got = Ends & { readonly error?: string; readonly seen: Ends & { readonly listener: string } }
 
 export async function connectAll(pod: LabPod, uid: number, ...cases: readonly Case[]): Promise<Got[]> {
-  return JSON.parse(await must(pod.command(['/usr/bin/python3', '-I', '-B', program, 'connect', JSON.stringify(cases)], { uid }))) as Got[]
-}
-
-export interface Listener {
-  readonly name: string
-  readonly address: string
-  readonly port: number
-  readonly only6?: boolean
-}
-
-export async function serveEnds(pod: LabPod, listeners: readonly Listener[]): Promise<AsyncDisposable> {
-  const child = pod.spawn(['/usr/bin/python3', '-I', '-B', program, 'serve', JSON.stringify(listeners), '1337'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  let ready = false
-  child.stdout?.on('data', () => (ready = true))
-  await until('listeners are there', 5000, async () => (ready ? true : undefined))
-  return { [Symbol.asyncDispose]: () => kill(child) }
+  return JSON.parse(await must(pod.command(['/usr/bin/python3', '-I', '-B', endsProgram, 'connect', JSON.stringify(cases)], { uid }))) as Got[]
 }
 
 export const both = (name: string, port: number): Listener => ({ name, address: '::', port })

@@ -29,7 +29,7 @@ after(async () => {
 const started = { at: '', configPath: '', stateDir: '', cgroup, features: kernel.features }
 const fullErrno = kernel.features.some(({ id, state }) => id === 'set_retval' && state === 'yes')
 
-const ask = (agent: Agent, parameters: Readonly<Record<string, string | undefined>>): ExplainView =>
+const ask = (agent: Agent, parameters: Readonly<Record<string, string | undefined>>): Promise<ExplainView> =>
   explainView(agent, started, new URLSearchParams(Object.entries(parameters).filter((each): each is [string, string] => each[1] !== undefined)))
 
 /** Decisions of the pod so far: "1:3" is rule 3 outbound, "2:64" an inbound connection that no rule matched. */
@@ -55,7 +55,14 @@ const name = ({ to, uid, gid, bind, mark }: Attempt) => `uid ${uid} gid ${gid} m
 async function checkOutbound(agent: Agent, attempt: Attempt): Promise<void> {
   const { to, uid, gid, mark, bind } = attempt
   const source = bind === undefined ? undefined : bind[1] === 0 ? bind[0] : bind.join(':')
-  const view = ask(agent, { pod: 'pod', to: to.join(':'), uid: `${uid}`, gid: `${gid}`, ...(mark === undefined ? {} : { mark: `${mark}` }), source })
+  const view = await ask(agent, {
+    pod: 'pod',
+    to: to.join(':'),
+    uid: `${uid}`,
+    gid: `${gid}`,
+    ...(mark === undefined ? {} : { mark: `${mark}` }),
+    source,
+  })
   const before = await decisions(agent)
   const made = await inside.connect(attempt)
   assert.equal(ruleOf(view, Stage.OUTBOUND), await counted(agent, before, Stage.OUTBOUND), `${name(attempt)}: ${JSON.stringify(view, undefined, 1)}`)
@@ -67,7 +74,7 @@ async function checkOutbound(agent: Agent, attempt: Attempt): Promise<void> {
 }
 
 async function checkInbound(agent: Agent, to: string, port: number): Promise<void> {
-  const view = ask(agent, { pod: 'pod', who: 'inbound', to: `${to}:${port}`, source: address.PEER })
+  const view = await ask(agent, { pod: 'pod', who: 'inbound', to: `${to}:${port}`, source: address.PEER })
   const before = await decisions(agent)
   const made = await outside.connect({ to: [to, port], uid: 0, gid: 0 })
   assert.equal(ruleOf(view, Stage.INBOUND), await counted(agent, before, Stage.INBOUND), `${to}:${port}`)
@@ -193,8 +200,8 @@ describe('explain beside the counters', { timeout: 240_000 }, () => {
     await checkAll(agent)
     for (const mark of [0x539, 0x1539, 0x53a]) await checkOutbound(agent, { to: [address.VIP, 80], uid: 1000, gid: 1000, mark })
     await checkInbound(agent, address.POD, 31_000)
-    assert.match(ask(agent, { pod: 'pod', who: 'inbound', to: `${address.POD}:31000` }).result, /nobody listens on the proxy's port 15999/)
-    assert.equal(ask(agent, { pod: 'pod', who: 'from-proxy', to: `${address.VIP}:22` }).rule?.name, 'marked passes')
-    assert.deepEqual(ask(agent, { pod: 'pod', who: 'from-proxy', to: `${address.VIP}:22` }).connection.uid, 7777)
+    assert.match((await ask(agent, { pod: 'pod', who: 'inbound', to: `${address.POD}:31000` })).result, /nobody listens on the proxy's port 15999/)
+    const { rule, connection } = await ask(agent, { pod: 'pod', who: 'from-proxy', to: `${address.VIP}:22` })
+    assert.deepEqual([rule?.name, connection.uid], ['marked passes', 7777])
   })
 })

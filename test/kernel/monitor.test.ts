@@ -227,10 +227,10 @@ describe('merbridge monitor', { timeout: 120_000 }, () => {
     const { stdout, code } = await text
     assert.equal(stdout.split('\n').length, 1 + 2 + 1)
     assert.equal(code, 0)
-    assert.match(stdout, /^TIME +POD +WAY +FROM +TO +VERDICT +RULE +CALLER +FACTS\n/)
+    assert.match(stdout, /^TIME +POD +WAY +PROTO +FROM +TO +VERDICT +RULE +CALLER +FACTS\n/)
     assert.match(
       stdout,
-      /default\/client +out +[\d.]+ +[\d.]+:8080 +redirect to 127\.0\.0\.1:15001 +#\d+ .+ python3 \(pid \d+, uid 1000, gid 1000\) +tcp/,
+      /default\/client +out +tcp +[\d.]+ +[\d.]+:8080 +redirect to 127\.0\.0\.1:15001 +#\d+ .+ python3 \(pid \d+, uid 1000, gid 1000\) +tcp/,
     )
     const unknown = await said('cleint')
     assert.equal(unknown.code, 1)
@@ -242,6 +242,10 @@ describe('merbridge monitor', { timeout: 120_000 }, () => {
       [['--count', 'x'], /--count/],
       [['--rule', 'no such rule'], /no pod has a rule/],
       [['--direction', 'up'], /direction/],
+      [['--proto', 'icmp'], /"icmp" is not a protocol[\s\S]*tcp or udp/],
+      [['--family', 'ipv5'], /"ipv5" is not a family[\s\S]*ipv4/],
+      [['--to', '10.0.0.1/8'], /to: '10\.0\.0\.1\/8' has host bits set; the network is 10\.0\.0\.0\/8/],
+      [['--from', 'fe80::1%eth0'], /has a zone/],
     ] as const) {
       const wrong = await said(...words)
       assert.equal(wrong.code, 2, `${words}: ${wrong.stderr}`)

@@ -131,16 +131,16 @@ describe('user namespaces', { timeout: 120_000 }, () => {
     const [view] = await podViews(agent)
     assert.deepEqual(view?.listeners, ['0.0.0.0:15001 (uid 1337)', '0.0.0.0:15006 (uid 1337)', '0.0.0.0:8080 (uid 1000)'])
     assert.deepEqual(view?.warnings, [])
-    const ruleFor = (uid: string, gid: string) => {
+    const ruleFor = async (uid: string, gid: string) => {
       const query = new URLSearchParams({ pod: 'shown', to: `${peer.address}:8080`, uid, gid })
-      const { rule, connection, matched } = explainView(agent, { at: '', configPath: '', stateDir: '', cgroup, features: [] }, query)
+      const { rule, connection, matched } = await explainView(agent, { at: '', configPath: '', stateDir: '', cgroup, features: [] }, query)
       assert.deepEqual([connection.uid, connection.gid], [Number(uid), Number(gid)])
       return [rule?.name, ...matched.map(({ actual }) => actual)]
     }
-    assert.deepEqual(ruleFor('1337', '0'), ['proxy', 'uid 1337'])
-    assert.deepEqual(ruleFor('1000', '1450'), ['group', 'gid 1450'])
-    assert.deepEqual(ruleFor('1000', '1000'), ['rest'])
-    assert.deepEqual(ruleFor('701337', '0'), ['rest'], 'what the node calls it is nobody there')
+    assert.deepEqual(await ruleFor('1337', '0'), ['proxy', 'uid 1337'])
+    assert.deepEqual(await ruleFor('1000', '1450'), ['group', 'gid 1450'])
+    assert.deepEqual(await ruleFor('1000', '1000'), ['rest'])
+    assert.deepEqual(await ruleFor('701337', '0'), ['rest'], 'what the node calls it is nobody there')
   })
 
   test('an id that is not mapped matches nothing, with a warning', async () => {

@@ -192,7 +192,10 @@ test('status and pods of a running agent', async () => {
   const list = (await merbridge(['pods', '--config', good])).stdout.split('\n').map((line) => line.split(/ +/)[0])
   assert.deepEqual(list, ['POD', 'shop/old', 'shop/api', 'default/web', ''])
   const pod = (await merbridge(['pods', 'web', '--config', good])).stdout
-  assert.match(pod, /0 +skipped port +port skipped +pass +2\n +1 +everything else +always +outbound \(127\.0\.0\.1:15001\) +9/)
+  assert.match(
+    pod,
+    /THEN +HITS +TCP\/IPv4 +UDP\/IPv6\n +0 +skipped port +port skipped +pass +2 +2 +0\n +1 +everything else +always +outbound \(127\.0\.0\.1:15001\) +9 +2 +7\n/,
+  )
   assert.match(pod, /mesh +istio, by meshes\[0\]: its match\noverlap +meshes\[1\] \(acme\) would have taken it, too, but comes later\n/)
   assert.deepEqual(JSON.parse((await merbridge(['pods', 'default/web', '--config', good, '--output', 'json'])).stdout), podView)
   const asked = ['explain', 'web', 'from-proxy', '[fd00::1]:80', '--mark', '0x539', '--config', good]

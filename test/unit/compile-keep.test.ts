@@ -55,8 +55,8 @@ describe('a pod that keeps its rules', () => {
       keep(1n).kept.rules.map(({ direction, index, name, condition, then }) => `${direction} ${index} ${name}: ${condition}: ${then}`),
       [
         'outbound 0 rule 0 of before: set 0: pass',
-        'outbound 1 rule 1 of before: tcp, set 1, not set 2: 127.0.0.1:15001',
-        'outbound 2 rule 2 of before: any: [::1], port kept',
+        'outbound 1 rule 1 of before: tcp, set 1, not set 2: 127.0.0.1:15001 or [::1]:15001',
+        'outbound 2 rule 2 of before: any: ::1, port kept, IPv4 is refused',
         'inbound 0 rule 0 of before: ipv6, to pod: drop',
       ],
     )

@@ -72,11 +72,11 @@ describe('compile', () => {
         index: 0,
         name: 'a',
         condition: 'proto tcp, from proxy, to pod, not to loopback, not port skipped',
-        then: 'outbound (127.0.0.1:15001)',
+        then: 'outbound (127.0.0.1:15001 or [::1]:15001)',
       },
       { direction: 'outbound', index: 1, name: 'b', condition: 'family ipv4', then: 'pod (10.9.0.2, port kept)' },
       { direction: 'outbound', index: 2, name: 'c', condition: 'any', then: 'drop' },
-      { direction: 'inbound', index: 0, name: 'd', condition: 'port skipped', then: 'six ([::1]:1)' },
+      { direction: 'inbound', index: 0, name: 'd', condition: 'port skipped', then: 'six (port 1)' },
     ])
   })
 

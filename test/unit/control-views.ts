@@ -32,7 +32,8 @@ export const statusView: StatusView = {
     { name: 'pods', entries: 1, capacity: 1024 },
     { name: 'cidr_sets', entries: 900, capacity: 1000 },
   ],
-  refusals: [{ reason: 'no_listener', count: 12 }],
+  decisions: { outbound: { tcp4: 9, tcp6: 3, udp4: 40 }, inbound: { tcp4: 4 } },
+  refusals: [{ reason: 'no_listener', count: 12, by: { tcp4: 12 } }],
 }
 
 export const podView: PodView = {
@@ -48,11 +49,19 @@ export const podView: PodView = {
   iptables: false,
   listeners: ['127.0.0.1:15001 (uid 1337)'],
   rules: [
-    { direction: 'inbound', index: 0, name: 'all', condition: 'proto tcp', then: 'inbound (15006)', hits: 4 },
-    { direction: 'outbound', index: 1, name: 'everything else', condition: '', then: 'outbound (127.0.0.1:15001)', hits: 9 },
-    { direction: 'outbound', index: 0, name: 'skipped port', condition: 'port skipped', then: 'pass', hits: 2 },
+    { direction: 'inbound', index: 0, name: 'all', condition: 'proto tcp', then: 'inbound (port 15006)', hits: 4, by: { tcp4: 4 } },
+    {
+      direction: 'outbound',
+      index: 1,
+      name: 'everything else',
+      condition: '',
+      then: 'outbound (127.0.0.1:15001)',
+      hits: 9,
+      by: { tcp4: 2, udp6: 7 },
+    },
+    { direction: 'outbound', index: 0, name: 'skipped port', condition: 'port skipped', then: 'pass', hits: 2, by: { tcp4: 2 } },
   ],
-  refusals: [{ reason: 'no_listener', count: 12 }],
+  refusals: [{ reason: 'no_listener', count: 12, by: { tcp4: 5, tcp6: 7 } }],
 }
 
 export const podViews: readonly PodView[] = [
@@ -70,7 +79,7 @@ export const podViews: readonly PodView[] = [
 
 export const explainView: ExplainView = {
   pod: 'default/web',
-  connection: { who: 'from-app', protocol: 'tcp', to: '10.96.0.10:80', uid: 1000, gid: 1000, mark: 0 },
+  connection: { who: 'from-app', protocol: 'tcp', family: 'ipv4', to: '10.96.0.10:80', uid: 1000, gid: 1000, mark: 0 },
   assumed: ["uid 1000, which no set of the pod's rules names"],
   intercepted: true,
   policy: '00000000000000ff',

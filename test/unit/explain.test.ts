@@ -5,6 +5,7 @@ import { explainText, questionOf } from '../../core/cli/explain.ts'
 import type { CompiledPod } from '../../core/compile/compile.ts'
 import { MerbridgeError } from '../../core/errors.ts'
 import { answer } from '../../core/explain/answer.ts'
+import type { Listens } from '../../core/explain/outcome.ts'
 import { parseQuestion } from '../../core/explain/question.ts'
 import type { ExplainView } from '../../core/explain/view.ts'
 import type { Interception } from '../../core/plugin.ts'
@@ -27,7 +28,7 @@ const interception: Interception = {
 interface Setting {
   readonly interception?: Interception
   readonly options?: Parameters<typeof questionOf>[2]
-  readonly listens?: boolean
+  readonly listens?: Listens
   readonly anyErrno?: boolean
   /** What the agent has compiled; default: what is in the kernel */
   readonly compiled?: CompiledPod
@@ -36,7 +37,7 @@ interface Setting {
 function ask(words: readonly string[], setting: Setting = {}): ExplainView {
   const desired = compileOne(setting.interception ?? interception)
   const subject = { name: 'default/web', netns: 1n, addresses: ['10.9.0.2'], compiled: setting.compiled ?? desired.pods.get(1n) }
-  const { listens = true, anyErrno = true, options = {} } = setting
+  const { listens = 'yes', anyErrno = true, options = {} } = setting
   return answer(parseQuestion(questionOf('web', words, options)), subject, { read: readerOf(desired), listens: () => listens, anyErrno })
 }
 
@@ -65,7 +66,7 @@ describe('explain', () => {
     )
     const text = explainText(view)
     assert.match(text, /^default\/web +10\.96\.0\.10:80\/tcp from the app\n/)
-    assert.match(text, /decided by +outbound rule 3 'rest': outbound \(127\.0\.0\.1:15001\)\n/)
+    assert.match(text, /decided by +outbound rule 3 'rest': outbound \(127\.0\.0\.1:15001 or \[::1\]:15001\)\n/)
     assert.match(text, /1 own pod +from proxy \(uid 1337, gid 1337-1340\) +uid 1000, gid 1000\n +to pod +10\.96\.0\.10 is not the pod's own\n/)
   })
 
@@ -102,7 +103,7 @@ describe('explain', () => {
     const view = ask(['inbound', '10.9.0.2:80'])
     assert.deepEqual([view.rule?.name, view.to], ['all', 'port 15006'])
     assert.deepEqual(view.assumed, ['source 192.0.2.1, some address outside of the pod'])
-    const nobody = ask(['inbound', '10.9.0.2:80'], { listens: false })
+    const nobody = ask(['inbound', '10.9.0.2:80'], { listens: 'no' })
     assert.deepEqual([nobody.verdict, nobody.reason, nobody.errno], ['refused', 'no listener', 'ECONNREFUSED'])
     refused(['inbound', '10.9.0.3:80'], /10\.9\.0\.3 is not an address of the pod.*\| Its addresses: 10\.9\.0\.2/)
     refused(['inbound', '127.0.0.1:80'], /nobody outside can connect to 127\.0\.0\.1/)
@@ -111,13 +112,77 @@ describe('explain', () => {
     refused(['inbound', '10.9.0.2:80'], /belong to connections that the pod makes/, { options: { uid: '0' } })
   })
 
-  it('says what this build does not intercept', () => {
+  it('answers for IPv6, and for IPv4 on IPv6 sockets as for IPv4', () => {
+    const six = ask(['[2001:db8::9]:80'], { options: { source: 'fd09::2' } })
+    assert.deepEqual([six.connection.family, six.rule?.name, six.to, six.source], ['ipv6', 'rest', '[::1]:15001', 'fd09::2'])
+    assert.match(explainText(six), /^default\/web +\[2001:db8::9\]:80\/tcp from the app \(fd09::2\)\n/)
+    const own = ask(['from-proxy', '[fd09::2]:80'])
+    assert.deepEqual([own.rule?.name, own.result], ['own pod', 'goes to [::1]:15006, with source fd09::2'])
+    const mapped = ask(['[::ffff:10.96.0.10]:80'])
+    assert.deepEqual([mapped.connection.to, mapped.connection.family, mapped.to], ['[::ffff:10.96.0.10]:80', 'ipv4', '127.0.0.1:15001'])
+    assert.match(mapped.notes.join(), /::ffff:10\.96\.0\.10 is an IPv4 address on an IPv6 socket: it is decided as 10\.96\.0\.10/)
+    assert.deepEqual(mapped.facts, ask(['10.96.0.10:80']).facts)
+    const inbound = ask(['inbound', '[fd09::2]:80'])
+    assert.deepEqual([inbound.rule?.name, inbound.connection.source], ['all', '2001:db8::1'])
+    const four = ask(['inbound', '[fd09::2]:80'], { listens: 'other family' })
+    assert.deepEqual([four.verdict, four.reason], ['refused', 'assign'])
+    assert.match(four.result, /the proxy listens on port 15006, but not for IPv6/)
+    assert.match(ask(['[2001:db8::9]:80'], { options: { source: 'fd09::2' }, listens: 'other family' }).notes.join(), /not for IPv6, on port 15001/)
+  })
+
+  it('reads the unspecified addresses as the kernel does', () => {
+    const dest = (to: string, source?: string) => ask([to], { options: source === undefined ? {} : { source } }).notes[0]
+    assert.equal(dest('0.0.0.0:80'), '0.0.0.0 is the pod itself: 127.0.0.1')
+    assert.equal(dest('0.0.0.0:80', '10.9.0.2'), '0.0.0.0 is the pod itself: 10.9.0.2')
+    assert.equal(dest('[::]:80'), ':: is the pod itself: ::1')
+    assert.equal(dest('[::]:80', 'fd09::2'), ':: is the pod itself: ::1')
+    assert.equal(dest('[::ffff:0.0.0.0]:80'), '::ffff:0.0.0.0 is the pod itself: 127.0.0.1')
+    assert.equal(ask(['[::]:80'], { options: { source: '::ffff:10.9.0.2' } }).connection.family, 'ipv4')
+    const bound = ask(['[::ffff:10.96.0.10]:80'], { options: { source: '[::]:4000' } })
+    assert.deepEqual([bound.connection.family, bound.to], ['ipv4', '10.9.0.2:15001'])
+  })
+
+  it('refuses a family that the target lacks, and an IPv6 destination without a route', () => {
+    const lacks: Interception = { ...interception, targets: { outbound: { port: 15001, ipv6: false }, inbound: { port: 15006 } } }
+    const six = ask(['[2001:db8::9]:80'], { interception: lacks })
+    assert.deepEqual([six.verdict, six.reason, six.errno], ['refused', 'no family', 'ECONNREFUSED'])
+    assert.equal(six.rule?.then, 'outbound (127.0.0.1:15001, IPv6 is refused)')
+    assert.deepEqual([ask(['[ff02::1]:80']).errno, ask(['[ff02::1]:80']).reason], ['ENETUNREACH', 'no route'])
+  })
+
+  it('says what becomes of datagrams', () => {
+    const dns: Interception = {
+      ...interception,
+      targets: { ...interception.targets, dns: { port: 15053 } },
+      outbound: [{ name: 'dns', when: { proto: 'udp' }, then: 'dns' }, ...interception.outbound],
+    }
+    const view = ask(['10.96.0.10:53/udp'], { interception: dns })
+    assert.deepEqual([view.rule?.name, view.to, view.source], ['dns', '127.0.0.1:15053', '10.9.0.2'])
+    assert.match(explainText(view), /the datagram goes to 127\.0\.0\.1:15053.*further servers has an id as its source \(127\.64\.0\.0\/10\)/s)
+    assert.match(ask(['[fd09::53]:53/udp'], { interception: dns, options: { source: 'fd09::2' } }).notes.join(), /fd6d:6572:6272:6964::\/96/)
+    assert.match(ask(['10.96.0.10:80/tcp'], { interception: dns }).earlier[0]?.failed[0]?.actual ?? '', /proto tcp/)
+    assert.equal(ask(['10.96.0.10:53/udp'], { interception: dns, options: { source: '0.0.0.0:4000' } }).source, '127.0.0.1')
+    const drops: Interception = { ...dns, outbound: [{ name: 'none', when: { proto: 'udp' }, then: 'drop' }] }
+    assert.deepEqual(
+      [true, false].map((anyErrno) => ask(['10.0.0.1:53/udp'], { interception: drops, anyErrno }).errno),
+      ['ECONNREFUSED', 'EPERM'],
+    )
+    assert.equal(
+      ask(['224.0.0.1:5353/udp'], { interception: { ...drops, outbound: [...drops.outbound].map((rule) => ({ ...rule, then: 'pass' })) } }).errno,
+      undefined,
+    )
+  })
+
+  it('says when no rule is asked', () => {
+    const tcpOnly: Interception = {
+      ...interception,
+      outbound: interception.outbound.map((rule) => ({ ...rule, when: { ...rule.when, proto: 'tcp' } })),
+    }
     for (const [words, what] of [
-      [['[fd00::1]:80'], /IPv6 is not intercepted in this build/],
-      [['from-proxy', '[::ffff:10.0.0.1]:80'], /IPv4 address on an IPv6 socket is not intercepted/],
-      [['10.96.0.10:53/udp'], /UDP is not intercepted/],
+      [['10.96.0.10:53/udp'], /the datagram passes as it is: the outbound rules of the pod do nothing with UDP but let it pass/],
+      [['inbound', '[fd09::2]:53/udp'], /passes as it is: inbound rules see TCP only/],
     ] as const) {
-      const view = ask(words)
+      const view = ask(words, { interception: tcpOnly })
       assert.deepEqual([view.intercepted, view.verdict, view.rule], [false, 'pass', undefined])
       assert.match(explainText(view), what)
     }
@@ -126,7 +191,7 @@ describe('explain', () => {
   it('explains a policy that it has not compiled by the bits alone', () => {
     const compiled = { policy: 5n, rules: [], words: new Map(), proxyPorts: [] }
     const view = ask(['10.96.0.10:80'], { compiled })
-    assert.deepEqual([view.rule?.name, view.rule?.then, view.to], ['rule 3', '127.0.0.1:15001', '127.0.0.1:15001'])
+    assert.deepEqual([view.rule?.name, view.rule?.then, view.to], ['rule 3', '127.0.0.1:15001 or [::1]:15001', '127.0.0.1:15001'])
     assert.match(view.notes.join(), /names of the rules are not known/)
     assert.match(JSON.stringify(view.earlier[0]?.failed), /set 0 of the policy.*not in set 0/)
     assert.equal(view.earlier.length, 3)
@@ -142,6 +207,10 @@ describe('explain', () => {
     refused(['[10.0.0.1]:80'], /is not an IP address/)
     refused(['300.0.0.1:80'], /is not an IP address/)
     refused(['10.0.0.1:80/sctp'], /protocol "sctp"/)
+    refused(['[fe80::1%eth0]:80'], /"\[fe80::1%eth0\]" has a zone.*\| Leave "%eth0" out/)
+    refused(['fe80::1%eth0:80'], /needs brackets/)
+    refused(['10.0.0.1:80'], /has a zone/, { options: { source: 'fe80::1%eth0' } })
+    refused(['[fd00::1]:80'], /different families/, { options: { source: '::ffff:10.0.0.1' } })
     refused(['from-somebody', '10.0.0.1:80'], /expected one of from-app, from-proxy, inbound/)
     refused(['from-app'], /expected POD/)
     refused(['from-app', '10.0.0.1:80', 'more'], /expected POD/)

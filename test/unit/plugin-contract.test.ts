@@ -97,7 +97,59 @@ describe('the contract of plugins', () => {
       plugin(outbound({ name: 'all', then: 'pass' }, { name: 'more', when: { proto: 'tcp' }, then: 'drop' })),
       /^outbound rule 'more': earlier rules take everything/,
     ],
+    [
+      'means IPv4 where it says everything',
+      plugin({
+        ...good,
+        sets: { all: { cidrs: ['0.0.0.0/0'] } },
+        outbound: [{ name: 'all', when: { proto: 'tcp', to: 'all' }, then: 'out' }],
+      }),
+      /^set 'all' has every IPv4 address and not every IPv6 address: write '\*' for both/,
+    ],
+    [
+      'sends the other family somewhere else',
+      plugin({ ...good, targets: { out: { port: 9901, ipv4: '169.254.1.1' } } }),
+      /^target 'out' sends IPv4 to 169\.254\.1\.1, and IPv6 to loopback, because it has no ipv6/,
+    ],
+    [
+      'knows loopback of IPv4 alone',
+      plugin({
+        ...good,
+        sets: { own: { cidrs: ['127.0.0.0/8'] } },
+        outbound: [
+          { name: 'own', when: { to: 'own' }, then: 'pass' },
+          { name: 'all', when: { proto: 'tcp' }, then: 'out' },
+        ],
+      }),
+      /^TCP of an app to 127\.0\.0\.1 or ::1, port 80: IPv4 gets 'pass', IPv6 gets 'out', and no rule names a family/,
+    ],
+    [
+      'knows the pod by its IPv4 address alone',
+      plugin(({ addresses }: Pod) => ({
+        ...good,
+        sets: { own: { cidrs: addresses.filter((address) => address.includes('.')) } },
+        outbound: [
+          { name: 'own', when: { to: 'own' }, then: 'pass' },
+          { name: 'all', when: { proto: 'udp' }, then: 'out' },
+        ],
+      })),
+      /^UDP of an app to the pod's own address, port 53: IPv4 gets 'pass', IPv6 gets 'out'/,
+    ],
   ]
+  it('lets a plugin treat families differently where a rule says so', () => {
+    const rules: Interception['outbound'] = [
+      { name: 'no IPv6', when: { family: 'ipv6' }, then: 'pass' },
+      { name: 'all', when: { proto: 'tcp' }, then: 'out' },
+    ]
+    assert.deepEqual(found(plugin({ ...good, sets: {}, outbound: rules })), [])
+    const perPod = plugin(({ name }: Pod) => ({
+      ...good,
+      sets: { some: { cidrs: name === 'crowded' ? ['0.0.0.0/0'] : ['*'] } },
+      outbound: [{ name: 'all', when: { proto: 'tcp', to: 'some' }, then: 'out' }],
+    }))
+    assert.deepEqual(found(perPod), [], 'what one pod alone asks for may be meant so')
+  })
+
   for (const [what, subject, problem] of broken) {
     it(`is broken by one that ${what}`, () =>
       assert.ok(
@@ -145,6 +197,29 @@ describe('a rule that can never decide', () => {
 })
 
 describe('decisionOf', () => {
+  it('takes both families, both protocols, mapped and unspecified addresses', () => {
+    const rules = plugin({
+      targets: { out: { port: 9901, ipv6: false } },
+      outbound: [
+        { name: 'loopback', when: { to: 'loopback' }, then: 'pass' },
+        { name: 'udp', when: { proto: 'udp', family: 'ipv4' }, then: 'out' },
+        { name: 'tcp', when: { proto: 'tcp' }, then: 'out' },
+      ],
+      inbound: [{ name: 'in', then: 'out' }],
+    } satisfies Interception)
+    const of = (connection: Omit<Parameters<typeof decisionOf>[2], 'port'>) => decisionOf(rules, testPod(), { port: 53, ...connection })
+    assert.deepEqual(of({ to: '10.1.2.3' }), { rule: 'tcp', then: 'out' })
+    assert.deepEqual(of({ to: '2001:db8::1' }), { rule: 'tcp', then: 'out', refused: true })
+    assert.deepEqual(of({ to: '::ffff:10.1.2.3' }), { rule: 'tcp', then: 'out' })
+    assert.equal(of({ to: '::ffff:10.1.2.3', proto: 'udp' }).rule, 'udp')
+    assert.equal(of({ to: '2001:db8::1', proto: 'udp' }).rule, undefined)
+    for (const to of ['127.0.0.1', '::ffff:127.0.0.1', '::1', '0:0::1', '0.0.0.0', '::']) assert.equal(of({ to }).rule, 'loopback', to)
+    assert.equal(of({ to: '0.0.0.0', from: '10.0.0.2' }).rule, 'tcp')
+    assert.equal(of({ direction: 'inbound', to: '10.0.0.2' }).rule, 'in')
+    assert.equal(of({ direction: 'inbound', to: '10.0.0.2', proto: 'udp' }).rule, undefined, 'inbound rules see TCP only')
+    for (const to of ['web', '10.0.0.0/8', 'fe80::1%eth0']) assert.throws(() => of({ to }), /to: expected an IPv4 or IPv6 address without a zone/)
+  })
+
   const interception: Interception = {
     sets: {
       web: { ports: [80, '8000-8100'] },

@@ -118,9 +118,9 @@ export class Reference {
   facts(connection: Connection): bigint {
     const { netns, direction, proto, to, port, from, uid = 0, gid = 0, mark = 0, cgroup = 0n, device = 0 } = connection
     const { id, record } = this.policy(netns)
-    // The unspecified address means the bound one, else loopback; the unbound source is the one that routing would choose.
-    const loopback = parse(to).family === 4 ? '127.0.0.1' : '::1'
-    const dest = parse(to).words.some((word) => word !== 0) ? parse(to) : parse(from ?? loopback)
+    // 0.0.0.0 means the bound address, else loopback; :: is loopback. The unbound source is the one that routing would choose.
+    const own = parse(to).family === 4 ? (from ?? '127.0.0.1') : '::1'
+    const dest = parse(to).words.some((word) => word !== 0) ? parse(to) : parse(own)
     const route = this.route(netns, formatAddress(dest))
     const local = direction === 'inbound' || route.kind === RouteKind.LOCAL
     const source = parse(from ?? route.source)
@@ -164,6 +164,7 @@ export class Reference {
     const { record } = this.policy(connection.netns)
     const facts = this.facts(connection)
     const outbound = connection.direction === 'outbound'
+    if (!outbound && connection.proto === 'udp') return { verdict: 'pass', rule: undefined } // inbound rules see TCP only
     const rules = outbound ? record.outbound.slice(0, record.outboundRules) : record.inbound.slice(0, record.inboundRules)
     const index = rules.findIndex(({ mask, value }) => (facts & mask) === value)
     const found = rules[index]

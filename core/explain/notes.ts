@@ -1,0 +1,77 @@
+/** What else should be known of an answer, a sentence each. Pure. */
+import { type Address, formatAddress, isLinkLocal, isLoopback, isZero, parseAddress } from '../address.ts'
+import { AskerNetwork, Lookup } from '../contract.ts'
+import type { Connection, Evaluation, Policy } from './evaluate.ts'
+import type { Outcome, Surroundings } from './outcome.ts'
+import type { Question } from './question.ts'
+
+export interface Answered {
+  readonly question: Question
+  readonly policy: Policy
+  readonly connection: Connection
+  readonly evaluation: Evaluation
+  readonly outcome: Outcome
+  readonly kernel: Pick<Surroundings, 'listens'>
+  readonly isOwn: (address: Address) => boolean
+}
+
+/** Networks of the sources that tell a socket's servers apart (bpf/contract-udp.h). */
+const ids: Readonly<Record<4 | 6, string>> = {
+  4: `${formatAddress({ family: 4, words: [AskerNetwork.NETWORK4, 0, 0, 0] })}/10`,
+  6: `${formatAddress({ family: 6, words: [AskerNetwork.NETWORK6_0, AskerNetwork.NETWORK6_1, 0, 0] })}/96`,
+}
+
+/** How the destination was read. */
+function onDestination({ question, connection, evaluation, outcome }: Answered): string[] {
+  const { to, who, family } = question
+  const dest = formatAddress({ family, words: evaluation.dest })
+  if (isZero(to)) return who === 'inbound' ? [] : [`${to.text} is the pod itself: ${dest}`]
+  if (to.socket6 && family === 4) {
+    const form = who === 'inbound' ? 'what comes in is IPv4, whatever socket takes it' : 'the app sees the form that it used'
+    return [`${to.text} is an IPv4 address on an IPv6 socket: it is decided as ${dest}, and ${form}`]
+  }
+  const zoneless = outcome.verdict === 'pass' && connection.direction === 'outbound' && isLinkLocal({ family, words: evaluation.dest })
+  return zoneless ? [`${dest} is link-local: without a zone, or a device that the socket is bound to, connect() fails with EINVAL`] : []
+}
+
+function onSource({ connection, isOwn }: Answered): string[] {
+  const source = { family: connection.family, words: connection.source }
+  if (connection.direction === 'inbound' || isZero(source) || isOwn(source)) return []
+  return [`${formatAddress(source)} is not an address of the pod: bind() fails there (EADDRNOTAVAIL)`]
+}
+
+/** Where it was sent, when that is known to be in the pod. */
+function redirectedTo({ to = '', verdict }: Outcome): { readonly address: Address; readonly port: number } | undefined {
+  const [, host = '', port = ''] = /^\[?(.*?)\]?:(\d+)$/.exec(to) ?? []
+  const address = parseAddress(host)
+  return verdict !== 'redirect' || address === undefined ? undefined : { address, port: Number(port) }
+}
+
+function onDatagrams({ connection: { family }, outcome }: Answered): string[] {
+  const sent = redirectedTo(outcome)
+  if (sent === undefined) return []
+  return [
+    `so it is for a connected socket and for the first server of one that is not; what such a socket sends to further servers has an id as its source (${ids[family]}); every answer comes from the server that was asked`,
+    ...(isLoopback(sent.address) ? [`who has UDP port ${sent.port} in the pod is not looked at: if nobody has, the app gets ECONNREFUSED`] : []),
+  ]
+}
+
+function onListeners({ connection: { family }, outcome, kernel }: Answered): string[] {
+  const sent = redirectedTo(outcome)
+  if (sent === undefined || !isLoopback(sent.address)) return []
+  const found = kernel.listens(sent.port, family)
+  if (found === 'yes') return []
+  const who = found === 'no' ? 'nobody is known to listen' : `somebody is known to listen, but not for IPv${family},`
+  return [`${who} on port ${sent.port} of the pod: unless somebody does, connect() fails with ECONNREFUSED`]
+}
+
+export function notesOn(answered: Answered): string[] {
+  const { policy, connection } = answered
+  if (connection.direction === 'inbound') return onDestination(answered)
+  return [
+    ...onDestination(answered),
+    ...onSource(answered),
+    ...((policy.record.lookups & Lookup.CGROUPS) !== 0 ? ['sets of cgroups are taken as not matching'] : []),
+    ...(connection.protocol === 'udp' ? onDatagrams(answered) : onListeners(answered)),
+  ]
+}
