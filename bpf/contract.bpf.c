@@ -21,6 +21,7 @@ enum reason reason;
 enum asker_limit asker_limit;
 enum asker_network asker_network;
 enum asker_kind asker_kind;
+enum added_kind added_kind;
 
 struct rule rule;
 struct target target;
@@ -44,3 +45,4 @@ struct event event;
 struct meta meta;
 struct asker asker;
 struct asked asked;
+struct added added;

@@ -261,5 +261,6 @@ _Static_assert(sizeof(struct meta) == 72, "meta");
 
 #include "contract-events.h"
 #include "contract-udp.h"
+#include "contract-lo.h"
 
 #endif

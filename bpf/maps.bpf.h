@@ -197,6 +197,15 @@ struct {
 	__type(value, __u64);
 } events_lost __weak SEC(".maps");
 
+/* What the agent has put at the lo of pods -> 1. Written and read by the agent alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 32768);
+	__type(key, struct added);
+	__type(value, __u32);
+} added __weak SEC(".maps");
+
 /* 0 -> meta. Written and read by the agent alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -8,15 +8,18 @@
  */
 import { u64Codec } from './codec.ts'
 import { shownId } from './compile/localize.ts'
+import { addedAddresses } from './compile/loopback.ts'
 import type { AgentConfig } from './config/load.ts'
 import { restartKeys } from './config/restart.ts'
 import type { Config } from './config/schema.ts'
 import { Ability } from './contract.ts'
 import { apply, type Place } from './datapath/apply.ts'
+import { sweepAskers } from './datapath/askers.ts'
 import { sweepHandovers, tidyPending } from './datapath/counters.ts'
 import type { Datapath, Log } from './datapath/datapath.ts'
 import { type Enrolment, enrol, inForce, type Outcome } from './enrol.ts'
 import { MerbridgeError } from './errors.ts'
+import type { NamespaceState } from './native/api.ts'
 import { RuleWatch } from './pods/rules.ts'
 import { podTitle, type Snapshot } from './pods/static.ts'
 import type { StrayWatch } from './pods/strays.ts'
@@ -177,14 +180,17 @@ export class Agent implements AsyncDisposable {
     if (unchanged && performance.now() < this.#again) return false
     const { capacities, have } = this.datapath
     const seesArrival = this.datapath.can(Ability.ARRIVAL)
-    const enrolment = enrol(wanted.meshes, snapshot.placements, { capacities, strict, seesArrival, inForce: inForce(have, this.#enrolment) })
+    const { canHook: hooksLoopback } = this.datapath.loopbacks
+    const present = inForce(have, this.#enrolment, (netns) => addedAddresses(this.datapath.loopbacks.added(netns)))
+    const enrolment = enrol(wanted.meshes, snapshot.placements, { capacities, strict, seesArrival, hooksLoopback, inForce: present })
     const applied = await apply(this.datapath, enrolment.desired, places(snapshot))
+    for (const problem of applied.left ?? []) this.#log('warn', 'what the agent has added to the lo of a pod could not be taken away', { problem })
     const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed, this.datapath.unfound))
     this.#report(outcomes)
     this.#outcomes = outcomes
     await this.#strays.look(enrolledPods(outcomes, snapshot))
     this.#enrolment = enrolment
-    this.#signature = applied.failed.size > 0 ? '' : snapshot.signature
+    this.#signature = applied.failed.size > 0 || applied.addedToLo ? '' : snapshot.signature // what is there now was not looked at yet
     this.#again = performance.now() + (enrolment.againMs ?? Number.POSITIVE_INFINITY)
     return applied.changed
   }
@@ -197,11 +203,21 @@ export class Agent implements AsyncDisposable {
 
   async #tidy(): Promise<void> {
     if (this.datapath.repair(this.#log)) this.#signature = ''
-    const { handovers, pending, pods } = this.datapath.maps
+    const lost = await this.datapath.loopbacks.lookAgain()
+    if (lost.length > 0) {
+      this.#signature = ''
+      this.#log('warn', 'the program at the lo of pods was not there any more; it is attached again', { pods: this.#titles(lost) })
+    }
+    const { handovers, pending, pods, askers, asker_counts } = this.datapath.maps
+    await sweepAskers(askers, asker_counts, pods)
     await tidyPending(pending, pods)
     const swept = await sweepHandovers(handovers, pending)
     if (swept > 0) this.#log('warn', 'hand-overs were swept that no connection had fetched', { count: swept })
     await this.#strays.lookAgain()
+  }
+
+  #titles(netnses: readonly bigint[]): string[] {
+    return this.#outcomes.flatMap(({ pod, netns }) => (netns !== undefined && netnses.includes(netns) ? [podTitle(pod)] : []))
   }
 
   /** Logs what became of each pod, once. */
@@ -229,10 +245,12 @@ export function describeError(error: unknown): object {
   return { reason: error instanceof Error ? error.message : String(error) }
 }
 
+const placeOf = (path: string, { inode, addresses, routes }: NamespaceState): Place => ({ path, inode, addresses, routes })
+
 function places(snapshot: Snapshot): Map<bigint, Place> {
   return new Map(
     snapshot.placements.flatMap((placement) =>
-      'state' in placement ? [[placement.state.cookie, { path: placement.pod.netns, inode: placement.state.inode }] as const] : [],
+      'state' in placement ? [[placement.state.cookie, placeOf(placement.pod.netns, placement.state)] as const] : [],
     ),
   )
 }

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = 'f777d911bb4d4c43c5910a642c61ae9d1b04929858c7f32a1bdc8aa2c5cdc959'
+export const contractHash = 'a517fbf31552af2825b2f6e96bfc63081ba653c1dcc4ee482ad16c795d181dfd'
 
 export const Limit = {
   RULES: 64,
@@ -149,6 +149,14 @@ export const AskerKind = {
   CONNECTS: 2,
 } as const
 export type AskerKind = (typeof AskerKind)[keyof typeof AskerKind]
+
+export const AddedKind = {
+  ADDRESS: 1,
+  ROUTE: 2,
+  FILTER: 3,
+  QDISC: 4,
+} as const
+export type AddedKind = (typeof AddedKind)[keyof typeof AddedKind]
 
 export interface RuleRecord {
   readonly mask: bigint
@@ -472,12 +480,27 @@ export interface AskedRecord {
   readonly port: number
   readonly tport: number
   readonly family: Family
+  readonly asking: AskerRecord
 }
-export const askedCodec = structOf<AskedRecord>('asked', 56, {
+export const askedCodec = structOf<AskedRecord>('asked', 136, {
   server: [0, arrayOf(be32, 4)],
   target: [16, arrayOf(be32, 4)],
   shown: [32, arrayOf(be32, 4)],
   port: [48, be16],
   tport: [50, be16],
   family: [52, enumeration<Family>()],
+  asking: [56, askerCodec],
+})
+
+export interface AddedRecord {
+  readonly netns: bigint
+  readonly kind: AddedKind
+  readonly length: number
+  readonly addr: readonly number[]
+}
+export const addedCodec = structOf<AddedRecord>('added', 32, {
+  netns: [0, u64],
+  kind: [8, enumeration<AddedKind>()],
+  length: [12, u32],
+  addr: [16, arrayOf(be32, 4)],
 })

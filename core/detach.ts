@@ -11,8 +11,9 @@ import { u32Codec, u64Codec } from './codec.ts'
 import { blockPods } from './datapath/block.ts'
 import { hooks } from './datapath/hooks.ts'
 import { currentLayout, type Layout, otherLayouts, removeTree, version } from './datapath/layout.ts'
+import { type LoopbackRemoval, removeLoopbacks } from './detachlo.ts'
 import { MerbridgeError } from './errors.ts'
-import type { BpfMap, Native } from './native/api.ts'
+import type { BpfMap, NamespacePlace, Native } from './native/api.ts'
 import { findNamespaces } from './pods/find.ts'
 import { using, usingAsync } from './scope.ts'
 import type { DetachView } from './views.ts'
@@ -30,6 +31,8 @@ interface EnrolledPod {
   readonly name: string
   /** It has NAT rules of its own, so its traffic does not bypass the mesh without us. */
   readonly protected: boolean
+  /** Where its namespace is; absent: nothing leads to it. */
+  readonly place?: NamespacePlace
 }
 
 /** What is in place. Nothing has been changed when this is made. */
@@ -62,9 +65,14 @@ export async function planDetach(native: Native, setting: DetachSetting): Promis
 export async function detach(native: Native, { setting, layouts, pods, exposed }: DetachPlan): Promise<DetachView> {
   if (setting.mode === 'block' && exposed.length > 0) return block(native, layouts, pods)
   const removed: string[] = []
-  for (const layout of layouts) removed.push(...(await removeLayout(native, layout, pods)))
+  const left: string[] = []
+  for (const layout of layouts) {
+    const gone = await removeLayout(native, layout, pods)
+    removed.push(...gone.removed)
+    left.push(...gone.left)
+  }
   removeDirectory(setting.bpffs)
-  return { removed, bypassed: exposed, blocked: [] }
+  return { removed, bypassed: exposed, blocked: [], left }
 }
 
 async function enrolledPods(native: Native, layout: Layout, setting: DetachSetting): Promise<EnrolledPod[]> {
@@ -77,7 +85,7 @@ async function enrolledPods(native: Native, layout: Layout, setting: DetachSetti
       const path = paths.get(inode)
       if (path === undefined) return { netns, name: `network namespace ${inode}`, protected: false }
       const name = setting.podNames.get(path) ?? path
-      return { netns, name, protected: await native.namespaces.hasNatRules(path).catch(() => false) }
+      return { netns, name, place: { path, inode }, protected: await native.namespaces.hasNatRules(path).catch(() => false) }
     }),
   )
 }
@@ -103,14 +111,14 @@ async function block(native: Native, layouts: readonly Layout[], pods: readonly 
   const maps = Object.fromEntries(names.map((name) => [name, native.pinnedMap(current.map(name))])) as Record<(typeof names)[number], BpfMap>
   const blocked = new Set(await blockPods(maps))
   for (const map of Object.values(maps)) map.close()
-  return { removed: [], bypassed: [], blocked: pods.filter((pod) => blocked.has(pod.netns)).map((pod) => pod.name) }
+  return { removed: [], bypassed: [], left: [], blocked: pods.filter((pod) => blocked.has(pod.netns)).map((pod) => pod.name) }
 }
 
 /**
  * The redirect goes first; then the connections that are being made get a moment to fetch their origin; what answers for redirected sockets
  * goes last. Established connections go on: no byte of theirs passes through here.
  */
-async function removeLayout(native: Native, layout: Layout, pods: readonly EnrolledPod[]): Promise<string[]> {
+async function removeLayout(native: Native, layout: Layout, pods: readonly EnrolledPod[]): Promise<LoopbackRemoval> {
   const ids = programIds(native, layout)
   const names = new Map(pods.map((pod) => [pod.netns, pod.name]))
   const removed: string[] = []
@@ -125,19 +133,27 @@ async function removeLayout(native: Native, layout: Layout, pods: readonly Enrol
   leaveToOwnRules(native, layout, pods)
   if (first !== undefined) unlink(first)
   await drain(native, layout)
+  const title = (netns: bigint): string => names.get(netns) ?? `${netns} (its namespace is gone)`
+  const places = new Map(pods.flatMap(({ netns, place }) => (place === undefined ? [] : [[netns, place] as const])))
+  const atLoopback = await removeLoopbacks(native, layout, places, title)
   for (const netns of layout.pods()) {
     unlinkSync(layout.pod(netns))
-    removed.push(`pod ${names.get(netns) ?? `${netns} (its namespace is gone)`}`)
+    removed.push(`pod ${title(netns)}`)
   }
+  removed.push(...atLoopback.removed)
   for (const hook of rest) unlink(hook)
   removed.push(...layout.mapNames().map((name) => `map ${name}`))
   layout.remove()
   await verifyGone(native, ids)
-  return removed
+  return { removed, left: atLoopback.left }
 }
 
 function programIds(native: Native, layout: Layout): number[] {
-  const paths = [...layout.linkNames().map((hook) => layout.link(hook)), ...layout.pods().map((netns) => layout.pod(netns))]
+  const paths = [
+    ...layout.linkNames().map((hook) => layout.link(hook)),
+    ...layout.pods().map((netns) => layout.pod(netns)),
+    ...layout.loopbacks().map((netns) => layout.loopback(netns)),
+  ]
   return paths.map((path) => using(native.pinnedLink(path), (link) => link.info.programId))
 }
 

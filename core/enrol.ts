@@ -7,6 +7,7 @@ import { type CompilePod, compile, type Desired, type KeptPod } from './compile/
 import { keptRoutes, keptRules } from './compile/keep.ts'
 import { type Locality, unmappedIds } from './compile/localize.ts'
 import { unmirroredRules } from './compile/lookups.ts'
+import { withoutIpv6 } from './compile/loopback.ts'
 import type { Capacities, MapContents } from './compile/maps.ts'
 import { compilePolicy } from './compile/policy.ts'
 import type { RuleText } from './compile/rules.ts'
@@ -50,6 +51,8 @@ export interface InForce {
   readonly maps: MapContents
   /** Rules in words, by policy, as far as they are known. */
   readonly rules: ReadonlyMap<bigint, readonly RuleText[]>
+  /** Addresses that the agent has added to the lo of a pod. */
+  readonly addedTo?: (netns: bigint) => readonly string[]
 }
 
 export interface Circumstances {
@@ -58,14 +61,16 @@ export interface Circumstances {
   readonly strict: boolean
   /** The kernel tells inbound programs the interface (ABILITY_ARRIVAL). */
   readonly seesArrival?: boolean
+  /** A program can be attached to the lo of pods. */
+  readonly hooksLoopback?: boolean
   /** Absent: no pod is enrolled. */
   readonly inForce?: InForce
 }
 
 /** What `maps` hold, with the rules of the enrolment that put it there, as far as that is known. */
-export function inForce(maps: MapContents, enrolment: Enrolment | undefined): InForce {
+export function inForce(maps: MapContents, enrolment: Enrolment | undefined, addedTo?: InForce['addedTo']): InForce {
   const known = [...(enrolment?.desired.pods.values() ?? [])]
-  return { maps, rules: new Map(known.map(({ policy, rules }) => [policy, rules])) }
+  return { maps, rules: new Map(known.map(({ policy, rules }) => [policy, rules])), ...(addedTo && { addedTo }) }
 }
 
 interface Candidate {
@@ -84,7 +89,11 @@ const mostRoutes = ({ routes }: Capacities): number => Math.floor(routes / 8)
 const tooManyRoutes = (count: number, most: number): string =>
   `its network namespace has ${count} routes, and at most ${most} are mirrored for a pod; remove some (ip route show table all, in the pod)`
 
-function candidate(meshes: readonly Mesh[], placement: Placement, { seesArrival = true, capacities }: Circumstances): Candidate {
+function candidate(
+  meshes: readonly Mesh[],
+  placement: Placement,
+  { seesArrival = true, hooksLoopback = true, capacities }: Circumstances,
+): Candidate {
   const { pod } = placement
   const state = 'state' in placement ? placement.state : undefined
   const addresses = state === undefined ? [] : podAddresses(state)
@@ -98,7 +107,8 @@ function candidate(meshes: readonly Mesh[], placement: Placement, { seesArrival 
   if ('refused' in description) return { outcome: { ...known, state: 'cannot', reason: description.refused }, mayKeep: true }
   const { interception } = description
   if (!seesArrival && asksForArrival(interception)) return { outcome: { ...known, state: 'cannot', reason: noArrival } }
-  compilePolicy(interception, podTitle(pod))
+  const { udp } = compilePolicy(interception, podTitle(pod))
+  if (udp && !hooksLoopback) return { outcome: { ...known, state: 'cannot', reason: noHook } }
   if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
   const { cookie, interfaces, users, routes, rules: policyRules, addresses: own } = placement.state
   if (users instanceof Error) return { outcome: { ...known, state: 'failed', reason: noUsers(users.message) }, mayKeep: true }
@@ -106,7 +116,8 @@ function candidate(meshes: readonly Mesh[], placement: Placement, { seesArrival 
   if (routes.length > most) return { outcome: { ...known, state: 'failed', reason: tooManyRoutes(routes.length, most) }, mayKeep: true }
   const { natRules = false } = placement
   const locality: Locality = { interfaces, ...(users && { ids: users }) }
-  const warnings = [...known.warnings, ...unmappedIds(interception, locality), ...unmirroredRules(placement.state)]
+  const lo = udp ? withoutIpv6(placement.state) : []
+  const warnings = [...known.warnings, ...unmappedIds(interception, locality), ...unmirroredRules(placement.state), ...lo]
   return {
     outcome: { ...known, warnings, state: 'enrolled', ...(users && { users }) },
     compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, policyRules, locality, natRules },
@@ -115,6 +126,9 @@ function candidate(meshes: readonly Mesh[], placement: Placement, { seesArrival 
 
 const noArrival =
   'its inbound rules name network interfaces, and this kernel does not tell by which one a connection came in (Linux 5.17 does, or attach.without in the config has arrival_interface)'
+
+const noHook =
+  'its rules take UDP, whose answers need a program at its lo, and this kernel has neither TCX (Linux 6.6) nor filters with BPF (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS), or attach.without in the config has tcx and clsact'
 
 const noUsers = (why: string): string =>
   `the ids of its user namespace (hostUsers: false) cannot be read, so nobody can tell which of its processes is the proxy: ${why}; trying again`
@@ -135,7 +149,9 @@ function keeping(candidate: Candidate, placement: Placement, { inForce, capaciti
   if (kept === undefined) return candidate
   const { outcome } = candidate
   const ofBefore = routes.length > mostRoutes(capacities) ? { routes: keptRoutes(inForce.maps, netns) } : {}
-  const keptPod = { name: podTitle(placement.pod), netns, routes, addresses, policyRules, natRules, kept: { ...kept, ...ofBefore } }
+  const loopbackAddresses = inForce.addedTo?.(netns) ?? []
+  const known = { name: podTitle(placement.pod), netns, routes, addresses, policyRules, natRules, loopbackAddresses }
+  const keptPod = { ...known, kept: { ...kept, ...ofBefore } }
   const withRules: Outcome =
     outcome.state === 'failed' && candidate.deferred !== true
       ? { ...outcome, kept: true, reason: `${outcome.reason} The pod keeps the rules of before.` }

@@ -103,6 +103,8 @@ export interface PodView {
   /** The pod's namespace has NAT rules of its own as well. */
   readonly iptables: boolean
   readonly listeners: readonly string[]
+  /** What is at its lo for its rules: "program mb_lo (link)", "::6, added", "local route fd6d:6572:6272:6964::/96, was there" */
+  readonly loopback: readonly string[]
   readonly rules: readonly RuleView[]
   readonly refusals: readonly RefusalView[]
 }
@@ -155,4 +157,6 @@ export interface DetachView {
   /** Pods that no longer pass through their proxy (--bypass), or whose connections are refused (--block). */
   readonly bypassed: readonly string[]
   readonly blocked: readonly string[]
+  /** What could not be taken away from the lo of pods, and why. */
+  readonly left: readonly string[]
 }

@@ -67,6 +67,7 @@ function detachText(view: DetachView, stopped: boolean): string {
     ...(stopped ? ['the agent was running: it has been stopped'] : []),
     ...(nothing ? ['nothing to remove: no datapath is in place'] : []),
     ...list(`removed ${count(view.removed.length, 'object')}:`, view.removed),
+    ...list('LEFT, because it cannot be removed; remove it by hand (ip address, ip route, tc, in the pod):', view.left),
     ...list('these pods now BYPASS the mesh:', view.bypassed),
     ...list('new connections of these pods are now REFUSED:', view.blocked),
     '',

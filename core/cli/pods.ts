@@ -66,6 +66,7 @@ export function podText(pod: PodView): string {
     ['netns', pod.netns],
     ['addresses', pod.addresses.join(' ') || 'none'],
     ['listeners', pod.listeners.join(' ') || 'none'],
+    ...(pod.loopback.length === 0 ? [] : [['lo', pod.loopback.join('; ')]]),
     ['policy', pod.policy ?? 'none'],
     ['iptables', pod.iptables ? 'the pod has NAT rules of its own as well' : 'no NAT rules'],
   ]

@@ -8,6 +8,7 @@ import type { Interception } from '../plugin.ts'
 import type { Condition } from './conditions.ts'
 import type { KeptRules } from './keep.ts'
 import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
+import { type LoopbackWant, loopbackWant, withWanted } from './loopback.ts'
 import { type Capacities, compileError, MapBuilder, type MapContents } from './maps.ts'
 import { type CompiledPolicy, compileLocal } from './policy.ts'
 import { compileRoutes } from './routes.ts'
@@ -32,6 +33,8 @@ export interface CompilePod {
 /** A pod that keeps the rules which the kernel has for it. */
 export interface KeptPod extends Omit<CompilePod, 'interception'> {
   readonly kept: KeptRules
+  /** What the agent has added to its lo; absent: nothing. */
+  readonly loopbackAddresses?: readonly string[]
 }
 
 export interface CompileInput {
@@ -49,6 +52,8 @@ export interface CompiledPod {
   readonly words: ReadonlyMap<number, string>
   /** Where the pod's own proxies listen. */
   readonly proxyPorts: readonly number[]
+  /** What its lo must have. */
+  readonly loopback: LoopbackWant
 }
 
 export interface PolicySource {
@@ -116,23 +121,25 @@ class PodCompiler {
     const known = this.#byId.get(policy.id)
     if (known !== undefined && !known.digest.equals(policy.digest))
       throw compileError(pod.name, 'two policies have one id', 'Change any rule of one of them.')
+    const loopback = loopbackWant(policy.udp, interception.loopbackAddresses ?? [], pod)
     this.builder.whole(() => {
       if (known === undefined) addPolicy(this.builder, policy, pod.name)
-      addPod(this.builder, pod, policy)
+      addPod(this.builder, withWanted(pod, loopback), policy)
     })
     this.#byId.set(policy.id, policy)
     const { id, rules, words, proxyPorts, conditions } = policy
-    this.compiled.set(pod.netns, { policy: id, rules, words, proxyPorts, source: { interception, locality, conditions } })
+    this.compiled.set(pod.netns, { policy: id, rules, words, proxyPorts, loopback, source: { interception, locality, conditions } })
   }
 
   keep(pod: KeptPod): void {
-    const { policy, rules, entries, proxyPorts, routes } = pod.kept
+    const { policy, rules, entries, proxyPorts, routes, udp } = pod.kept
+    const loopback = loopbackWant(udp, pod.loopbackAddresses ?? [], pod)
     this.builder.whole(() => {
-      if (routes === undefined) addRoutes(this.builder, pod)
+      if (routes === undefined) addRoutes(this.builder, withWanted(pod, loopback))
       for (const { map, key, value } of [...entries, ...(routes ?? [])]) this.builder.add(map, key, value, pod.name)
       addNatRules(this.builder, pod)
     })
-    this.compiled.set(pod.netns, { policy, rules, words: new Map(), proxyPorts })
+    this.compiled.set(pod.netns, { policy, rules, words: new Map(), proxyPorts, loopback })
   }
 }
 

@@ -6,6 +6,7 @@ import { u64Codec } from '../codec.ts'
 import {
   cidrKeyCodec,
   Fact,
+  Lookup,
   ownerKeyCodec,
   type PolicyRecord,
   podCodec,
@@ -30,6 +31,8 @@ export interface KeptRules {
   readonly entries: readonly KeptEntry[]
   readonly rules: readonly RuleText[]
   readonly proxyPorts: readonly number[]
+  /** The policy asks for UDP. */
+  readonly udp: boolean
   /** Its routes of before, where the present ones are too many; absent: the present ones. */
   readonly routes?: readonly KeptEntry[]
 }
@@ -91,5 +94,6 @@ export function keptRules(have: MapContents, netns: bigint, known: ReadonlyMap<b
     { map: 'pods', ...pod },
   ]
   const proxyPorts = ports.map(({ key }) => proxyPortCodec.decode(key).port)
-  return { policy, entries, rules: known.get(policy) ?? rulesOf(policyCodec.decode(record.value)), proxyPorts }
+  const decoded = policyCodec.decode(record.value)
+  return { policy, entries, rules: known.get(policy) ?? rulesOf(decoded), proxyPorts, udp: (decoded.lookups & Lookup.UDP) !== 0 }
 }

@@ -22,6 +22,8 @@ export interface CompiledPolicy {
   readonly conditions: readonly (readonly Condition[])[]
   /** The named sets by the number of their fact bit. */
   readonly words: ReadonlyMap<number, string>
+  /** Some outbound rule does more to UDP than let it pass. */
+  readonly udp: boolean
   /** Ports of the pod whose listeners the datapath must know. */
   readonly proxyPorts: readonly number[]
 }
@@ -72,12 +74,13 @@ export function compileLocal(interception: LocalInterception, subject: string): 
   const outbound = compileRules(interception, 'outbound', sets, subject)
   const inbound = compileRules(interception, 'inbound', sets, subject)
   const marks = sets.marks()
+  const udp = concernsUdp(outbound)
   const record = policyCodec.encode({
     outboundRules: outbound.length,
     inboundRules: inbound.length,
     targetsUsed: targets.length,
     marksUsed: marks.length,
-    lookups: sets.lookups() | (concernsUdp(outbound) ? Lookup.UDP : 0),
+    lookups: sets.lookups() | (udp ? Lookup.UDP : 0),
     outbound,
     inbound,
     targets: targets.map((name) => compileTarget(interception.targets?.[name] ?? {}, `${subject}: target '${name}'`)),
@@ -88,5 +91,5 @@ export function compileLocal(interception: LocalInterception, subject: string): 
   const digest = hash.digest()
   const id = digest.readBigUInt64BE()
   const inWords = { rules: describeRules(interception), conditions: conditionsOf(interception, sets), words: sets.words() }
-  return { id, digest, record, sets: sets.entries(id), ...inWords, proxyPorts: proxyPortsOf(interception) }
+  return { id, digest, record, sets: sets.entries(id), ...inWords, udp, proxyPorts: proxyPortsOf(interception) }
 }

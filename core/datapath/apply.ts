@@ -3,10 +3,10 @@
  *
  *   1. content that nobody uses yet: sets and policies (their ids are new, because policies are immutable), routes, ports of proxies;
  *   2. for pods that join or have a new proxy port: listeners that exist already, then their copy of the inbound program, which passes
- *      everything while the pod is not in `pods`;
+ *      everything while the pod is not in `pods`; what their lo must have (loopback.ts);
  *   3. the switch: one atomic map update per pod. Before it a connection sees the old policy, after it the new one;
- *   4. pods that leave: first out of `pods`, then without their inbound program;
- *   5. when every program that may still hold the old policy has ended: what nobody uses any more.
+ *   4. pods that leave: out of `pods`;
+ *   5. when every program that may still hold the old policy has ended: what nobody uses any more, at lo, inbound programs, maps.
  *
  * A failure of one pod (its namespace may vanish at any moment) leaves that pod as it was and does not disturb the others.
  */
@@ -17,22 +17,23 @@ import { counterKeyCodec, proxyPortCodec } from '../contract.ts'
 import { diffMaps, isEmpty, type MapDiffs } from '../diff.ts'
 import type { Entry } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
+import { dropLoopbacks, type LoopbackWork, loopbackWork, putLoopbacks } from './applylo.ts'
 import type { Datapath } from './datapath.ts'
 import { attachTypes } from './hooks.ts'
+import type { LoopbackPlace } from './loopback.ts'
 import { listenerSearch } from './search.ts'
 
-export interface Place {
-  /** Path of the network namespace. */
-  readonly path: string
-  /** Its inode, so that a namespace that was replaced under the same path is noticed. */
-  readonly inode: number
-}
+export type Place = LoopbackPlace
 
 export interface Applied {
   /** A pod joined, left or got another policy: the generation grew by one. Routes that a pod changed itself do not count. */
   readonly changed: boolean
   /** Pods that could not be enrolled or switched, by netns cookie. */
   readonly failed: ReadonlyMap<bigint, Error>
+  /** What could not be taken away from the lo of pods. */
+  readonly left?: readonly string[]
+  /** The namespaces of pods are not any more as they were seen. */
+  readonly addedToLo?: boolean
 }
 
 const beforeTheSwitch: readonly MapName[] = ['port_sets', 'owner_sets', 'cidr_sets', 'policies', 'routes', 'proxy_ports', 'nat_pods']
@@ -43,22 +44,29 @@ export async function apply(datapath: Datapath, want: Desired, places: ReadonlyM
   const attached = new Set(datapath.layout.pods())
   const joining = [...want.pods.keys()].filter((netns) => !attached.has(netns))
   const leaving = [...attached].filter((netns) => !want.pods.has(netns))
-  if (Object.values(changes).every(isEmpty) && joining.length === 0 && leaving.length === 0 && !datapath.searchAgain)
-    return { changed: false, failed: new Map() }
+  datapath.loopbacks.seen(places)
+  const loopbacks = loopbackWork(datapath, want)
+  const isIdle = Object.values(changes).every(isEmpty) && joining.length + leaving.length + loopbacks.due.length + loopbacks.left.length === 0
+  if (isIdle && !datapath.searchAgain) return { changed: false, failed: new Map() }
   try {
-    return await write(datapath, want, changes, joining, leaving, places)
+    return await write(datapath, want, changes, { joining, leaving, loopbacks }, places)
   } catch (error) {
     await datapath.refresh() // the next attempt starts from what really is there
     throw error
   }
 }
 
+interface Work {
+  readonly joining: readonly bigint[]
+  readonly leaving: readonly bigint[]
+  readonly loopbacks: LoopbackWork
+}
+
 async function write(
   datapath: Datapath,
   want: Desired,
   changes: MapDiffs,
-  joining: readonly bigint[],
-  leaving: readonly bigint[],
+  { joining, leaving, loopbacks }: Work,
   places: ReadonlyMap<bigint, Place>,
 ): Promise<Applied> {
   const { maps } = datapath
@@ -66,14 +74,15 @@ async function write(
 
   const failed = await prepare(datapath, want, changes, joining, places)
   if (failed.size === 0) datapath.listenersMissed = false
+  const addedToLo = await putLoopbacks(datapath, want, loopbacks, failed)
 
   const switched = changes.pods.put.filter(({ key }) => !failed.has(key.readBigUInt64LE()))
   for (const { key, value } of switched) maps.pods.update(key, value)
 
   for (const key of changes.pods.remove) maps.pods.delete(key)
-  for (const netns of leaving) unlinkSync(datapath.layout.pod(netns))
-
   await datapath.native.barrier()
+  const left = await dropLoopbacks(datapath, want, loopbacks, failed)
+  for (const netns of leaving) unlinkSync(datapath.layout.pod(netns))
   await removeUnused(datapath, want, changes, failed)
 
   if (failed.size > 0) await datapath.refresh()
@@ -83,7 +92,7 @@ async function write(
     const meta = datapath.meta()
     datapath.writeMeta({ ...meta, generation: meta.generation + 1n })
   }
-  return { changed, failed }
+  return { changed, failed, left, addedToLo }
 }
 
 /** Finds the proxies that listen already and attaches the inbound program, pod by pod. */

@@ -12,10 +12,11 @@ import type { BpfLink, BpfMap, BpfObject, Entry, Namespaces, Native, OpenOptions
 import { using, usingAsync } from '../scope.ts'
 import { type Attaching, attachHook, dropDeadPods, loadedHooks, removeUnusedHooks, repairHooks, repairPins } from './attach.ts'
 import { attachCookieTeller, type CookieTeller } from './cookies.ts'
-import { inbound, listenersIterator } from './hooks.ts'
+import { inbound, listenersIterator, loopbackProgram } from './hooks.ts'
 import { buildLayout, currentLayout, type Layout, otherLayouts, setDamagedAside } from './layout.ts'
 import type { Unregistered } from './listeners.ts'
 import { abilitiesOf, loadObject } from './load.ts'
+import { type LoopbackHook, Loopbacks, readAdded } from './loopback.ts'
 
 export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void
 
@@ -34,6 +35,7 @@ export const allMaps = [
   'monitoring',
   'events',
   'events_lost',
+  'added',
   'meta',
 ] as const
 export type AnyMap = (typeof allMaps)[number]
@@ -66,13 +68,14 @@ export class Datapath implements Disposable {
   listenersMissed = false
   /** Proxies that listen and could not be registered, by pod: the next apply tries again. */
   readonly unfound = new Map<bigint, readonly Unregistered[]>()
+  readonly loopbacks: Loopbacks
 
   readonly #attaching: Attaching
   readonly #teller: CookieTeller | undefined
 
   readonly #abilities: bigint
 
-  private constructor(attaching: Attaching, { features, teller, abilities }: Prepared, have: MapContents, adopted: boolean) {
+  private constructor(attaching: Attaching, { features, teller, abilities, loopback: hook }: Prepared, contents: Contents, adopted: boolean) {
     const { native, layout, object } = attaching
     this.namespaces = teller?.namespaces ?? native.namespaces
     this.#teller = teller
@@ -82,9 +85,11 @@ export class Datapath implements Disposable {
     this.layout = layout
     this.object = object
     this.maps = Object.fromEntries(allMaps.map((name) => [name, object.map(name)])) as Record<AnyMap, BpfMap>
-    this.have = have
+    this.have = contents.have
     this.adopted = adopted
     this.#attaching = attaching
+    const program = () => object.program(loopbackProgram)
+    this.loopbacks = new Loopbacks({ native, layout, added: this.maps.added, hook, program }, contents.added)
   }
 
   /** Adopts what is pinned if it is of this contract and complete, else builds it. Adopting what fits writes nothing. */
@@ -104,7 +109,8 @@ export class Datapath implements Disposable {
     const loaded = await prepare(native, setting, { reuse })
     for (const map of Object.values(reuse)) map.close()
     const attaching = { native, layout, object: loaded.object, cgroup: setting.cgroup }
-    const datapath = new Datapath(attaching, loaded, await readAll(loaded.object), true)
+    layout.create() // a part of it may be missing
+    const datapath = new Datapath(attaching, loaded, await readContents(loaded.object), true)
     datapath.repair(log)
     if (datapath.meta().programs.equals(programs)) {
       log('info', 'datapath adopted', { bpffs: layout.directory, generation: Number(datapath.meta().generation) })
@@ -125,7 +131,8 @@ export class Datapath implements Disposable {
       for (const hook of loadedHooks(object)) attachHook(attaching, hook)
     })
     const attaching = { native, layout, object, cgroup: setting.cgroup }
-    const datapath = new Datapath(attaching, loaded, await readAll(object), false)
+    const datapath = new Datapath(attaching, loaded, await readContents(object), false)
+    await datapath.#takeOver(setting.bpffs)
     datapath.writeMeta({ ...datapath.meta(), programs })
     log('info', 'datapath built', { bpffs: layout.directory, cgroup: setting.cgroup })
     return datapath
@@ -141,6 +148,14 @@ export class Datapath implements Disposable {
     for (const netns of layout.pods()) {
       using(this.inboundCopy(netns), (program) => using(native.pinnedLink(layout.pod(netns)), (link) => link.update(program)))
     }
+    this.loopbacks.replacePrograms()
+  }
+
+  /** What is at the lo of pods outlives a version of the datapath. */
+  async #takeOver(bpffs: string): Promise<void> {
+    const others = otherLayouts(bpffs).filter((layout) => layout.mapNames().includes('added'))
+    for (const layout of others)
+      await usingAsync(this.native.pinnedMap(layout.map('added')), async (map) => this.loopbacks.adopt(await readAdded(map)))
   }
 
   /** Mends what others did to our links. true: pods have lost theirs, and must be applied again. */
@@ -212,6 +227,12 @@ interface Prepared {
   readonly features: readonly Feature[]
   readonly teller: CookieTeller | undefined
   readonly abilities: bigint
+  readonly loopback: LoopbackHook
+}
+
+interface Contents {
+  readonly have: MapContents
+  readonly added: Awaited<ReturnType<typeof readAdded>>
 }
 
 /** Everything that can be refused without a trace. */
@@ -223,7 +244,7 @@ async function prepare(
   const { object, refused } = await loadObject(native, { path, kernel, ...maps })
   try {
     const teller = kernel.tellsCookies ? undefined : attachCookieTeller(native, object, cgroup)
-    return { object, features: optionalFeatures(kernel, refused), teller, abilities: kernel.abilities }
+    return { object, features: optionalFeatures(kernel, refused), teller, abilities: kernel.abilities, loopback: kernel.loopback }
   } catch (error) {
     object.close()
     throw error
@@ -237,6 +258,10 @@ function choices(kernel: KernelFacts): string {
 
 function pinnedMaps(native: Native, layout: Layout): Record<string, BpfMap> {
   return Object.fromEntries(allMaps.map((name) => [name, native.pinnedMap(layout.map(name))]))
+}
+
+async function readContents(object: BpfObject): Promise<Contents> {
+  return { have: await readAll(object), added: await usingAsync(object.map('added'), readAdded) }
 }
 
 async function readAll(object: BpfObject): Promise<MapContents> {

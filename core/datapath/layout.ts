@@ -1,7 +1,7 @@
 /**
  * The directory of the pins. Everything of one version of the contract is under one directory that carries the version:
  *
- *     <bpffs>/v-<contract>/maps/<map>          links/<hook>          pods/<netns cookie, 16 hex digits>
+ *     <bpffs>/v-<contract>/maps/<map>          links/<hook>          pods/<netns cookie, 16 hex digits>          lo/<the same>
  *
  * A version is built under a temporary name and made real by one rename, so what is there is complete.
  */
@@ -30,9 +30,19 @@ export class Layout {
     return join(this.directory, 'pods', netns.toString(16).padStart(16, '0'))
   }
 
+  /** The link at the pod's lo. */
+  loopback(netns: bigint): string {
+    return join(this.directory, 'lo', netns.toString(16).padStart(16, '0'))
+  }
+
   /** Netns cookies of the pods whose sk_lookup link is pinned. */
   pods(): bigint[] {
     return names(join(this.directory, 'pods')).map((name) => BigInt(`0x${name}`))
+  }
+
+  /** Of those with a link at their lo. */
+  loopbacks(): bigint[] {
+    return names(join(this.directory, 'lo')).map((name) => BigInt(`0x${name}`))
   }
 
   mapNames(): string[] {
@@ -44,7 +54,7 @@ export class Layout {
   }
 
   create(): void {
-    for (const part of ['maps', 'links', 'pods']) mkdirSync(join(this.directory, part), { recursive: true, mode: 0o700 })
+    for (const part of ['maps', 'links', 'pods', 'lo']) mkdirSync(join(this.directory, part), { recursive: true, mode: 0o700 })
   }
 
   /** Unpins everything; what is attached through a link goes with its last pin. */

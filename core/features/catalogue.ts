@@ -137,6 +137,22 @@ export const probed = [
     ability: Ability.MPTCP,
   },
   {
+    id: 'tcx',
+    name: 'TCX at lo',
+    since: '6.6',
+    probe: (native) => native.loopback.takesLinks(),
+    detail: 'UDP to several servers from one socket: a program at the lo of pods, as a link',
+    fallback: 'the same program as a filter of tc (qdisc clsact), which others can see and remove',
+  },
+  {
+    id: 'clsact',
+    name: 'BPF filters of tc',
+    since: '4.5',
+    probe: (native) => native.loopback.takesFilters(),
+    detail: 'stands in for TCX',
+    fallback: 'not here: where TCX is not either, a pod whose rules take UDP cannot be enrolled, and says so',
+  },
+  {
     id: 'ring_buffer',
     name: 'ring buffer',
     since: '5.8',

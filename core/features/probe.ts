@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { release, version } from 'node:os'
 import type { Ability } from '../contract.ts'
+import type { LoopbackHook } from '../datapath/loopback.ts'
 import { MerbridgeError } from '../errors.ts'
 import type { Native } from '../native/api.ts'
 import { type Forceable, optional, type Probed, probed } from './catalogue.ts'
@@ -23,6 +24,8 @@ export interface KernelFacts {
   readonly skip: ReadonlyMap<string, string>
   /** The kernel tells the cookie of a network namespace. */
   readonly tellsCookies: boolean
+  /** How a program is attached to the lo of pods. */
+  readonly loopback: LoopbackHook
   /** A file that stands in for the kernel's own BTF. */
   readonly btf?: string
 }
@@ -130,6 +133,7 @@ export async function probeKernel(native: Native, setting: ProbeSetting): Promis
     ],
     abilities: BigInt(abilities),
     skip: skipped(forced),
+    loopback: has.has('tcx') ? 'link' : has.has('clsact') ? 'filter' : 'none',
     tellsCookies: has.has('socket_netns_cookie'),
     ...(btf === undefined ? {} : { btf }),
   }

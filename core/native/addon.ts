@@ -69,6 +69,8 @@ export interface Addon {
   attachCgroup(program: Descriptor, cgroup: string, attachType: number): Descriptor
   attachNetns(program: Descriptor, netns: string, attachType: number): Descriptor
   attachIterator(program: Descriptor): Descriptor
+  /** inode 0: of whatever namespace the path leads to */
+  attachEgress(program: Descriptor, path: string, inode: number, ifindex: number): Promise<Descriptor>
 
   objectLoad(
     path: string,
@@ -100,6 +102,7 @@ export interface Addon {
     requests: readonly Uint8Array[],
     cookies: Descriptor | undefined,
   ): Promise<(NamespaceDump | Error)[]>
+  namespaceChange(path: string, inode: number, requests: readonly Uint8Array[]): Promise<void>
   namespaceLegacyRules(path: string): Promise<number[]>
   namespaceIterate(path: string, link: Descriptor): Promise<string>
   namespaceSocket(path: string): Promise<Descriptor>
@@ -110,6 +113,7 @@ export interface Addon {
   watchNumber(watch: Watch): number
 
   takesProgram(programType: number, attachType: number, instructions: Uint8Array): boolean
+  filterProgram(): Descriptor
   storageMap(): Descriptor
   hasMapType(type: number): boolean
   hasLinks(): boolean

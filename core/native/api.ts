@@ -7,8 +7,10 @@
  *
  * A handle owns one descriptor (opened with O_CLOEXEC). `close()` twice is a no-op; using a closed handle throws EBADF.
  */
+import type { Loopback } from './loopback.ts'
 import type { NamespaceState } from './state.ts'
 
+export type { Filter, Loopback, NamespacePlace } from './loopback.ts'
 export type * from './state.ts'
 
 export interface Handle extends Disposable {
@@ -75,6 +77,8 @@ export interface LinkInfo {
   readonly attachType?: number
   /** netns links: the namespace's inode; 0 when the namespace is gone */
   readonly netnsInode?: number
+  /** TCX links; 0 when the interface is gone, or somebody has detached the link */
+  readonly ifindex?: number
 }
 
 export interface BpfLink extends Handle {
@@ -239,6 +243,7 @@ export interface Native {
   /** Records of a BPF_MAP_TYPE_RINGBUF; a native thread waits, the callback runs on the event loop. close() ends it. */
   ringBuffer(map: BpfMap, onRecord: (record: Buffer) => void): Handle
   readonly namespaces: Namespaces
+  readonly loopback: Loopback
   /** All BTF types of an object file, or of /sys/kernel/btf/vmlinux (126,000 of them, half a second). For tools: it runs on the event loop. */
   btf(path: string): BtfType[]
   /** The kernel takes a program of these types (enum bpf_prog_type, enum bpf_attach_type) with these instructions (linux/bpf.h, 8 bytes each). */

@@ -4,6 +4,7 @@ import { addon, type Ring } from './addon.ts'
 import type { BpfMap, BpfProgram, Handle, Native } from './api.ts'
 import { btf } from './btf.ts'
 import { descriptorOf, joined, LinkHandle, MapHandle, nativeError, OwnedHandle, ProgramHandle } from './handles.ts'
+import { loopback } from './loopback.ts'
 import { namespaces } from './namespaces.ts'
 import { load } from './objects.ts'
 
@@ -67,6 +68,7 @@ export const native: Native = {
   programById: (id) => addon().programById(id),
   ringBuffer: (map, onRecord) => new RingHandle(map, onRecord),
   namespaces,
+  loopback,
   btf,
   barrier: () => addon().barrier(),
   lock: (path) => {

@@ -9,6 +9,11 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 
+// What libbpf 1.1 does not know: TCX, Linux 6.6 (linux/bpf.h).
+constexpr uint32_t LINK_TYPE_TCX = 11;
+constexpr uint32_t TCX_EGRESS = 47;
+constexpr uint32_t FLAG_BEFORE = 1 << 3; // relative to nothing: the first
+
 static Napi::Value open(const Napi::CallbackInfo &info)
 {
 	std::string path = pathArgument(info, 0);
@@ -31,6 +36,10 @@ static Napi::Value linkInfo(const Napi::CallbackInfo &info)
 	}
 	if (link.type == BPF_LINK_TYPE_NETNS) {
 		result.Set("netnsInode", link.netns.netns_ino);
+		result.Set("attachType", link.netns.attach_type);
+	}
+	if (link.type == LINK_TYPE_TCX) { // the same two numbers there
+		result.Set("ifindex", link.netns.netns_ino);
 		result.Set("attachType", link.netns.attach_type);
 	}
 	return result;
@@ -70,6 +79,30 @@ static Napi::Value attachIterator(const Napi::CallbackInfo &info)
 	return createLink(info.Env(), program->number, 0, BPF_TRACE_ITER, "attach iterator");
 }
 
+// (program, path, inode, interface) -> a TCX link at the interface's egress, where it is the first
+static Napi::Value attachEgress(const Napi::CallbackInfo &info)
+{
+	std::string path = pathArgument(info, 1);
+	std::string operation = "attach to an interface of network namespace " + path;
+	SharedFile program = fileArgument(info, 0, Kind::Program, operation);
+	uint32_t inode = uintArgument(info, 2);
+	int interface = static_cast<int>(uintArgument(info, 3));
+	return onNamespaceThread<SharedFile>(
+	    info.Env(),
+	    [path, operation, program, inode, interface] {
+		    SharedFile link;
+		    inside(path, operation, [&](int netns) {
+			    requireInode(netns, inode, operation);
+			    LIBBPF_OPTS(bpf_link_create_opts, options);
+			    options.flags = FLAG_BEFORE;
+			    int fd = bpf_link_create(program->number, interface, static_cast<bpf_attach_type>(TCX_EGRESS), &options);
+			    link = std::make_shared<File>(checked(operation, fd));
+		    });
+		    return link;
+	    },
+	    [](Napi::Env env, SharedFile &link) { return wrap(env, Kind::Link, link->release()); });
+}
+
 // (link, program)
 static Napi::Value update(const Napi::CallbackInfo &info)
 {
@@ -93,6 +126,7 @@ void exportLinks(Napi::Env env, Napi::Object exports)
 	exports.Set("attachCgroup", Napi::Function::New<guarded<attachCgroup>>(env));
 	exports.Set("attachNetns", Napi::Function::New<guarded<attachNetns>>(env));
 	exports.Set("attachIterator", Napi::Function::New<guarded<attachIterator>>(env));
+	exports.Set("attachEgress", Napi::Function::New<guarded<attachEgress>>(env));
 	exports.Set("linkUpdate", Napi::Function::New<guarded<update>>(env));
 	exports.Set("linkDetach", Napi::Function::New<guarded<detach>>(env));
 }

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 
 int openNamespace(const std::string &path, const std::string &operation)
@@ -20,20 +21,40 @@ int openNamespace(const std::string &path, const std::string &operation)
 	return file.release();
 }
 
+void requireInode(int netns, uint32_t inode, const std::string &operation)
+{
+	struct stat status;
+	checked(operation, fstat(netns, &status));
+	if (inode != 0 && status.st_ino != inode)
+		throw Failure(operation, ESTALE, "it is another network namespace now");
+}
+
+// Brings the thread back.
+struct Home {
+	File netns;
+	explicit Home(const std::string &operation) : netns(checked(operation, open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)))
+	{
+	}
+	~Home()
+	{
+		// Should this fail, nothing is read from a wrong place: each job enters a namespace of its own first.
+		(void)setns(netns.number, CLONE_NEWNET);
+	}
+};
+
 void inside(const std::string &path, const std::string &operation, const std::function<void(int netns)> &work)
 {
-	struct Home {
-		File netns;
-		~Home()
-		{
-			// Should this fail, nothing is read from a wrong place: each job enters a namespace of its own first.
-			(void)setns(netns.number, CLONE_NEWNET);
-		}
-	};
 	File netns(openNamespace(path, operation));
-	Home home{File(checked(operation, open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)))};
+	Home home(operation);
 	checked(operation, setns(netns.number, CLONE_NEWNET));
 	work(netns.number);
+}
+
+void insideNew(const std::string &operation, const std::function<void()> &work)
+{
+	Home home(operation);
+	checked(operation, unshare(CLONE_NEWNET));
+	work();
 }
 
 NamespaceThread::~NamespaceThread()

@@ -17,8 +17,14 @@ constexpr char COOKIE_THREAD[] = "merbridge-netns";
 // Opens a file of nsfs that is a network namespace; another file is Failure EINVAL. Does not hang at a FIFO.
 int openNamespace(const std::string &path, const std::string &operation);
 
+// ESTALE when the namespace is not the one with this inode; 0: it may be any.
+void requireInode(int netns, uint32_t inode, const std::string &operation);
+
 // Runs `work` inside the namespace behind `path`, on the namespace thread only.
 void inside(const std::string &path, const std::string &operation, const std::function<void(int netns)> &work);
+
+// The same inside a new namespace, which ends with the work.
+void insideNew(const std::string &operation, const std::function<void()> &work);
 
 // One per JavaScript environment; it starts with the first job and ends with the environment.
 class NamespaceThread

@@ -1,4 +1,4 @@
-/** What other network namespaces have. The addon's own thread enters them; nothing is changed there and no program is run. */
+/** What other network namespaces have. The addon's own thread enters them; nothing is changed there (loopback.ts does that) and no program is run. */
 
 import { addon, type Descriptor, type NamespaceDump, type Watch } from './addon.ts'
 import type { BpfMap, Handle, Listener, NamespaceState, Namespaces, NativeError } from './api.ts'

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Netlink dumps. What the messages mean is decoded in TypeScript.
+// Netlink dumps and requests. What the messages mean is decoded in TypeScript.
 #include "netlink.h"
 #include "error.h"
 
@@ -40,25 +40,37 @@ uint64_t Netlink::cookie()
 	return cookie;
 }
 
-Message Netlink::dump(const Message &request)
+void Netlink::send(const Message &request)
 {
 	if (request.size() < sizeof(nlmsghdr))
 		throw Failure(operation, EINVAL, "the request has no header");
+	Message message = request;
+	auto *header = reinterpret_cast<nlmsghdr *>(message.data());
+	header->nlmsg_len = message.size();
+	header->nlmsg_seq = ++sequence;
+	header->nlmsg_pid = 0;
+	sockaddr_nl kernel = {};
+	kernel.nl_family = AF_NETLINK;
+	ssize_t sent = sendto(fd, message.data(), message.size(), 0, reinterpret_cast<sockaddr *>(&kernel), sizeof(kernel));
+	checked(operation, static_cast<int>(sent));
+}
+
+Message Netlink::dump(const Message &request)
+{
 	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-		Message message = request;
-		auto *header = reinterpret_cast<nlmsghdr *>(message.data());
-		header->nlmsg_len = message.size();
-		header->nlmsg_seq = ++sequence;
-		header->nlmsg_pid = 0;
-		sockaddr_nl kernel = {};
-		kernel.nl_family = AF_NETLINK;
-		ssize_t sent = sendto(fd, message.data(), message.size(), 0, reinterpret_cast<sockaddr *>(&kernel), sizeof(kernel));
-		checked(operation, static_cast<int>(sent));
+		send(request);
 		Message answer;
 		if (receive(answer) == Ending::Whole)
 			return answer;
 	}
 	throw Failure(operation, EAGAIN, "it changes faster than it can be read");
+}
+
+void Netlink::request(const Message &request)
+{
+	send(request);
+	Message nothing;
+	receive(nothing); // the acknowledgement is an error of 0
 }
 
 Netlink::Ending Netlink::receive(Message &answer)

@@ -20,9 +20,12 @@ class Netlink
 	uint64_t cookie();
 	// Sends a dump request and returns all messages of the answer, whole, one after the other, without the closing NLMSG_DONE.
 	Message dump(const Message &request);
+	// Sends a request that asks for an acknowledgement, and waits for it.
+	void request(const Message &request);
 
       private:
 	enum class Ending { Whole, Interrupted };
+	void send(const Message &request);
 	Ending receive(Message &answer);
 	int fd;
 	uint32_t sequence = 0;

@@ -1,7 +1,10 @@
 /** Netlink messages (linux/netlink.h): a header of 16 bytes, a fixed part that depends on the type, attributes. Machine byte order. */
 
 const NLM_F_REQUEST = 1
+const NLM_F_ACK = 4
 const NLM_F_DUMP = 0x300
+/** Of requests that make something: replace what is there; fail with EEXIST when there is something; make it. */
+export const [REPLACE, EXCLUSIVE, CREATE] = [0x100, 0x200, 0x400]
 const HEADER = 16
 const ATTRIBUTE = 4
 /** The upper two bits of an attribute's type are flags. */
@@ -13,12 +16,31 @@ export interface NetlinkMessage {
   readonly body: Buffer
 }
 
-/** A dump request; the addon fills in length and sequence number. */
-export function dumpRequest(type: number, body: Uint8Array): Buffer {
+/** The addon fills in length and sequence number. */
+function request(type: number, flags: number, parts: readonly Uint8Array[]): Buffer {
   const header = Buffer.alloc(HEADER)
   header.writeUInt16LE(type, 4)
-  header.writeUInt16LE(NLM_F_REQUEST | NLM_F_DUMP, 6)
-  return Buffer.concat([header, body])
+  header.writeUInt16LE(NLM_F_REQUEST | flags, 6)
+  return Buffer.concat([header, ...parts])
+}
+
+export const dumpRequest = (type: number, body: Uint8Array): Buffer => request(type, NLM_F_DUMP, [body])
+
+export const changeRequest = (type: number, flags: number, ...parts: readonly Uint8Array[]): Buffer => request(type, NLM_F_ACK | flags, parts)
+
+export function attribute(type: number, ...values: readonly Uint8Array[]): Buffer {
+  const value = Buffer.concat(values)
+  const bytes = Buffer.alloc(aligned(ATTRIBUTE + value.length))
+  bytes.writeUInt16LE(ATTRIBUTE + value.length, 0)
+  bytes.writeUInt16LE(type, 2)
+  value.copy(bytes, ATTRIBUTE)
+  return bytes
+}
+
+export function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32LE(value)
+  return bytes
 }
 
 function aligned(length: number): number {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is read inside other network namespaces.
+// What is read, and the little that is changed, inside other network namespaces.
 #include "arguments.h"
 #include "descriptor.h"
 #include "exports.h"
@@ -103,6 +103,17 @@ static std::vector<std::string> pathsArgument(const Napi::CallbackInfo &info, si
 	return paths;
 }
 
+static std::vector<Message> requestsArgument(const Napi::CallbackInfo &info, size_t index)
+{
+	std::vector<Message> requests;
+	Napi::Array messages = arrayArgument(info, index);
+	for (uint32_t i = 0; i < messages.Length(); i++) {
+		Bytes bytes = bytesValue(messages.Get(i), "a request");
+		requests.emplace_back(bytes.data, bytes.data + bytes.size);
+	}
+	return requests;
+}
+
 // (paths) -> the inode of the namespace behind each, of whatever type; 0: there is none
 static Napi::Value inodes(const Napi::CallbackInfo &info)
 {
@@ -130,12 +141,7 @@ static Napi::Value dump(const Napi::CallbackInfo &info)
 {
 	std::vector<std::string> paths = pathsArgument(info, 0);
 	int protocol = uintArgument(info, 1);
-	std::vector<Message> requests;
-	Napi::Array messages = arrayArgument(info, 2);
-	for (uint32_t i = 0; i < messages.Length(); i++) {
-		Bytes bytes = bytesValue(messages.Get(i), "a request");
-		requests.emplace_back(bytes.data, bytes.data + bytes.size);
-	}
+	std::vector<Message> requests = requestsArgument(info, 2);
 	SharedFile cookies;
 	if (!info[3].IsUndefined())
 		cookies = fileArgument(info, 3, Kind::Map, "read network namespaces");
@@ -154,6 +160,36 @@ static Napi::Value dump(const Napi::CallbackInfo &info)
 			    results.Set(i, valueOf(env, answers[i]));
 		    return results;
 	    });
+}
+
+static void changeHere(const std::string &operation, const std::vector<Message> &requests)
+{
+	Message room;
+	Netlink netlink(NETLINK_ROUTE, operation, room);
+	for (const Message &request : requests)
+		netlink.request(request);
+}
+
+// (path, inode, requests of rtnetlink that ask for an acknowledgement); path "": in a new namespace, which ends then. The first that fails ends it.
+static Napi::Value change(const Napi::CallbackInfo &info)
+{
+	std::string path = textArgument(info, 0);
+	uint32_t inode = uintArgument(info, 1);
+	return onNamespaceThread<Nothing>(
+	    info.Env(),
+	    [path, inode, requests = requestsArgument(info, 2)] {
+		    std::string operation = "change network namespace " + (path.empty() ? "of a probe" : path);
+		    if (path.empty()) {
+			    insideNew(operation, [&] { changeHere(operation, requests); });
+		    } else {
+			    inside(path, operation, [&](int netns) {
+				    requireInode(netns, inode, operation);
+				    changeHere(operation, requests);
+			    });
+		    }
+		    return Nothing{};
+	    },
+	    undefinedOf);
 }
 
 // (path) -> the port of each rule of legacy iptables that redirects
@@ -217,6 +253,7 @@ void exportNamespaces(Napi::Env env, Napi::Object exports)
 {
 	exports.Set("namespaceInodes", Napi::Function::New<guarded<inodes>>(env));
 	exports.Set("namespaceDump", Napi::Function::New<guarded<dump>>(env));
+	exports.Set("namespaceChange", Napi::Function::New<guarded<change>>(env));
 	exports.Set("namespaceLegacyRules", Napi::Function::New<guarded<legacyRules>>(env));
 	exports.Set("namespaceIterate", Napi::Function::New<guarded<iterate>>(env));
 }

@@ -53,6 +53,14 @@ static Napi::Value storageMap(const Napi::CallbackInfo &info)
 	return wrapMap(info.Env(), checked(OPERATION, fd), OPERATION);
 }
 
+// A program for tc that lets the next one decide: mov r0, -1; exit.
+static Napi::Value filterProgram(const Napi::CallbackInfo &info)
+{
+	bpf_insn instructions[] = {{BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, -1}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+	int fd = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "probe", "Dual BSD/GPL", instructions, std::size(instructions), nullptr);
+	return wrap(info.Env(), Kind::Program, checked("probe filters", fd));
+}
+
 // (mapType)
 static Napi::Value hasMapType(const Napi::CallbackInfo &info)
 {
@@ -71,6 +79,7 @@ static Napi::Value hasLinks(const Napi::CallbackInfo &info)
 void exportProbes(Napi::Env env, Napi::Object exports)
 {
 	exports.Set("takesProgram", Napi::Function::New<guarded<takesProgram>>(env));
+	exports.Set("filterProgram", Napi::Function::New<guarded<filterProgram>>(env));
 	exports.Set("storageMap", Napi::Function::New<guarded<storageMap>>(env));
 	exports.Set("hasMapType", Napi::Function::New<guarded<hasMapType>>(env));
 	exports.Set("hasLinks", Napi::Function::New<guarded<hasLinks>>(env));

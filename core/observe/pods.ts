@@ -55,6 +55,7 @@ export async function podViews(agent: Agent): Promise<PodView[]> {
         ...(enrolled === undefined ? {} : { policy: enrolled.policy.toString(16).padStart(16, '0') }),
         warnings: outcome.warnings,
         iptables: agent.rules.has(outcome.netns),
+        loopback: enrolled === undefined || outcome.netns === undefined ? [] : agent.datapath.loopbacks.inWords(outcome.netns, enrolled.loopback),
         listeners: await listenersOf(agent, outcome),
         rules: enrolled === undefined ? [] : withHits(enrolled.rules, own),
         refusals: own.refusals,

@@ -24,6 +24,8 @@ export interface PlannedPod {
   /** Hexadecimal ids of its policy now and afterwards. */
   readonly policyBefore?: string
   readonly policyAfter?: string
+  /** "adds ::6 to lo", "attaches mb_lo to lo" */
+  readonly loopback?: readonly string[]
 }
 
 export interface PlannedRules {

@@ -18,14 +18,28 @@ function names(directory: string): string[] {
   }
 }
 
-/** Inode -> path, for those that were found. */
-export function findNamespaces(inodes: ReadonlySet<number>): Map<number, string> {
+function candidates(): string[] {
   const named = names('/run/netns').map((name) => join('/run/netns', name))
   const processes = names('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map((pid) => `/proc/${pid}/ns/net`)
+  return [...named, ...processes]
+}
+
+/** A path for each network namespace that has one. */
+export function allNamespaces(): string[] {
   const found = new Map<number, string>()
-  for (const path of [...named, ...processes]) {
+  for (const path of candidates()) {
+    const inode = inodeOf(path)
+    if (inode !== undefined && !found.has(inode)) found.set(inode, path)
+  }
+  return [...found.values()]
+}
+
+/** Inode -> path, for those that were found. */
+export function findNamespaces(inodes: ReadonlySet<number>): Map<number, string> {
+  const found = new Map<number, string>()
+  for (const path of candidates()) {
     if (found.size === inodes.size) break
     const inode = inodeOf(path)
     if (inode !== undefined && inodes.has(inode) && !found.has(inode)) found.set(inode, path)

@@ -9,7 +9,7 @@ import { compareReleases, type Kernel } from './versions.ts'
 
 /** What the labs of the tests, iptables in both variants and the serial port for results need. Built in where there is no file. */
 const wantedModules = [
-  ...['virtio_pci', 'virtio_mmio', 'virtio_console', 'veth', 'bridge', 'dummy', 'unix_diag', 'inet_diag', 'tcp_diag'],
+  ...['virtio_pci', 'virtio_mmio', 'virtio_console', 'veth', 'bridge', 'dummy', 'unix_diag', 'inet_diag', 'tcp_diag', 'sch_ingress', 'cls_bpf'],
   ...[
     'crc32c_generic',
     'nf_conntrack',

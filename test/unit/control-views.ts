@@ -48,6 +48,7 @@ export const podView: PodView = {
   warnings: ['annotation x is ignored'],
   iptables: false,
   listeners: ['127.0.0.1:15001 (uid 1337)'],
+  loopback: ['program mb_lo (link)', '::6, added'],
   rules: [
     { direction: 'inbound', index: 0, name: 'all', condition: 'proto tcp', then: 'inbound (port 15006)', hits: 4, by: { tcp4: 4 } },
     {

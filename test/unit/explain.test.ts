@@ -189,7 +189,7 @@ describe('explain', () => {
   })
 
   it('explains a policy that it has not compiled by the bits alone', () => {
-    const compiled = { policy: 5n, rules: [], words: new Map(), proxyPorts: [] }
+    const compiled = { policy: 5n, rules: [], words: new Map(), proxyPorts: [], loopback: { program: false, items: [] } }
     const view = ask(['10.96.0.10:80'], { compiled })
     assert.deepEqual([view.rule?.name, view.rule?.then, view.to], ['rule 3', '127.0.0.1:15001 or [::1]:15001', '127.0.0.1:15001'])
     assert.match(view.notes.join(), /names of the rules are not known/)

@@ -1,0 +1,111 @@
+/** What a pod's lo must have while the pod is enrolled: the program that turns answers over UDP round, addresses, the route of ids. Pure. */
+import { formatCidr, network, parseAddress } from '../address.ts'
+import { AddedKind, type AddedRecord, AskerNetwork } from '../contract.ts'
+import type { Address, Route } from '../native/api.ts'
+
+/** An address of lo, or a local route to it: "::6/128" */
+export interface LoopbackItem {
+  readonly kind: 'address' | 'route'
+  readonly cidr: string
+}
+
+export interface LoopbackWant {
+  /** The program at its egress. */
+  readonly program: boolean
+  readonly items: readonly LoopbackItem[]
+}
+
+export interface Present {
+  readonly addresses: readonly Address[]
+  readonly routes: readonly Route[]
+}
+
+/** lo has it in every namespace. */
+const LOOPBACK = 1
+const [RT_TABLE_LOCAL, RTN_LOCAL] = [255, 2]
+
+/** Ids of datagrams over IPv6 are addresses of this network. */
+export const idNetwork = formatCidr({ family: 6, words: [AskerNetwork.NETWORK6_0, AskerNetwork.NETWORK6_1, 0, 0], length: 96 })
+
+export const nothing: LoopbackWant = { program: false, items: [] }
+
+const onLoopback = ({ addresses }: Pick<Present, 'addresses'>): readonly Address[] => addresses.filter(({ index }) => index === LOOPBACK)
+
+/** Where lo has no IPv6 no proxy listens on ::1, and no datagram over IPv6 is sent there. */
+const hasIpv6 = (present: Pick<Present, 'addresses'>): boolean => onLoopback(present).some(({ family }) => family === 6)
+
+/** A warning for a pod whose rules take UDP. */
+export const withoutIpv6 = (present: Pick<Present, 'addresses'>): string[] =>
+  !hasIpv6(present) && present.addresses.some(({ family, scope, index }) => family === 6 && scope === 0 && index !== LOOPBACK)
+    ? ['it has IPv6, but its lo has none (sysctl net.ipv6.conf.lo.disable_ipv6, in the pod): what its rules send to ::1 is lost']
+    : []
+
+/** `udp`: the policy asks for UDP. `addresses`: the plugin's loopbackAddresses. */
+export function loopbackWant(udp: boolean, addresses: readonly string[], present: Pick<Present, 'addresses'>): LoopbackWant {
+  const ids: readonly LoopbackItem[] = udp && hasIpv6(present) ? [{ kind: 'route', cidr: idNetwork }] : []
+  return { program: udp, items: [...new Set(addresses.map(cidrOf))].map((cidr): LoopbackItem => ({ kind: 'address', cidr })).concat(ids) }
+}
+
+function cidrOf(text: string): string {
+  const address = parseAddress(text)
+  if (address === undefined) throw new TypeError(`not an address: ${text}`)
+  return formatCidr(network(address, address.family === 4 ? 32 : 128))
+}
+
+const [hostOf, lengthOf] = [(cidr: string) => cidr.replace(/\/.*$/, ''), (cidr: string) => Number(cidr.replace(/^.*\//, ''))]
+
+export function isPresent({ kind, cidr }: LoopbackItem, present: Present): boolean {
+  if (kind === 'address') return onLoopback(present).some(({ address, prefix }) => `${address}/${prefix}` === cidr)
+  return present.routes.some(
+    ({ destination, prefix, table, type, index }) =>
+      `${destination}/${prefix}` === cidr && table === RT_TABLE_LOCAL && type === RTN_LOCAL && index === LOOPBACK,
+  )
+}
+
+/** The addresses and routes that the pod has when everything is there: so the mirror of its routes is right from the first connection on. */
+export function withWanted<T extends Present>(pod: T, { items }: LoopbackWant): T {
+  const missing = items.filter((item) => !isPresent(item, pod))
+  if (missing.length === 0) return pod
+  const addresses = missing
+    .filter(({ kind }) => kind === 'address')
+    .map(({ cidr }): Address => ({ ...shared(cidr), address: hostOf(cidr), interface: 'lo', scope: 0, secondary: false, index: LOOPBACK }))
+  const routes = missing.map(
+    ({ cidr }): Route => ({ ...shared(cidr), destination: hostOf(cidr), table: RT_TABLE_LOCAL, type: RTN_LOCAL, metric: 0, index: LOOPBACK }),
+  )
+  return { ...pod, addresses: [...pod.addresses, ...addresses], routes: [...pod.routes, ...routes] }
+}
+
+const shared = (cidr: string): { readonly family: 4 | 6; readonly prefix: number } => ({ family: cidr.includes(':') ? 6 : 4, prefix: lengthOf(cidr) })
+
+export interface LoopbackSteps {
+  readonly add: readonly LoopbackItem[]
+  /** Only what the agent has added itself. */
+  readonly remove: readonly LoopbackItem[]
+}
+
+const same = (a: LoopbackItem) => (b: LoopbackItem) => a.kind === b.kind && a.cidr === b.cidr
+
+export function loopbackSteps(want: LoopbackWant, added: readonly LoopbackItem[], present: Present): LoopbackSteps {
+  return {
+    add: want.items.filter((item) => !isPresent(item, present)),
+    remove: added.filter((item) => !want.items.some(same(item))),
+  }
+}
+
+/** The records of addresses and routes, which the kernel's map has, as items. */
+export function itemOf({ kind, length, addr }: AddedRecord): LoopbackItem | undefined {
+  const [a = 0, b = 0, c = 0, d = 0] = addr
+  const cidr = formatCidr({ family: 6, words: [a, b, c, d], length })
+  return kind === AddedKind.ADDRESS ? { kind: 'address', cidr } : kind === AddedKind.ROUTE ? { kind: 'route', cidr } : undefined
+}
+
+export function recordOf(netns: bigint, { kind, cidr }: LoopbackItem): AddedRecord {
+  const words = parseAddress(hostOf(cidr))?.words ?? [0, 0, 0, 0]
+  return { netns, kind: kind === 'address' ? AddedKind.ADDRESS : AddedKind.ROUTE, length: lengthOf(cidr), addr: words }
+}
+
+export const addedAddresses = (items: readonly LoopbackItem[]): string[] =>
+  items.filter(({ kind }) => kind === 'address').map(({ cidr }) => hostOf(cidr))
+
+/** For people. */
+export const itemText = ({ kind, cidr }: LoopbackItem): string => (kind === 'address' ? hostOf(cidr) : `local route ${cidr}`)
