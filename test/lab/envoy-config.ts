@@ -9,29 +9,43 @@ const TYPES = 'type.googleapis.com/envoy.extensions'
 
 type Direction = 'outbound' | 'inbound'
 
+/**
+ * Where the proxy listens: on 0.0.0.0; on [::] for IPv6 alone; on [::] for both, where IPv4 clients have mapped addresses; or on a socket for each,
+ * as Istio does it in pods with both families.
+ */
+export type Listening = 'v4' | 'v6' | 'dual' | 'each'
+
 /** `name` is what the sidecar calls itself in the headers that it adds. */
-export function sidecarBootstrap(name: string): object {
+export function sidecarBootstrap(name: string, listening: Listening = 'v4'): object {
   return {
     node: { id: name, cluster: name },
     admin: { address: address('127.0.0.1', ADMIN_PORT) },
     static_resources: {
-      listeners: [listener(name, 'outbound', OUTBOUND_PORT), listener(name, 'inbound', INBOUND_PORT)],
+      listeners: [listener(name, 'outbound', OUTBOUND_PORT, listening), listener(name, 'inbound', INBOUND_PORT, listening)],
       clusters: [cluster('outbound'), cluster('inbound')],
     },
   }
 }
 
 /** Takes the connection's original destination from SO_ORIGINAL_DST. */
-function listener(name: string, direction: Direction, port: number): object {
+function listener(name: string, direction: Direction, port: number, listening: Listening): object {
+  const [first, ...others] = addresses(listening, port)
   return {
     name: direction,
-    address: address('0.0.0.0', port),
+    address: first,
+    ...(others.length > 0 && { additional_addresses: others.map((each) => ({ address: each })) }),
     traffic_direction: direction.toUpperCase(),
     listener_filters: [
       { name: 'envoy.filters.listener.original_dst', typed_config: { '@type': `${TYPES}.filters.listener.original_dst.v3.OriginalDst` } },
     ],
     filter_chains: [{ filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: connectionManager(name, direction) }] }],
   }
+}
+
+function addresses(listening: Listening, port: number): object[] {
+  const v6 = { socket_address: { address: '::', port_value: port, ipv4_compat: listening === 'dual' } }
+  const v4 = address('0.0.0.0', port)
+  return { v4: [v4], v6: [v6], dual: [v6], each: [v4, v6] }[listening]
 }
 
 function connectionManager(name: string, direction: Direction): object {
@@ -56,8 +70,8 @@ function header(key: string, value: string): object {
 }
 
 /**
- * Connects to the destination that the client asked for. The inbound one does so from 127.0.0.6, by which the rules know that the connection has
- * passed the sidecar already (Istio's InboundPassthroughCluster).
+ * Connects to the destination that the client asked for. The inbound one does so from 127.0.0.6 or ::6, by which the rules know that the connection
+ * has passed the sidecar already (Istio's InboundPassthroughCluster).
  */
 function cluster(direction: Direction): object {
   return {
@@ -66,8 +80,13 @@ function cluster(direction: Direction): object {
     lb_policy: 'CLUSTER_PROVIDED',
     connect_timeout: '5s',
     cleanup_interval: '60s',
-    ...(direction === 'inbound' && { upstream_bind_config: { source_address: { address: '127.0.0.6', port_value: 0 } } }),
+    ...(direction === 'inbound' && { upstream_bind_config: passedSource }),
   }
+}
+
+const passedSource = {
+  source_address: { address: '127.0.0.6', port_value: 0 },
+  extra_source_addresses: [{ address: { address: '::6', port_value: 0 } }],
 }
 
 function address(host: string, port: number): object {

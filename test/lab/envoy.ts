@@ -3,7 +3,7 @@ import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ADMIN_PORT, PROXY_UID, sidecarBootstrap } from './envoy-config.ts'
+import { ADMIN_PORT, type Listening, PROXY_UID, sidecarBootstrap } from './envoy-config.ts'
 import type { LabPod } from './net.ts'
 import { kill } from './process.ts'
 
@@ -21,11 +21,11 @@ export interface Sidecar extends AsyncDisposable {
 }
 
 /** Starts a sidecar as uid and gid 1337 in the pod and waits until it accepts connections; `name` shows in the headers that it adds. */
-export async function startEnvoy(pod: LabPod, name: string): Promise<Sidecar> {
+export async function startEnvoy(pod: LabPod, name: string, listening?: Listening): Promise<Sidecar> {
   if (!existsSync(BINARY)) throw new Error(`no Envoy at ${BINARY}: run npm run setup`)
   const config = join(pod.directory, 'envoy.json')
   const log = join(pod.directory, 'envoy.log')
-  await writeFile(config, JSON.stringify(sidecarBootstrap(name), null, 2))
+  await writeFile(config, JSON.stringify(sidecarBootstrap(name, listening), null, 2))
   const output = openSync(log, 'a')
   const flags = ['--concurrency', '1', '--disable-hot-restart', '--log-level', 'warning']
   // By descriptor: the checkout may be below a directory that uid 1337 may not search, and 100 MB are too much to copy.
