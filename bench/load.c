@@ -1,59 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The bench's servers and clients. In C, because what is measured are microseconds.
+ * The bench's TCP servers and clients. In C, because what is measured are microseconds.
  *
- *   load accept PORT            accepts and closes, for ever: stands for a proxy or a server where only connect() is measured
- *   load serve PORT             answers every HTTP/1.1 request with 100 bytes and keeps connections open
- *   load connect ADDR PORT N    N times connect() and close
- *   load keep ADDR PORT N       N requests on one connection
- *   load new ADDR PORT N        N requests, each on a connection of its own
+ *   load accept PORT              accepts and closes, for ever: stands for a proxy or a server where only connect() is measured
+ *   load serve PORT               answers every HTTP/1.1 request with 100 bytes and keeps connections open
+ *   load connect ADDR PORT N      N times connect() and close
+ *   load keep ADDR PORT N         N requests on one connection
+ *   load new ADDR PORT N          N requests, each on a connection of its own
  *
- * Clients print one line per measurement: nanoseconds of CLOCK_MONOTONIC. Servers print "ready" when they listen. A failure ends with
- * status 1.
+ * Servers take IPv4 and IPv6. Clients print one line per measurement: nanoseconds of CLOCK_MONOTONIC. Servers print "ready" when they listen. A
+ * failure ends with status 1.
  */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+#include "load.h"
 
-enum { LIMIT = 1000000, EVENTS = 64, WARM_UP = 20 };
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+
+enum { EVENTS = 64 };
 
 static const char request[] = "GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 static const char head[] = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n";
 
-static void must(int good, const char *what)
+static int tcp_socket(int family)
 {
-	if (good)
-		return;
-	perror(what);
-	exit(1);
-}
-
-static long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
-static struct sockaddr_in address(const char *host, const char *port)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
-
-	must(inet_pton(AF_INET, host, &a.sin_addr) == 1, "address");
-	return a;
-}
-
-static int tcp_socket(void)
-{
-	int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+	int fd = socket(family, SOCK_STREAM, 0), on = 1;
 
 	must(fd >= 0, "socket");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -62,14 +32,14 @@ static int tcp_socket(void)
 
 static int listener(const char *port)
 {
-	struct sockaddr_in a = address("0.0.0.0", port);
-	int fd = tcp_socket(), on = 1;
+	union address a = address("::", port);
+	int fd = tcp_socket(AF_INET6), on = 1, off = 0;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	must(!bind(fd, (struct sockaddr *)&a, sizeof(a)), "bind");
+	must(!setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)), "IPV6_V6ONLY");
+	must(!bind(fd, &a.any, length(&a)), "bind");
 	must(!listen(fd, 1024), "listen");
-	puts("ready");
-	fflush(stdout);
+	ready();
 	return fd;
 }
 
@@ -87,11 +57,11 @@ static void accept_and_close(const char *port)
 }
 
 /* One request is one read here: they are small and the client waits for the answer. */
-static void answer(int fd, const char *response, size_t length)
+static void answer(int fd, const char *response, size_t size)
 {
 	char buffer[4096];
 
-	if (read(fd, buffer, sizeof(buffer)) <= 0 || write(fd, response, length) != (ssize_t)length)
+	if (read(fd, buffer, sizeof(buffer)) <= 0 || write(fd, response, size) != (ssize_t)size)
 		close(fd);
 }
 
@@ -105,9 +75,9 @@ static void serve(const char *port)
 	memcpy(response, head, sizeof(head) - 1);
 	memset(response + sizeof(head) - 1, 'x', 100);
 	for (;;) {
-		int ready = epoll_wait(poll, events, EVENTS, -1);
+		int count = epoll_wait(poll, events, EVENTS, -1);
 
-		for (int i = 0; i < ready; i++) {
+		for (int i = 0; i < count; i++) {
 			if (events[i].data.fd != listening) {
 				answer(events[i].data.fd, response, sizeof(response));
 				continue;
@@ -128,12 +98,21 @@ static void reset(int fd)
 	close(fd);
 }
 
-static long long measure_connect(const struct sockaddr_in *to)
+static int connected(const union address *to)
 {
-	int fd = tcp_socket();
+	int fd = tcp_socket(to->any.sa_family);
+
+	must(!connect(fd, &to->any, length(to)), "connect");
+	return fd;
+}
+
+static long long measure_connect(void *to)
+{
+	const union address *a = to;
+	int fd = tcp_socket(a->any.sa_family);
 	long long start = now(), end;
 
-	must(!connect(fd, (const struct sockaddr *)to, sizeof(*to)), "connect");
+	must(!connect(fd, &a->any, length(a)), "connect");
 	end = now();
 	reset(fd);
 	return end - start;
@@ -162,15 +141,7 @@ static void exchange(int fd)
 	}
 }
 
-static int connected(const struct sockaddr_in *to)
-{
-	int fd = tcp_socket();
-
-	must(!connect(fd, (const struct sockaddr *)to, sizeof(*to)), "connect");
-	return fd;
-}
-
-static long long measure_new(const struct sockaddr_in *to)
+static long long measure_new(void *to)
 {
 	long long start = now(), end;
 	int fd = connected(to);
@@ -181,35 +152,37 @@ static long long measure_new(const struct sockaddr_in *to)
 	return end - start;
 }
 
-static long long measure_kept(int fd)
+static long long measure_kept(void *fd)
 {
 	long long start = now();
 
-	exchange(fd);
+	exchange(*(int *)fd);
 	return now() - start;
 }
 
-static void client(const char *mode, const struct sockaddr_in to, int count)
+static int client(const char *mode, union address to, int count)
 {
-	long long *times = calloc(count + WARM_UP, sizeof(*times));
-	int keep = strcmp(mode, "keep") ? -1 : connected(&to);
+	int kept;
 
-	must(times != NULL, "calloc");
-	for (int i = 0; i < count + WARM_UP; i++)
-		times[i] = keep >= 0 ? measure_kept(keep) : strcmp(mode, "new") ? measure_connect(&to) : measure_new(&to);
-	for (int i = WARM_UP; i < count + WARM_UP; i++)
-		printf("%lld\n", times[i]);
+	if (!strcmp(mode, "connect")) {
+		measure(measure_connect, &to, count);
+	} else if (!strcmp(mode, "new")) {
+		measure(measure_new, &to, count);
+	} else if (!strcmp(mode, "keep")) {
+		kept = connected(&to);
+		measure(measure_kept, &kept, count);
+	} else {
+		return 2;
+	}
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	alarm(600); /* nothing of the bench outlives it for long, whatever happens to its parent */
+	alarm(LIFETIME); /* nothing of the bench outlives it for long, whatever happens to its parent */
 	if (argc == 3 && !strcmp(argv[1], "accept"))
 		accept_and_close(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "serve"))
 		serve(argv[2]);
-	if (argc != 5 || atoi(argv[4]) < 1 || atoi(argv[4]) > LIMIT)
-		return 2;
-	client(argv[1], address(argv[2], argv[3]), atoi(argv[4]));
-	return 0;
+	return argc == 5 ? client(argv[1], address(argv[2], argv[3]), number_of(argv[4])) : 2;
 }

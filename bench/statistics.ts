@@ -23,12 +23,15 @@ export const median = (samples: readonly number[]): number => quantile(samples, 
  * Median of the ratios run by run, with a 95 % bootstrap interval. The runs are the independent units: the samples of one share its noise, and
  * dividing neighbouring runs removes what disturbed the machine at that time.
  */
-export function pairedRatio(numerators: readonly number[], denominators: readonly number[]): Interval {
-  const ratios = numerators.map((numerator, run) => numerator / (denominators[run] ?? Number.NaN))
+export const pairedRatio = (numerators: readonly number[], denominators: readonly number[]): Interval =>
+  medianOf(numerators.map((numerator, run) => numerator / (denominators[run] ?? Number.NaN)))
+
+/** Median with a 95 % bootstrap interval. */
+export function medianOf(values: readonly number[]): Interval {
   const random = generator(SEED) // the same numbers give the same interval
-  const resample = () => median(ratios.map(() => ratios[Math.floor(random() * ratios.length)] ?? Number.NaN))
+  const resample = () => median(values.map(() => values[Math.floor(random() * values.length)] ?? Number.NaN))
   const medians = Array.from({ length: RESAMPLES }, resample)
-  return { estimate: median(ratios), low: quantile(medians, 0.025), high: quantile(medians, 0.975) }
+  return { estimate: median(values), low: quantile(medians, 0.025), high: quantile(medians, 0.975) }
 }
 
 /** Numbers in [0, 1): mulberry32. */
