@@ -52,20 +52,35 @@ static __always_inline int is_peer(const struct origin *peer, const struct attem
 	return peer->family == attempt->family && peer->port == attempt->port && is_same(peer->addr, attempt->dest);
 }
 
-/* To the server that the socket is connected to: as if it had named none. Nobody is asked, as for datagrams without an address. */
-static __always_inline int send_to_peer(struct bpf_sock_addr *ctx, int six)
+static __always_inline void read_kernel_peer(struct bpf_sock *sk, int six, __be32 *addr)
 {
-	struct bpf_sock *sk = ctx->sk;
+	if (six)
+		read_words(addr, sk->dst_ip6);
+	else
+		set_ipv4(addr, ONE_WORD(sk->dst_ip4));
+}
+
+/*
+ * To the server that a redirected socket is connected to: as if it had named none. Nobody is asked, as for datagrams without an address. Nor for
+ * what goes to the peer that the kernel knows: with that address it sends all datagrams of a connected IPv6 socket to IPv4.
+ */
+static __always_inline int goes_to_peer(struct bpf_sock_addr *ctx, int six, const struct attempt *attempt)
+{
+	const struct origin *peer = peer_of(attempt, ctx->sk);
 	__be32 to[4];
 
-	if (six)
-		read_words(to, sk->dst_ip6);
-	else
-		set_ipv4(to, ONE_WORD(sk->dst_ip4));
-	write_destination(ctx, six, to, sk->dst_port);
-	if (!six && !ctx->msg_src_ip4) /* IP_PKTINFO without an address */
-		ONE_WORD(ctx->msg_src_ip4) = ONE_WORD(sk->src_ip4);
-	return PROCEED;
+	if (!ctx->sk->dst_port)
+		return 0;
+	read_kernel_peer(ctx->sk, six, to);
+	/* Port 0: there is no address, but a control message. The kernel refuses addresses with that port. One of AF_UNSPEC means IPv4. */
+	if (attempt->port && !(attempt->port == ctx->sk->dst_port && is_same(to, attempt->dest))) {
+		if (!peer || !is_peer(peer, attempt))
+			return 0;
+		write_destination(ctx, six, to, ctx->sk->dst_port);
+	}
+	if (peer && !six && !ctx->msg_src_ip4) /* IP_PKTINFO without an address */
+		ONE_WORD(ctx->msg_src_ip4) = ONE_WORD(ctx->sk->src_ip4);
+	return 1;
 }
 
 /* The source of a datagram to the target: what the app chose, else what routing would have chosen. 0: not known. */
@@ -145,7 +160,6 @@ static __always_inline int sends(struct bpf_sock_addr *ctx, int six)
 	struct attempt attempt = {.note = &note, .protocol = IPPROTO_UDP, .family = six ? FAMILY_IPV6 : FAMILY_IPV4};
 	struct bpf_sock *sk = ctx->sk;
 	enum enrolment enrolment;
-	const struct origin *peer;
 	__be32 chosen[4];
 	int verdict;
 
@@ -157,15 +171,12 @@ static __always_inline int sends(struct bpf_sock_addr *ctx, int six)
 		return PROCEED;
 	attempt.previous = bpf_sk_storage_get(&origins, sk, 0, 0);
 	attempt.port = (__be16)ctx->user_port;
-	peer = peer_of(&attempt, sk);
 	if (six)
 		read_words(attempt.dest, ctx->user_ip6);
 	else
 		set_ipv4(attempt.dest, ONE_WORD(ctx->user_ip4));
-	/* No address, but a control message, or the kernel would not ask: with a port of 0 it refuses addresses. An address of AF_UNSPEC means IPv4.
-	 */
-	if (!attempt.port || (peer && is_peer(peer, &attempt)))
-		return peer ? send_to_peer(ctx, six) : PROCEED;
+	if (goes_to_peer(ctx, six, &attempt))
+		return PROCEED;
 	find_source(ctx, six, &attempt, chosen);
 	find_route(&attempt, sk);
 	if (enrolment == CHANGING)
