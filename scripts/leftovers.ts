@@ -3,7 +3,7 @@
  * sockets and temporary directories of ours. A snapshot before, a comparison after. Something new is ignored only when it is proven to belong to
  * somebody else: see `foreign`.
  */
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -131,6 +131,27 @@ function files(): Thing[] {
   ]
 }
 
+/** What the datapath adds to lo of pods, seen at the node's own lo and in namespaces with a name that were there before. */
+function atLoopbacks(): Thing[] {
+  const spaces = entries('/run/netns').map(({ name }) => name)
+  const tell = (name: string | undefined, ...words: string[]) => {
+    const where = name === undefined ? [] : ['-n', name]
+    return attempt(() => execFileSync(words[0] ?? '', [...where, ...words.slice(1)], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }), '')
+  }
+  return [undefined, ...spaces].flatMap((name) => {
+    const place = name === undefined ? 'the node' : `network namespace ${name}`
+    const addresses = [...tell(name, 'ip', '-6', '-o', 'address', 'show', 'dev', 'lo').matchAll(/inet6 (\S+)/g)].map(
+      ([, address]) => `address ${address}`,
+    )
+    const routes = tell(name, 'ip', '-6', 'route', 'show', 'table', 'local', 'dev', 'lo', 'proto', '109')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => `route ${line.trim()}`)
+    const filters = tell(name, 'tc', 'filter', 'show', 'dev', 'lo', 'egress').includes('merbridge') ? ['filter merbridge'] : []
+    return [...addresses, ...routes, ...filters].map((what) => plain(`${what} at lo of ${place}`))
+  })
+}
+
 /** What only tests that need the kernel can leave, and what other programs of the machine make and remove as well. */
 async function kernelThings(): Promise<Thing[]> {
   const bpf = await Promise.all([bpfThings('prog'), bpfThings('link'), bpfThings('map')])
@@ -138,6 +159,7 @@ async function kernelThings(): Promise<Thing[]> {
     ...bpf.flat(),
     ...files(),
     ...cgroups(),
+    ...atLoopbacks(),
     ...entries('/run/netns').map(({ name }) => plain(`network namespace ${name}`)),
     ...entries('/sys/class/net').map(({ name }) => plain(`network interface ${name}`)),
   ]

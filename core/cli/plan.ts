@@ -1,4 +1,5 @@
 import { u64Codec } from '../codec.ts'
+import { addedAddresses, type LoopbackWant, loopbackChanges } from '../compile/loopback.ts'
 import type { Capacities } from '../compile/maps.ts'
 import { mapNames } from '../compile/maps.ts'
 import { readLastGood } from '../config/lastgood.ts'
@@ -70,7 +71,7 @@ async function view(options: PlanOptions, stdin: () => AsyncIterable<Buffer>, pl
   const present = await configBefore(running?.inForce?.stateDir ?? options.stateDir, running?.inForce?.path ?? options.config, plugins)
   const inPlace = await lookAtMaps(native, bpffs)
   const [found = [], placementsBefore = []] = await lookAtPods(native, config, [config.pods, present?.config.pods ?? []])
-  const { contents: have, capacities, placeOf, generation, notes } = inPlace
+  const { contents: have, capacities, placeOf, loopbackOf, generation, notes } = inPlace
   const rules = new RuleWatch(
     native.namespaces,
     [...have.nat_pods.values()].map(({ key }) => u64Codec.decode(key)),
@@ -78,13 +79,18 @@ async function view(options: PlanOptions, stdin: () => AsyncIterable<Buffer>, pl
   )
   await rules.look(found)
   const placements = rules.marked(found)
-  const seesArrival = hasAbility((await probeKernel(native, config.attach)).abilities, Ability.ARRIVAL)
-  const before = present && enrol(present.meshes, placementsBefore, { capacities: boundless, strict: false, seesArrival })
-  const after = enrol(meshes, placements, { capacities, strict: true, seesArrival, inForce: inForce(have, before) })
+  const kernel = await probeKernel(native, config.attach)
+  const able = { seesArrival: hasAbility(kernel.abilities, Ability.ARRIVAL), hooksLoopback: kernel.loopback !== 'none' }
+  const before = present && enrol(present.meshes, placementsBefore, { capacities: boundless, strict: false, ...able })
+  const addedTo = (netns: bigint) => addedAddresses(loopbackOf(netns).added)
+  const after = enrol(meshes, placements, { capacities, strict: true, ...able, inForce: inForce(have, before, addedTo) })
+  const states = new Map([...placementsBefore, ...found].flatMap((each) => ('state' in each ? [[each.state.cookie, each.state] as const] : [])))
+  const atLoopback = (netns: bigint, want: LoopbackWant) =>
+    loopbackChanges(want, loopbackOf(netns), states.get(netns) ?? { addresses: [], routes: [] })
   return {
     file: options.file,
     bpffs,
-    ...plan({ have, capacities, after, before, placeOf }),
+    ...plan({ have, capacities, after, before, placeOf, atLoopback }),
     datapath: { inPlace: generation !== undefined, ...(generation === undefined ? {} : { generation }) },
     agentRuns: running !== undefined,
     needsRestart: running?.inForce === undefined ? [] : restartKeys(running.inForce, config),

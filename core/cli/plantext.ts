@@ -43,10 +43,10 @@ function headText({ file, bpffs, datapath, agentRuns, needsRestart, notes, chang
 function podsText(pods: readonly PlannedPod[]): string {
   const rows = [...pods]
     .sort((a, b) => order.indexOf(a.change) - order.indexOf(b.change) || (a.name < b.name ? -1 : 1))
-    .filter(({ change, warnings }) => change !== 'unchanged' || warnings.length > 0)
-    .map(({ name, change, state, reason, warnings }) => {
+    .filter(({ change, warnings, loopback = [] }) => change !== 'unchanged' || warnings.length + loopback.length > 0)
+    .map(({ name, change, state, reason, warnings, loopback = [] }) => {
       const why = reason === undefined ? [] : [state === undefined || state === 'enrolled' ? reason : `${state}: ${reason}`]
-      return [name, change, [...why, ...warnings].join('; ')]
+      return [name, change, [...why, ...loopback, ...warnings].join('; ')]
     })
   return rows.length === 0 ? '' : table(['POD', 'CHANGE', 'NOTES'], rows)
 }

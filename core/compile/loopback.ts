@@ -92,6 +92,25 @@ export function loopbackSteps(want: LoopbackWant, added: readonly LoopbackItem[]
   }
 }
 
+/** What is at lo of ours. */
+export interface LoopbackInPlace {
+  readonly program: boolean
+  readonly added: readonly LoopbackItem[]
+}
+
+export const notThere: LoopbackInPlace = { program: false, added: [] }
+
+/** What will happen at lo, for people. */
+export function loopbackChanges(want: LoopbackWant, { program, added }: LoopbackInPlace, present: Present): string[] {
+  const { add, remove } = loopbackSteps(want, added, present)
+  return [
+    ...(want.program && !program ? ['lo gets the program for answers over UDP'] : []),
+    ...add.map((item) => `lo gets ${itemText(item)}`),
+    ...remove.map((item) => `lo loses ${itemText(item)}`),
+    ...(!want.program && program ? ['lo loses the program for answers over UDP'] : []),
+  ]
+}
+
 /** The records of addresses and routes, which the kernel's map has, as items. */
 export function itemOf({ kind, length, addr }: AddedRecord): LoopbackItem | undefined {
   const [a = 0, b = 0, c = 0, d = 0] = addr

@@ -2,13 +2,15 @@
 import { existsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { attachCgroup } from '../cgroup.ts'
+import { itemOf, type LoopbackInPlace, notThere } from '../compile/loopback.ts'
 import { type Capacities, type MapContents, type MapName, mapNames } from '../compile/maps.ts'
 import type { Config, StaticPod } from '../config/schema.ts'
-import { metaCodec } from '../contract.ts'
+import { AddedKind, metaCodec } from '../contract.ts'
 import { attachCookieTeller } from '../datapath/cookies.ts'
 import { allMaps } from '../datapath/datapath.ts'
 import { currentLayout, type Layout, otherLayouts } from '../datapath/layout.ts'
 import { loadObject } from '../datapath/load.ts'
+import { readAdded } from '../datapath/loopback.ts'
 import { MerbridgeError } from '../errors.ts'
 import { probeKernel } from '../features/probe.ts'
 import type { BtfType, NamespaceState, Native, NativeError } from '../native/api.ts'
@@ -26,6 +28,7 @@ export interface InPlace {
   readonly generation?: number
   readonly notes: readonly string[]
   readonly placeOf: (netns: bigint) => string
+  readonly loopbackOf: (netns: bigint) => LoopbackInPlace
 }
 
 /** The capacities that maps get which are made: the definitions are in the object file's BTF, max_entries as the length of an array. */
@@ -63,6 +66,16 @@ function placesOf(native: Native, layout: Layout): (netns: bigint) => string {
   }
 }
 
+async function loopbacksOf(native: Native, layout: Layout): Promise<InPlace['loopbackOf']> {
+  const linked = new Set(layout.loopbacks())
+  const records = Map.groupBy(await usingAsync(native.pinnedMap(layout.map('added')), readAdded), ({ netns }) => netns)
+  return (netns) => {
+    const own = records.get(netns) ?? []
+    const program = linked.has(netns) || own.some(({ kind }) => kind === AddedKind.FILTER)
+    return { program, added: own.flatMap((record) => itemOf(record) ?? []) }
+  }
+}
+
 export async function lookAtMaps(native: Native, bpffs: string): Promise<InPlace> {
   const layout = currentLayout(bpffs)
   const pinned = layout.mapNames()
@@ -72,7 +85,13 @@ export async function lookAtMaps(native: Native, bpffs: string): Promise<InPlace
     )
     const damaged = pinned.length > 0 ? ['the datapath in place lacks parts; it is replaced'] : []
     const capacities = definedCapacities(native.btf(objectPath('merbridge.bpf.o')))
-    return { contents: noContents(), capacities, notes: [...others, ...damaged], placeOf: (netns) => `network namespace with cookie ${netns}` }
+    return {
+      contents: noContents(),
+      capacities,
+      notes: [...others, ...damaged],
+      placeOf: (netns) => `network namespace with cookie ${netns}`,
+      loopbackOf: () => notThere,
+    }
   }
   const maps = await Promise.all(
     mapNames.map((name) =>
@@ -89,6 +108,7 @@ export async function lookAtMaps(native: Native, bpffs: string): Promise<InPlace
     ...(meta === undefined ? {} : { generation: Number(metaCodec.decode(meta).generation) }),
     notes: [],
     placeOf: placesOf(native, layout),
+    loopbackOf: await loopbacksOf(native, layout),
   }
 }
 

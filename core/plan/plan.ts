@@ -1,5 +1,6 @@
 /** What a config would change: from what is in the kernel's maps and what the config wants there. Pure. */
 import type { CompiledPod } from '../compile/compile.ts'
+import { type LoopbackWant, nothing } from '../compile/loopback.ts'
 import { type Capacities, type MapContents, mapNames } from '../compile/maps.ts'
 import { podCodec, proxyPortCodec, routeKeyCodec } from '../contract.ts'
 import type { Enrolment, Outcome } from '../enrol.ts'
@@ -18,6 +19,8 @@ export interface Sides {
   readonly before: Enrolment | undefined
   /** Of pods in the kernel that no config names. */
   readonly placeOf: (netns: bigint) => string
+  /** What will happen at the lo of a pod; absent: nothing. */
+  readonly atLoopback?: (netns: bigint, want: LoopbackWant) => readonly string[]
 }
 
 type Planned = Pick<PlanView, 'changes' | 'pods' | 'rules' | 'maps' | 'entries'>
@@ -57,14 +60,22 @@ const policyIds = (now: bigint | undefined, next: bigint | undefined) => ({
   ...(next === undefined ? {} : { policyAfter: hex(next) }),
 })
 
-function plannedPods({ have, after }: Sides, names: Names, changes: readonly Change[]): PlannedPod[] {
+/** Of a pod that is out and stays out there is nothing to say. */
+function loopbackOf({ after, atLoopback }: Sides, netns: bigint | undefined): Pick<PlannedPod, 'loopback'> {
+  const loopback = netns === undefined ? [] : (atLoopback?.(netns, after.desired.pods.get(netns)?.loopback ?? nothing) ?? [])
+  return loopback.length === 0 ? {} : { loopback }
+}
+
+function plannedPods(sides: Sides, names: Names, changes: readonly Change[]): PlannedPod[] {
+  const { have, after } = sides
   const policies = policiesIn(have)
   const touched = podsTouched(changes)
   const listed = after.outcomes.map(({ pod, netns, state, reason, warnings }: Outcome): PlannedPod => {
     const now = netns === undefined ? undefined : policies.get(netns)
     const next = netns === undefined ? undefined : after.desired.pods.get(netns)?.policy
     const change = changeOf(now, next, netns !== undefined && touched.has(netns))
-    return { name: podTitle(pod), change, state, ...(reason === undefined ? {} : { reason }), warnings, ...policyIds(now, next) }
+    const why = reason === undefined ? {} : { reason }
+    return { name: podTitle(pod), change, state, ...why, warnings, ...policyIds(now, next), ...loopbackOf(sides, netns) }
   })
   const known = new Set(after.outcomes.map(({ netns }) => netns))
   const gone = [...policies].filter(([netns]) => !known.has(netns))
@@ -75,6 +86,7 @@ function plannedPods({ have, after }: Sides, names: Names, changes: readonly Cha
       reason: 'the config does not list it',
       warnings: [],
       ...policyIds(now, undefined),
+      ...loopbackOf(sides, netns),
     }),
   )
   return [...listed, ...leaving]
@@ -124,7 +136,7 @@ export function plan(sides: Sides): Planned {
   const changes = changesOf(sides.have, sides.after.desired.maps)
   const pods = plannedPods(sides, names, changes)
   return {
-    changes: changes.length > 0,
+    changes: changes.length > 0 || pods.some(({ loopback }) => loopback !== undefined),
     pods,
     rules: plannedRules(pods, names),
     maps: plannedMaps(sides, changes),

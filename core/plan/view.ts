@@ -24,7 +24,7 @@ export interface PlannedPod {
   /** Hexadecimal ids of its policy now and afterwards. */
   readonly policyBefore?: string
   readonly policyAfter?: string
-  /** "adds ::6 to lo", "attaches mb_lo to lo" */
+  /** "lo gets ::6" */
   readonly loopback?: readonly string[]
 }
 

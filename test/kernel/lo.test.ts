@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { unlinkSync } from 'node:fs'
 import { after, describe, test } from 'node:test'
 import type { AgentConfig } from '../../core/agent.ts'
+import { AddedKind, addedCodec } from '../../core/contract.ts'
 import { currentLayout } from '../../core/datapath/layout.ts'
 import { detach, planDetach } from '../../core/detach.ts'
 import { probeKernel } from '../../core/features/probe.ts'
@@ -78,7 +79,7 @@ for (const [hook, without] of [
       )
     })
 
-    test('a next agent knows it, also after kill -9 in the middle; detach takes it away without any', async () => {
+    test('a next agent knows it; detach takes it away without any', async () => {
       await using datapath = new DatapathUnderTest('lo')
       const first = await datapath.start(config(datapath), { kernel })
       await first[Symbol.asyncDispose]()
@@ -91,6 +92,32 @@ for (const [hook, without] of [
       assert.match(view.removed.join('\n'), /local route fd6d:6572:6272:6964::\/96 of lo of/)
       assert.deepEqual(await lo(pod), nothing)
       assert.equal(await qdisc(pod), false)
+    })
+
+    test('an agent that was killed between the record and the deed, or after both, leaves nothing unknown', async () => {
+      await using datapath = new DatapathUnderTest('lo')
+      const first = await datapath.start(config(datapath, { udp: false, addresses: [] }), { kernel })
+      const [netns = 0n] = first.outcomes.map((outcome) => outcome.netns)
+      const record = (last: number) => addedCodec.encode({ netns, kind: AddedKind.ADDRESS, length: 128, addr: [0, 0, 0, last] })
+      first.datapath.maps.added.update(record(6), Buffer.from([1, 0, 0, 0]))
+      first.datapath.maps.added.update(record(7), Buffer.from([1, 0, 0, 0]))
+      await ip('address', 'add', '::7/128', 'dev', 'lo', 'nodad')
+      await first[Symbol.asyncDispose]()
+      const second = await datapath.start(config(datapath), { kernel })
+      assert.deepEqual(await lo(pod), all, 'what nobody wants is gone, what is wanted is made')
+      await second[Symbol.asyncDispose]()
+      await detachAll(datapath.bpffs)
+      assert.deepEqual(await lo(pod), nothing)
+    })
+
+    test('detach finds a pod whose inbound link somebody has detached', async () => {
+      await using datapath = new DatapathUnderTest('lo')
+      const first = await datapath.start(config(datapath), { kernel })
+      await first[Symbol.asyncDispose]()
+      const layout = currentLayout(datapath.bpffs)
+      for (const netns of layout.pods()) using(native.pinnedLink(layout.pod(netns)), (link) => link.detach())
+      await detachAll(datapath.bpffs)
+      assert.deepEqual(await lo(pod), kernel.tellsCookies ? nothing : all)
     })
 
     test('an agent whose config does not list the pod any more finds it', async () => {

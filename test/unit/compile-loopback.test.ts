@@ -1,0 +1,121 @@
+/** What a pod's lo must have, and what is to be done for it. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { compile } from '../../core/compile/compile.ts'
+import {
+  isPresent,
+  itemOf,
+  loopbackChanges,
+  loopbackSteps,
+  loopbackWant,
+  nothing,
+  notThere,
+  recordOf,
+  withoutIpv6,
+  withWanted,
+} from '../../core/compile/loopback.ts'
+import { RouteKind, routeCodec, routeKeyCodec } from '../../core/contract.ts'
+import type { Address, Route } from '../../core/native/api.ts'
+import type { Interception } from '../../core/plugin.ts'
+import { compilePod, roomy } from './pods.ts'
+
+const address = (text: string, more: Partial<Address> = {}): Address => ({
+  family: text.includes(':') ? 6 : 4,
+  address: text,
+  prefix: text.includes(':') ? 128 : 8,
+  index: 1,
+  interface: 'lo',
+  scope: 254,
+  secondary: false,
+  ...more,
+})
+const ids = { kind: 'route', cidr: 'fd6d:6572:6272:6964::/96' } as const
+const six = { kind: 'address', cidr: '::6/128' } as const
+const idRoute: Route = { family: 6, destination: 'fd6d:6572:6272:6964::', prefix: 96, table: 255, type: 2, metric: 1024, index: 1 }
+const loopback = { addresses: [address('127.0.0.1'), address('::1')], routes: [] }
+
+describe('what lo must have', () => {
+  it('is nothing for rules that take no UDP and a plugin that names no address', () => {
+    assert.deepEqual(loopbackWant(false, [], loopback), nothing)
+  })
+
+  it('is the program and, where lo has IPv6, the route of ids, for rules that take UDP', () => {
+    assert.deepEqual(loopbackWant(true, [], loopback), { program: true, items: [ids] })
+    assert.deepEqual(loopbackWant(true, [], { addresses: [address('127.0.0.1'), address('fd00::1', { index: 2, scope: 0 })] }), {
+      program: true,
+      items: [],
+    })
+  })
+
+  it('has each address once, however it is written', () => {
+    assert.deepEqual(loopbackWant(false, ['::6', '0:0::6', '::0.0.0.6'], loopback).items, [six])
+  })
+
+  it('warns of IPv6 that ends at lo', () => {
+    const global = address('fd00::1', { index: 2, scope: 0 })
+    assert.equal(withoutIpv6({ addresses: [address('127.0.0.1'), global] }).length, 1)
+    assert.deepEqual(withoutIpv6({ addresses: [address('127.0.0.1')] }), [])
+    assert.deepEqual(withoutIpv6({ addresses: [address('::1'), global] }), [])
+  })
+})
+
+describe('the steps', () => {
+  const want = loopbackWant(true, ['::6'], loopback)
+
+  it('add what is not there, and remove only what the agent has added and nobody wants', () => {
+    assert.deepEqual(loopbackSteps(want, [], loopback), { add: [six, ids], remove: [] })
+    const there = { addresses: [...loopback.addresses, address('::6', { scope: 0 })], routes: [idRoute] }
+    assert.deepEqual(loopbackSteps(want, [six], there), { add: [], remove: [] })
+    assert.deepEqual(loopbackSteps(nothing, [six], there), { add: [], remove: [six] })
+    assert.deepEqual(loopbackSteps(nothing, [], there), { add: [], remove: [] })
+  })
+
+  it('take an address of another interface, or a route to another one, for neither', () => {
+    assert.equal(isPresent(six, { addresses: [address('::6', { index: 2 })], routes: [] }), false)
+    for (const more of [{ index: 2 }, { table: 254 }, { type: 1 }, { prefix: 97 }])
+      assert.equal(isPresent(ids, { addresses: [], routes: [{ ...idRoute, ...more }] }), false, JSON.stringify(more))
+  })
+
+  it('in words, in the order in which they are made', () => {
+    assert.deepEqual(loopbackChanges(want, notThere, loopback), [
+      'lo gets the program for answers over UDP',
+      'lo gets ::6',
+      'lo gets local route fd6d:6572:6272:6964::/96',
+    ])
+    assert.deepEqual(loopbackChanges(nothing, { program: true, added: [six] }, loopback), [
+      'lo loses ::6',
+      'lo loses the program for answers over UDP',
+    ])
+    assert.deepEqual(loopbackChanges({ ...nothing, program: true }, { program: true, added: [] }, loopback), [])
+  })
+
+  it('are remembered by records that say the same', () => {
+    for (const item of [six, ids]) assert.deepEqual(itemOf(recordOf(7n, item)), item)
+  })
+})
+
+describe('the mirror of routes', () => {
+  const interception: Interception = {
+    targets: { names: { port: 15053 } },
+    outbound: [{ name: 'names', when: { proto: 'udp' }, then: 'names' }],
+    inbound: [],
+    loopbackAddresses: ['::6'],
+  }
+  const mirrorOf = (more: object) => {
+    const pod = compilePod(interception)
+    const desired = compile({ pods: [{ ...pod, addresses: [...pod.addresses, address('::1')], ...more }] }, roomy)
+    const all = [...desired.maps.routes.values()].map(({ key, value }) => ({ ...routeKeyCodec.decode(key), ...routeCodec.decode(value) }))
+    return all.filter(({ prefixlen, addr }) => (prefixlen === 96 + 128 && addr[3] === 6) || addr[0] === 0xfd6d6572)
+  }
+
+  it('has what lo will get as local to the pod, before and after it is there', () => {
+    const before = mirrorOf({})
+    assert.deepEqual(
+      before.map(({ kind }) => kind),
+      [RouteKind.LOCAL, RouteKind.LOCAL],
+    )
+    const pod = compilePod(interception)
+    const there = withWanted({ ...pod, addresses: [...pod.addresses, address('::1')] }, loopbackWant(true, ['::6'], loopback))
+    assert.deepEqual(mirrorOf({ addresses: there.addresses, routes: there.routes }), before)
+  })
+})
