@@ -47,11 +47,16 @@ function redirectedTo({ to = '', verdict }: Outcome): { readonly address: Addres
   return verdict !== 'redirect' || address === undefined ? undefined : { address, port: Number(port) }
 }
 
-function onDatagrams({ connection: { family }, outcome }: Answered): string[] {
+function onDatagrams({ question, connection: { family }, outcome }: Answered): string[] {
   const sent = redirectedTo(outcome)
   if (sent === undefined) return []
+  const port = question.source?.port ?? 0
+  const anyAddress = question.source === undefined || isZero(question.source)
   return [
-    `so it is for a connected socket and for the first server of one that is not; what such a socket sends to further servers has an id as its source (${ids[family]}); every answer comes from the server that was asked`,
+    `so it is for the first server that a socket asks; on the way to each further one an id (${ids[family]}) stands for the socket or for the proxy, so that every answer comes from the server that was asked`,
+    ...(port !== 0 && anyAddress
+      ? ['connect() of a socket with a bound port cannot give it a source: the proxy sees loopback, the app its own address']
+      : []),
     ...(isLoopback(sent.address) ? [`who has UDP port ${sent.port} in the pod is not looked at: if nobody has, the app gets ECONNREFUSED`] : []),
   ]
 }

@@ -104,14 +104,13 @@ function redirects(target: TargetRecord, connection: Connection, evaluation: Eva
     return { verdict: 'redirect', to, ...withSource(`goes to ${to}`, family, source) }
   }
   if (!isZero({ words: connection.source })) return at(address.words, connection.source)
-  if (!isLoopback(address)) return at(address.words, sourceOf(routeOf(around.read, netns, address)))
+  if (protocol === 'tcp' && !isLoopback(address)) return at(address.words, sourceOf(routeOf(around.read, netns, address)))
   const source = chosenSource(evaluation)
   if (isZero({ words: source })) return refuse('no source', ECONNREFUSED, 'no source address is known for the route')
   // Not bound there: loopback is what it gets anyway, and a link-local address would bind the device as well.
   if (isLocalhost({ family, words: source }) || isLinkLocal({ family, words: source })) return at(address.words, localhost[family])
-  if (!around.portBound) return at(address.words, source)
-  // A socket that was bound to 0.0.0.0:PORT cannot be bound again: TCP goes to the pod's own address, where the proxy takes it too.
-  return protocol === 'tcp' ? at(source, source) : at(address.words, localhost[family])
+  // A socket that was bound to 0.0.0.0:PORT cannot be bound again: it goes to the pod's own address, where the proxy takes it too.
+  return at(protocol === 'tcp' && around.portBound ? source : address.words, source)
 }
 
 function inboundOutcome(target: TargetRecord | undefined, connection: Connection, { listens }: Surroundings): Outcome {

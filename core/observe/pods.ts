@@ -2,6 +2,7 @@
 import type { Agent } from '../agent.ts'
 import { shownId } from '../compile/localize.ts'
 import type { RuleText } from '../compile/rules.ts'
+import { endpointText } from '../compile/targets.ts'
 import { type PodCounts, podCounts, readCounts } from '../datapath/counters.ts'
 import { nothing } from '../datapath/tally.ts'
 import type { Outcome } from '../enrol.ts'
@@ -16,13 +17,14 @@ function withHits(rules: readonly RuleText[], counts: PodCounts): PodView['rules
   })
 }
 
-/** All TCP listeners, as "127.0.0.1:15001 (uid 1337)". */
+/** All TCP listeners, as "127.0.0.1:15001 (uid 1337)". One of [::] takes IPv4 as well, unless it says otherwise. */
 async function listenersOf(agent: Agent, outcome: Outcome): Promise<string[]> {
   if (outcome.netns === undefined) return []
   try {
     const listeners = await agent.datapath.native.namespaces.listeners(outcome.pod.netns)
     const shown = listeners.map(
-      ({ family, address, port, uid }) => `${family === 6 ? `[${address}]` : address}:${port} (uid ${shownId(uid, outcome.users?.uid)})`,
+      ({ address, port, uid, ipv6Only }) =>
+        `${endpointText(address, port)} (uid ${shownId(uid, outcome.users?.uid)}${ipv6Only && address === '::' ? ', IPv6 only' : ''})`,
     )
     return shown.sort()
   } catch {

@@ -6,6 +6,8 @@ export interface Attempt {
   readonly to: readonly [address: string, port: number]
   /** Default: tcp */
   readonly protocol?: 'tcp' | 'udp'
+  /** sendto() instead of connect(). */
+  readonly send?: boolean
   readonly uid: number
   readonly gid: number
   readonly mark?: number
@@ -39,7 +41,10 @@ for line in sys.stdin:
     try:
         if case.get("bind"):
             made.bind(tuple(case["bind"]))
-        made.connect(tuple(case["to"]))
+        if case.get("send"):
+            made.sendto(b"?", tuple(case["to"]))
+        else:
+            made.connect(tuple(case["to"]))
     except TimeoutError:
         outcome = "timeout"
     except OSError as error:

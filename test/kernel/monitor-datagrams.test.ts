@@ -24,20 +24,21 @@ const rules: Interception = {
 }
 const plugin = { ...sixty, describe: () => rules } as AnyPlugin
 
-/** Connects one UDP socket again and again for so many seconds, to each of the addresses; prints how often. */
+/** For so many seconds connects UDP sockets to each of the addresses again and again, or sends datagrams there; prints how often. */
 const program = `
 import socket, sys, time
-socks = [(socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM), (to, 53)) for to in sys.argv[2:]]
-count, end = 0, time.monotonic() + float(sys.argv[1])
+socks = [(socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM), (to, 53)) for to in sys.argv[3:]]
+count, end = 0, time.monotonic() + float(sys.argv[2])
 while True:
     for sock, to in socks:
-        sock.connect(to)
+        sock.connect(to) if sys.argv[1] == "connect" else sock.sendto(b"?", to)
         count += 1
     if time.monotonic() >= end: break
 print(count)
 `
-const ask = async (pod: LabPod, seconds: number, ...to: string[]): Promise<number> =>
-  Number(await must(pod.command(['/usr/bin/python3', '-I', '-S', '-B', '-c', program, `${seconds}`, ...to], { uid: 1000 })))
+async function ask(pod: LabPod, how: 'connect' | 'sendto', seconds: number, ...to: string[]): Promise<number> {
+  return Number(await must(pod.command(['/usr/bin/python3', '-I', '-S', '-B', '-c', program, how, `${seconds}`, ...to], { uid: 1000 })))
+}
 
 function viewerOf(monitor: Monitor, query: string) {
   const lines: Line[] = []
@@ -47,15 +48,19 @@ function viewerOf(monitor: Monitor, query: string) {
   return { events, lost, [Symbol.dispose]: leave }
 }
 
-test('datagrams are told with protocol and family, filtered, and counted apart', { timeout: 60_000 }, async () => {
-  const client = await lab.pod('client', { ipv6: true })
+for (const how of ['connect', 'sendto'] as const) {
+  test(`datagrams are told with protocol and family, filtered, and counted apart: ${how}`, { timeout: 60_000 }, () => tellsDatagrams(how))
+}
+
+async function tellsDatagrams(how: 'connect' | 'sendto'): Promise<void> {
+  const client = await lab.pod(how, { ipv6: true })
   await using datapath = new DatapathUnderTest('datagrams')
   const agent = await datapath.start(datapath.withPlugin([client], plugin))
   using monitor = new Monitor(agent)
   using all = viewerOf(monitor, '')
   using six = viewerOf(monitor, 'proto=udp&to=fd53::/16')
   using tcp = viewerOf(monitor, 'proto=tcp')
-  assert.equal(await ask(client, 0, '10.53.0.1', 'fd53::1', '::ffff:10.53.0.2'), 3)
+  assert.equal(await ask(client, how, 0, '10.53.0.1', 'fd53::1', '::ffff:10.53.0.2'), 3)
   const events = await until('three events', 5000, () => (all.events().length >= 3 ? all.events() : undefined))
   const told = events.map(({ protocol, family, destination, target, rule }) => ({
     protocol,
@@ -79,7 +84,7 @@ test('datagrams are told with protocol and family, filtered, and counted apart',
     pod?.rules.map(({ name, hits, by }) => ({ name, hits, by })),
     [{ name: 'dns', hits: 3, by: { udp4: 2, udp6: 1 } }],
   )
-})
+}
 
 test('a flood of datagrams loses events, which is told, and keeps the agent from nothing', { timeout: 60_000 }, async () => {
   const client = await lab.pod('flooder', { ipv6: true })
@@ -91,7 +96,10 @@ test('a flood of datagrams loses events, which is told, and keeps the agent from
   const memory = process.memoryUsage().rss
   const delay = monitorEventLoopDelay({ resolution: 10 })
   delay.enable()
-  const sent = (await Promise.all([ask(client, 3, '10.53.0.1'), ask(client, 3, 'fd53::1')])).reduce((sum, count) => sum + count, 0)
+  const sent = (await Promise.all([ask(client, 'sendto', 3, '10.53.0.1'), ask(client, 'connect', 3, 'fd53::1')])).reduce(
+    (sum, count) => sum + count,
+    0,
+  )
   delay.disable()
   assert.ok(sent > 100_000, `${sent} datagrams are no flood`)
   assert.ok(delay.max < 1e9, `the event loop was held up for ${Math.round(delay.max / 1e6)} ms`)
