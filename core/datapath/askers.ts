@@ -9,9 +9,8 @@ import type { BpfMap } from '../native/api.ts'
  */
 const lifetimes: Readonly<Record<AskerKind, bigint>> = { [AskerKind.SENDS]: 300_000_000_000n, [AskerKind.CONNECTS]: 86_400_000_000_000n }
 
-/** Those that are idle, and those of pods that left. Returns how many went. */
-export async function sweepAskers(askers: BpfMap, counts: BpfMap, pods: BpfMap): Promise<number> {
-  const now = process.hrtime.bigint() // CLOCK_MONOTONIC, as bpf_ktime_get_ns()
+/** Those that are idle, and those of pods that left. Returns how many went. `now`: CLOCK_MONOTONIC, as bpf_ktime_get_ns(). */
+export async function sweepAskers(askers: BpfMap, counts: BpfMap, pods: BpfMap, now = process.hrtime.bigint()): Promise<number> {
   const isOld = (value: Buffer): boolean => {
     const { netns, used, kind } = askerCodec.decode(value)
     return now - used > lifetimes[kind] || pods.lookup(u64Codec.encode(netns)) === undefined

@@ -39,17 +39,17 @@ describe('ids', { timeout: 120_000 }, () => {
       )
     const ids = async () => (await askers.entries()).map(({ key }) => u32Codec.decode(key)).sort((a, b) => a - b)
     const count = (cookie: bigint) => asker_counts.lookup(u64Codec.encode(cookie))?.readBigInt64LE()
-    const now = process.hrtime.bigint()
+    const now = process.hrtime.bigint() + minutes(60 * 48) // the node may be up for less
     const stranger = 0xffff_ffff_ffffn
 
-    put(1, {})
+    put(1, { used: now })
     put(2, { used: now - minutes(4) })
     put(3, { used: now - minutes(6) })
     put(4, { used: now - minutes(60), kind: AskerKind.CONNECTS })
     put(5, { used: now - minutes(60 * 25), kind: AskerKind.CONNECTS })
-    put(6, { netns: stranger })
+    put(6, { used: now, netns: stranger })
     for (const each of [netns, stranger]) asker_counts.update(u64Codec.encode(each), u64Codec.encode(77n))
-    assert.equal(await sweepAskers(askers, asker_counts, pods), 3)
+    assert.equal(await sweepAskers(askers, asker_counts, pods, now), 3)
     assert.deepEqual(await ids(), [1, 2, 4])
     assert.equal(count(netns), 3n)
     assert.equal(count(stranger), undefined)

@@ -9,6 +9,7 @@ import { app, proxy } from '../parity/shape.ts'
 import type { Check, Group } from './checks.ts'
 import type { Refusals } from './differences.ts'
 import { familyChecks, familyNames } from './family-checks.ts'
+import { LOOPBACK, loopbackCheck } from './lo-check.ts'
 import { localityChecks, localityNames } from './locality-checks.ts'
 
 /** A service address: the node routes it to the server. */
@@ -33,6 +34,7 @@ const names = [
   'long socket options',
   ...localityNames,
   ...familyNames,
+  LOOPBACK,
   'refused while nobody listens',
   'a listener that came later',
   'a proxy that restarts',
@@ -207,7 +209,7 @@ export const datapathChecks = (refusals: Refusals, { short }: { readonly short: 
     await decisions(scene, check, refusals)
     await localityChecks({ ...scene, lab, datapath }, check, config, seesProxy)
     await familyChecks({ ...scene, lab, datapath }, check, refusals, seesProxy)
-    await agent.reload(config)
+    await loopbackCheck({ ...scene, lab, datapath }, check, config)
     if (!short) await listeners(scene, check, refusals)
     await agent[Symbol.asyncDispose]()
   },

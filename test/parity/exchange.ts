@@ -73,7 +73,7 @@ function stepFields(name: string, outcome: Outcome): [string, string][] {
 }
 
 /** A port that conntrack chose, so that two flows of a socket differ. */
-const CHOSEN = /:(?!(?:53|5353|8080|9999|150\d\d)$)\d+$/
+const CHOSEN = /:(?!(?:0|53|5353|8080|9999|150\d\d)$)\d+$/
 
 function fields({ steps }: DatagramCase, result: Result): ReadonlyMap<string, string> {
   const normalise = normaliser('', new Set(result.ports.map(String)))
