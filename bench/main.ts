@@ -26,9 +26,9 @@ interface Part {
 
 /** One after the other; what is within a part takes turns. */
 const PARTS = {
-  traffic: { full: [80, 300], setUp: trafficSetting, table: trafficTable, claims: trafficClaims },
-  cost: { full: [40, 120], setUp: costSetting, table: costTable, claims: costClaims },
-  outside: { full: [60, 60], setUp: outsideSetting, table: outsideTable, claims: () => [] },
+  traffic: { full: [80, 260], setUp: trafficSetting, table: trafficTable, claims: trafficClaims },
+  cost: { full: [60, 180], setUp: costSetting, table: costTable, claims: costClaims },
+  outside: { full: [60, 40], setUp: outsideSetting, table: outsideTable, claims: () => [] },
 } as const satisfies Record<string, Part>
 
 export type PartName = keyof typeof PARTS

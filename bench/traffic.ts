@@ -33,11 +33,11 @@ const requests: readonly Workload[] = (
 
 const queries: readonly Workload[] = (
   [
-    ['connected', 'a connected socket for each'],
-    ['kept', 'one connected socket'],
-    ['fresh', 'sendto(), a socket for each'],
-    ['sendto', 'sendto(), one socket'],
-    ['second', 'sendto(), one socket, its second server'],
+    ['connected', 'DNS, a connected socket for each'],
+    ['kept', 'DNS, one connected socket'],
+    ['fresh', 'DNS, sendto(), a socket for each'],
+    ['sendto', 'DNS, sendto(), one socket'],
+    ['second', 'DNS, sendto(), one socket, its second server'],
   ] as const
 ).flatMap(([mode, title]) => FORMS.map((form): Workload => ({ title, form, between: 'asker and sink', program: 'dns', mode, count: 400, runs: 1 })))
 

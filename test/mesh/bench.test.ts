@@ -29,7 +29,7 @@ describe('npm run bench', { timeout: 300_000 }, () => {
     assert.equal(code, 0, stderr)
     const connects = ['connect()', 'connect() and one exchange'].flatMap((title) => FORMS.map((form) => `${title}, ${form}`))
     const resolvers = ['a connected socket for each', 'one connected socket', 'sendto(), a socket for each', 'sendto(), one socket']
-    const queries = [...resolvers, 'sendto(), one socket, its second server'].flatMap((title) => FORMS.map((form) => `${title}, ${form}`))
+    const queries = [...resolvers, 'sendto(), one socket, its second server'].flatMap((title) => FORMS.map((form) => `DNS, ${title}, ${form}`))
     for (const title of [...connects, ...queries, 'request through two Envoys, connection kept', 'request through two Envoys, new connection']) {
       const [median, p99] = rows(stdout, `${title} `)
       assert.equal(median?.[1], 'median', `${title}\n${stdout}`)
