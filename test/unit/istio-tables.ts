@@ -46,7 +46,7 @@ export function outInterface(to: string): string {
 export function outputTable(tables: Tables, { proto, to, port, from = '', uid = 0, gid = 0 }: Packet): string {
   const six = to.includes(':')
   if (six && !tables.ipv6) return 'pass'
-  const destination = to === '0.0.0.0' ? from || '127.0.0.1' : to === '::' ? from || '::1' : to
+  const destination = to === '0.0.0.0' ? from || '127.0.0.1' : to === '::' ? '::1' : to
   const out = outInterface(destination)
   const [lo, tcp] = [out === 'lo', proto === 'tcp']
   const loopbackIncluded = tables.includeOutboundCidrs.some((cidr) => cidr.startsWith('127.') || cidr.startsWith('::1'))
