@@ -47,7 +47,7 @@ static __always_inline void resolve_own_address(struct attempt *attempt, struct 
 	else if (sk->bound_dev_if <= 1)
 		attempt->dest[0] = bpf_htonl(0x7f000001);
 	for (int i = 0; i < 4; i++)
-		attempt->dest[i] = forget(attempt->dest[i]);
+		attempt->dest[i] = unknown(attempt->dest[i]);
 }
 
 /* Reads the pod's routes: `dest` and `source` are known. */
@@ -58,7 +58,7 @@ static __always_inline void find_route(struct attempt *attempt, struct bpf_sock 
 	if (own)
 		resolve_own_address(attempt, sk);
 	attempt->route = route_to(attempt->netns, attempt->family, attempt->dest);
-	attempt->local = forget(is_zero(attempt->dest) || is_local(attempt->family, attempt->dest, attempt->route));
+	attempt->local = unknown(is_zero(attempt->dest) || is_local(attempt->family, attempt->dest, attempt->route));
 }
 
 static __always_inline __u64 address_facts(const struct attempt *attempt, const struct policy *policy)
@@ -91,25 +91,47 @@ static __always_inline __u64 address_facts(const struct attempt *attempt, const 
 	return facts;
 }
 
-static __always_inline __u64 facts_of(struct bpf_sock *sk, const struct attempt *attempt, const struct policy *policy)
+#define NOBODY (~0ULL) /* no id is that */
+
+/* socket_owner for the verifier of Linux 5.10: the uid, and above it the gid. */
+GLOBAL __u64 owner_ids(struct bpf_sock_addr *ctx)
+{
+	struct owner owner = socket_owner(ctx->sk);
+
+	return owner.known ? (__u64)owner.gid << 32 | owner.uid : NOBODY;
+}
+
+GLOBAL int takes_no_ipv4(struct bpf_sock_addr *ctx)
+{
+	return can(ABILITY_KERNEL_READS) && is_ipv6_only(ctx->sk);
+}
+
+GLOBAL int goes_elsewhere(struct bpf_sock_addr *ctx, int six)
+{
+	return can(ABILITY_KERNEL_READS) && has_source_route(ctx->sk, six);
+}
+
+static __always_inline __u64 facts_of(struct bpf_sock_addr *ctx, const struct attempt *attempt, const struct policy *policy)
 {
 	__u64 facts = address_facts(attempt, policy);
 
 	if (policy->lookups & (LOOKUP_UIDS | LOOKUP_GIDS)) {
-		struct owner owner = socket_owner(sk);
+		__u64 ids = owner_ids(ctx);
 
-		attempt->note->owner = owner;
-		if (owner.known) {
-			facts |= owner_members(attempt->policy_id, OWNER_UID, owner.uid);
-			facts |= owner_members(attempt->policy_id, OWNER_GID, owner.gid);
+		attempt->note->owner.uid = ids;
+		attempt->note->owner.gid = ids >> 32;
+		attempt->note->owner.known = ids != NOBODY;
+		if (ids != NOBODY) {
+			facts |= owner_members(attempt->policy_id, OWNER_UID, (__u32)ids);
+			facts |= owner_members(attempt->policy_id, OWNER_GID, ids >> 32);
 		}
 	}
 	if (policy->lookups & LOOKUP_LEAVES)
-		facts |= owner_members(attempt->policy_id, OWNER_LEAVES, leaves_by(sk->bound_dev_if, attempt->route, attempt->local));
+		facts |= owner_members(attempt->policy_id, OWNER_LEAVES, leaves_by(ctx->sk->bound_dev_if, attempt->route, attempt->local));
 	if (policy->lookups & LOOKUP_CGROUPS)
 		facts |= cgroup_members(attempt->policy_id, bpf_get_current_cgroup_id());
 	if (policy->marks_used)
-		facts |= mark_members(attempt->policy_id, sk->mark);
+		facts |= mark_members(attempt->policy_id, ctx->sk->mark);
 	return facts;
 }
 
@@ -161,7 +183,7 @@ enum answer {
 };
 
 /* What the pod's outbound rules say; the rule is counted. */
-static __always_inline enum answer ask_rules(struct bpf_sock *sk, const struct attempt *attempt, enum reason *reason, const struct target **target)
+static __always_inline enum answer ask_rules(struct bpf_sock_addr *ctx, const struct attempt *attempt, enum reason *reason, const struct target **target)
 {
 	__u64 id = attempt->policy_id;
 	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);
@@ -172,7 +194,7 @@ static __always_inline enum answer ask_rules(struct bpf_sock *sk, const struct a
 		return ANSWER_REFUSE;
 	if (attempt->protocol == IPPROTO_UDP && !(policy->lookups & LOOKUP_UDP))
 		return ANSWER_PASS;
-	attempt->note->facts = facts_of(sk, attempt, policy);
+	attempt->note->facts = facts_of(ctx, attempt, policy);
 	index = outbound_rule(id, attempt->note->facts);
 	if (index > MAX_RULES)
 		return ANSWER_REFUSE;

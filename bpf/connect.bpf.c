@@ -144,9 +144,9 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 	enum family family = family_of(six, attempt);
 	__be32 to[4], source[4] = {}, now[4];
 	struct origin *origin;
-	int error = routing_error(attempt);
+	int error = unknown(routing_error(attempt));
 
-	if (six && family == FAMILY_IPV4 && can(ABILITY_KERNEL_READS) && is_ipv6_only(sk))
+	if (six && family == FAMILY_IPV4 && takes_no_ipv4(ctx))
 		error = ENETUNREACH;
 	if (error)
 		return refuse(ctx, six, attempt, REASON_NO_ROUTE, error);
@@ -222,12 +222,12 @@ static __always_inline int redirect_udp(struct bpf_sock_addr *ctx, int six, cons
 {
 	enum family family = family_of(six, attempt);
 	__be16 port = target->port ? target->port : attempt->port;
-	int error = routing_error(attempt), chosen = !is_zero(attempt->source), id;
+	int error = unknown(routing_error(attempt)), chosen = !is_zero(attempt->source), id;
 	const __be32 *source = chosen ? attempt->source : preferred_source(attempt);
 	struct origin *origin;
 	__be32 to[4];
 
-	if (six && family == FAMILY_IPV4 && can(ABILITY_KERNEL_READS) && is_ipv6_only(ctx->sk))
+	if (six && family == FAMILY_IPV4 && takes_no_ipv4(ctx))
 		error = ENETUNREACH;
 	if (error)
 		return refuse(ctx, six, attempt, REASON_NO_ROUTE, error);
@@ -258,7 +258,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int six, const stru
 	const struct target *target = 0;
 	enum reason reason;
 
-	switch (ask_rules(ctx->sk, attempt, &reason, &target)) {
+	switch (ask_rules(ctx, attempt, &reason, &target)) {
 	case ANSWER_PASS:
 		return pass(ctx, six, attempt);
 	case ANSWER_TARGET:
@@ -330,7 +330,7 @@ static __always_inline int connects(struct bpf_sock_addr *ctx, int six, __u32 pr
 	find_route(&attempt, sk);
 	if (enrolment == CHANGING)
 		verdict = refuse(ctx, six, &attempt, REASON_POD_CHANGED, ECONNREFUSED);
-	else if (can(ABILITY_KERNEL_READS) && has_source_route(sk, six && attempt.family == FAMILY_IPV6))
+	else if (goes_elsewhere(ctx, six && attempt.family == FAMILY_IPV6))
 		verdict = refuse(ctx, six, &attempt, REASON_SOURCE_ROUTE, EPERM);
 	else
 		verdict = decide(ctx, six, &attempt);

@@ -12,20 +12,6 @@
 #define ID_BITS (96 + 32)
 #define CGROUP_BITS (96 + 64)
 
-/*
- * The look-ups are global functions: the verifier looks at each once, and at their callers with an unknown number as the result. Inlined, each of
- * them doubles the ways through the program, and Linux 5.10 gives up. They take numbers, because that kernel lets them take nothing else. __weak:
- * several programs bring the same.
- */
-#define GLOBAL __weak __noinline
-
-/* The number, of which the verifier then knows nothing: what it knows of one way and not of another makes it look at both to the end. */
-GLOBAL __u32 forget(__u32 number)
-{
-	opaque(number);
-	return number;
-}
-
 GLOBAL __u64 port_members(__u64 policy, __u32 port)
 {
 	struct port_key key = {.prefixlen = PORT_BITS, .policy = policy, .port = port};

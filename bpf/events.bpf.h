@@ -24,7 +24,7 @@ struct note {
 };
 
 /* How many decisions this one stands for; 0: nobody wants to know it. */
-static __always_inline __u32 watched(__u64 netns)
+GLOBAL __u32 watched(__u64 netns)
 {
 	__u32 zero = 0, sample;
 	struct monitoring *settings = bpf_map_lookup_elem(&monitoring, &zero);

@@ -97,7 +97,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 				    const struct target *target)
 {
 	__be16 port = target->port ? target->port : attempt->port;
-	int error = routing_error(attempt), id;
+	int error = unknown(routing_error(attempt)), id;
 	__be32 to[4], source[4];
 
 	if (error)
@@ -125,7 +125,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, int six, const stru
 	const struct target *target = 0;
 	enum reason reason;
 
-	switch (ask_rules(ctx->sk, attempt, &reason, &target)) {
+	switch (ask_rules(ctx, attempt, &reason, &target)) {
 	case ANSWER_PASS:
 		write_source(ctx, six, chosen);
 		return PROCEED;
@@ -181,7 +181,7 @@ static __always_inline int sends(struct bpf_sock_addr *ctx, int six)
 	find_route(&attempt, sk);
 	if (enrolment == CHANGING)
 		verdict = refuse(&attempt, REASON_POD_CHANGED, ECONNREFUSED);
-	else if (can(ABILITY_KERNEL_READS) && has_source_route(sk, six))
+	else if (goes_elsewhere(ctx, six))
 		verdict = refuse(&attempt, REASON_SOURCE_ROUTE, EPERM);
 	else
 		verdict = decide(ctx, six, &attempt, chosen);
