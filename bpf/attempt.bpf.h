@@ -183,7 +183,8 @@ enum answer {
 };
 
 /* What the pod's outbound rules say; the rule is counted. */
-static __always_inline enum answer ask_rules(struct bpf_sock_addr *ctx, const struct attempt *attempt, enum reason *reason, const struct target **target)
+static __always_inline enum answer ask_rules(struct bpf_sock_addr *ctx, const struct attempt *attempt, enum reason *reason,
+					     const struct target **target)
 {
 	__u64 id = attempt->policy_id;
 	const struct policy *policy = bpf_map_lookup_elem(&policies, &id);

@@ -18,12 +18,6 @@ export interface Started {
   readonly features: readonly Feature[]
 }
 
-/** The pod has the policy that needs it. */
-function lacksProgram({ datapath, enrolment }: Agent, netns: bigint): boolean {
-  const isIn = datapath.layout.pods().includes(netns)
-  return isIn && enrolment?.desired.pods.get(netns)?.loopback.program === true && !datapath.loopbacks.isAttached(netns)
-}
-
 function notReady(agent: Agent, attached: StatusView['attachments'], cgroup: string): string[] {
   const { outcome, reason } = agent.lastReload
   const lastGood = outcome === 'last-good' ? [`running with the last good config, because the present one is refused: ${reason ?? 'unknown'}`] : []
@@ -32,15 +26,12 @@ function notReady(agent: Agent, attached: StatusView['attachments'], cgroup: str
   const dead = new Set(deadPods(agent.datapath))
   const blind = agent.outcomes.filter(({ state, netns }) => state === 'enrolled' && netns !== undefined && (dead.has(netns) || !pinned.has(netns)))
   const detached = blind.map(({ pod }) => `the inbound program of ${podTitle(pod)} is not attached; it is attached again within seconds`)
-  const lo = agent.outcomes.filter(({ netns }) => netns !== undefined && lacksProgram(agent, netns))
-  const atLo = lo.map(({ pod }) => `the program at lo of ${podTitle(pod)} is not attached; it is attached again within seconds`)
   const unseen = agent.unseen.map((pod) => `no process of ${pod} runs below ${cgroup}, where the programs are attached (see: merbridge pods)`)
   const { trouble } = agent
   return [
     ...lastGood,
     ...(trouble === undefined ? [] : [`the pods could not be brought up to date, which is tried again every second: ${trouble}`]),
     ...detached,
-    ...atLo,
     ...unseen,
     ...missing.map(({ hook }) => `${hook} is not attached: somebody detached it; it is attached again within seconds`),
   ]
@@ -71,9 +62,9 @@ async function titlesWithRules(agent: Agent): Promise<string[]> {
   return agent.outcomes.filter(({ netns }) => agent.rules.has(netns)).map(({ pod }) => podTitle(pod))
 }
 
-const countable = allMaps.filter(
-  (name) => !['origins', 'asked', 'pointers', 'pending', 'asker_counts', 'monitoring', 'events', 'events_lost', 'meta'].includes(name),
-)
+/** Those of sockets cannot be listed, and the others are no measure of anything. */
+const uncounted = ['origins', 'asked', 'pointers', 'pending', 'asker_counts', 'monitoring', 'events', 'events_lost', 'meta']
+const countable = allMaps.filter((name) => !uncounted.includes(name))
 
 function configView(agent: Agent, path: string): StatusView['config'] {
   const { meshes, warnings } = agent.config

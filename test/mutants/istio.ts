@@ -59,7 +59,7 @@ function packetsOf(rules: Rules, salt: number): Packet[] {
     const asked = pick(pick(where))
     const six = asked.includes(':')
     const bound = pick(six ? bounds.ipv6 : bounds.ipv4)
-    const to = asked === '0.0.0.0' || asked === '::' ? (bound ?? (six ? '::1' : '127.0.0.1')) : asked
+    const to = asked === '0.0.0.0' ? (bound ?? '127.0.0.1') : asked === '::' ? '::1' : asked
     const { uid, gid } = pick([...who, ...ids])
     const device = deviceOf(to)
     return { direction: 'outbound', proto: pick(protocols), to, port: pick(ports), uid, gid, device, ...(bound && { bound }) }

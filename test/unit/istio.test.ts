@@ -84,8 +84,7 @@ const anyPacket: fc.Arbitrary<Packet> = fc
 function decided(interception: Interception, packet: Packet): { readonly outbound: string; readonly inbound: string } {
   const { iif = 'eth0', ...rest } = packet
   const six = packet.to.includes(':')
-  const anywhere = packet.to === '0.0.0.0' || packet.to === '::'
-  const to = anywhere ? (packet.from ?? (six ? '::1' : '127.0.0.1')) : packet.to
+  const to = packet.to === '0.0.0.0' ? (packet.from ?? '127.0.0.1') : packet.to === '::' ? '::1' : packet.to
   const place = (then: string) => {
     const target = interception.targets?.[then]
     return target === undefined ? then : `${six ? '[::1]' : '127.0.0.1'}:${target.port}`

@@ -3,7 +3,7 @@
  * tests. Reads nothing but the compiled bytes.
  */
 
-import { formatAddress, network, parseAddress, type Words } from '../../core/address.ts'
+import { formatAddress, isLoopback, network, parseAddress, type Words } from '../../core/address.ts'
 import { u64Codec } from '../../core/codec.ts'
 import type { Desired } from '../../core/compile/compile.ts'
 import {
@@ -122,7 +122,7 @@ export class Reference {
     const own = parse(to).family === 4 ? (from ?? '127.0.0.1') : '::1'
     const dest = parse(to).words.some((word) => word !== 0) ? parse(to) : parse(own)
     const route = this.route(netns, formatAddress(dest))
-    const local = direction === 'inbound' || route.kind === RouteKind.LOCAL
+    const local = direction === 'inbound' || isLoopback(dest) || route.kind === RouteKind.LOCAL
     const source = parse(from ?? route.source)
     const bound = from === undefined ? '' : formatAddress(source)
     const facts =
