@@ -192,11 +192,11 @@ sys.stdin.read()`
     const [inode, cookie] = String(await new Promise<Buffer>((resolve) => child.stdout.once('data', resolve))).split(' ')
     const found = (await listeners(pod.path)).sort((a, b) => a.port - b.port)
     assert.deepEqual(
-      found.map(({ family, address, port, uid }) => ({ family, address, port, uid })),
+      found.map(({ family, address, port, uid, ipv6Only }) => ({ family, address, port, uid, ipv6Only })),
       [
-        { family: 4, address: '127.0.0.1', port: 15001, uid: 0 },
-        { family: 6, address: '::', port: 15006, uid: 0 },
-        { family: 4, address: '10.9.0.2', port: 15090, uid: 1337 },
+        { family: 4, address: '127.0.0.1', port: 15001, uid: 0, ipv6Only: false },
+        { family: 6, address: '::', port: 15006, uid: 0, ipv6Only: true },
+        { family: 4, address: '10.9.0.2', port: 15090, uid: 1337, ipv6Only: false },
       ],
     )
     assert.deepEqual([found[2]?.inode, found[2]?.cookie], [Number(inode), BigInt(cookie ?? '')])
