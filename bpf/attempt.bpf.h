@@ -138,11 +138,8 @@ static __always_inline __u64 facts_of(struct bpf_sock_addr *ctx, const struct at
 /* What routing would have said to the destination that was asked for: a rewrite comes before routing and would hide it. 0: fine. */
 static __always_inline int routing_error(const struct attempt *attempt)
 {
-	if (attempt->route && attempt->route->kind == ROUTE_UNREACHABLE) {
-		int error = attempt->route->error; /* also 127.255.255.255, a broadcast address: another errno for UDP, which may send there */
-
-		return error == ENETUNREACH && attempt->protocol == IPPROTO_UDP && attempt->family == FAMILY_IPV4 ? EACCES : error;
-	}
+	if (attempt->route && attempt->route->kind == ROUTE_UNREACHABLE)
+		return attempt->route->error;
 	if (attempt->local)
 		return 0;
 	if (!attempt->route)

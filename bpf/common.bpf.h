@@ -14,7 +14,6 @@
 
 #define MAX_ERRNO 4095
 #define EPERM 1
-#define EACCES 13
 #define EINVAL 22
 #define ENETUNREACH 101
 #define ECONNREFUSED 111

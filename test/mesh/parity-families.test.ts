@@ -44,7 +44,7 @@ describe('IPv6, mapped addresses and DNS', { timeout: 280_000 }, () => {
       assert.equal(
         unnamed.length,
         0,
-        `${unnamed.length} of ${all.length} differences are not named:\n${show(essential(unnamed).slice(0, Number(process.env.SHOWN ?? 60)))}`,
+        `${unnamed.length} of ${all.length} differences are not named:\n${show(essential(unnamed).slice(0, 60))}`,
       )
     })
   }

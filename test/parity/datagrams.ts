@@ -212,8 +212,7 @@ const mixed: readonly DatagramCase[] = ['VIP6', 'mapped VIP'].map((start, index)
     connect(two),
     names,
     ...query('q5'),
-    connect(one),
-    ...query('q6'),
+    names,
   ]
   return { id: `udp app -> both families from ${start}`, as: app, family: 6, steps }
 })
