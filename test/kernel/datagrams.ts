@@ -1,13 +1,9 @@
 /** Pods whose rules send UDP port 53 to a proxy at port 15053, which answers with what it saw; and Python clients in them. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Agent } from '../../core/agent.ts'
-import { loopbackProgram } from '../../core/datapath/hooks.ts'
 import type { Interception } from '../../core/plugin.ts'
-import { using } from '../../core/scope.ts'
-import { kill, Lab, type LabPod, must } from '../lab/net.ts'
+import { kill, Lab, type LabPod } from '../lab/net.ts'
 import { proxy } from '../parity/shape.ts'
 import { DatapathUnderTest } from './fixture.ts'
 import { configOf } from './rules.ts'
@@ -18,9 +14,6 @@ export const interception: Interception = {
   outbound: [{ name: 'queries', when: { proto: 'udp', port: 'dns' }, unless: { from: 'proxy' }, then: 'dns' }],
   inbound: [],
 }
-
-/** IPv6 of the lab's pods: fd00:77:: with the last byte of their IPv4 address. */
-export const address6 = (pod: LabPod): string => `fd00:77::${pod.address.split('.').at(-1)}`
 
 /**
  * Answers `DELAY REST` after so many milliseconds with `REST|ADDRESS|PORT`, the source that it saw. One thread: what is delayed waits in a list, so
@@ -98,15 +91,13 @@ export class DnsPods implements AsyncDisposable {
     const lab = await Lab.create(name)
     const datapath = new DatapathUnderTest(name)
     try {
-      const pod = await lab.pod('client')
-      await addIpv6(lab, pod)
+      const pod = await lab.pod('client', { ipv6: true })
       const agent = await datapath.start(configOf(datapath, [pod], rules))
       assert.deepEqual(
         agent.outcomes.map(({ state }) => state),
         ['enrolled'],
       )
       const pods = new DnsPods(lab, pod, datapath, agent)
-      await attachToLo(datapath, agent, pod)
       await pods.startProxy()
       return pods
     } catch (error) {
@@ -130,7 +121,7 @@ export class DnsPods implements AsyncDisposable {
 
   /** Runs a client to its end; what it told. */
   async client(script: string, timeoutMs = 30_000): Promise<unknown> {
-    const argv = ['/usr/bin/python3', '-I', '-S', '-B', '-c', prelude + script, this.pod.address, address6(this.pod)]
+    const argv = ['/usr/bin/python3', '-I', '-S', '-B', '-c', prelude + script, this.pod.address, this.pod.ipv6]
     const { code, stdout, stderr } = await this.pod.exec(argv, { timeoutMs })
     assert.equal(code, 0, stderr || `no end within ${timeoutMs} ms`)
     return JSON.parse(stdout)
@@ -140,28 +131,5 @@ export class DnsPods implements AsyncDisposable {
     await this.stopProxy()
     await this.datapath[Symbol.asyncDispose]()
     await this.lab.close()
-  }
-}
-
-async function addIpv6(lab: Lab, pod: LabPod): Promise<void> {
-  await must(lab.node.command(['ip', 'address', 'add', 'fd00:77::1/64', 'dev', 'br0', 'nodad']))
-  for (const argv of [
-    ['address', 'add', `${address6(pod)}/64`, 'dev', 'eth0', 'nodad'],
-    ['-6', 'route', 'add', 'default', 'via', 'fd00:77::1', 'dev', 'eth0', 'src', address6(pod)],
-    ['-6', 'route', 'add', 'local', 'fd6d:6572:6272:6964::/96', 'dev', 'lo'],
-  ]) {
-    await must(pod.command(['ip', ...argv]))
-  }
-}
-
-/** The filter goes with the namespace. */
-async function attachToLo(datapath: DatapathUnderTest, agent: Agent, pod: LabPod): Promise<void> {
-  const path = join(datapath.bpffs, 'lo-of-the-test')
-  using(agent.datapath.object.program(loopbackProgram), (program) => program.pin(path))
-  try {
-    await must(pod.command(['tc', 'qdisc', 'add', 'dev', 'lo', 'clsact']))
-    await must(pod.command(['tc', 'filter', 'add', 'dev', 'lo', 'egress', 'bpf', 'da', 'object-pinned', path]))
-  } finally {
-    await rm(path)
   }
 }

@@ -1,7 +1,7 @@
 /** Datagrams that rules send to a proxy: what apps see of it, on every kind of socket. The proxy says what it saw. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { address6, DnsPods, interception } from './datagrams.ts'
+import { DnsPods, interception } from './datagrams.ts'
 import { kernel } from './fixture.ts'
 import { configOf } from './rules.ts'
 
@@ -25,7 +25,7 @@ def ends(family, to, bind=None):
     return [read(made), made.getpeername()[0], made.getsockname()[0]]
 tell([ends(V4, '8.8.8.8'), ends(V6, 'fd00::53'), ends(V6, '::ffff:8.8.8.8'), ends(V4, '8.8.8.8', (POD, 0)), ends(V6, 'fd00::53', (POD6, 0))])`)
     const four = [['q', pods.pod.address, '8.8.8.8', 53], '8.8.8.8', pods.pod.address]
-    const six = [['q', address6(pods.pod), 'fd00::53', 53], 'fd00::53', address6(pods.pod)]
+    const six = [['q', pods.pod.ipv6, 'fd00::53', 53], 'fd00::53', pods.pod.ipv6]
     const mapped = [['q', pods.pod.address, '::ffff:8.8.8.8', 53], '::ffff:8.8.8.8', `::ffff:${pods.pod.address}`]
     assert.deepEqual(told, [four, six, mapped, four, six])
   })
@@ -46,7 +46,7 @@ def ends(family, to, any):
 tell([ends(V4, '8.8.8.8', '0.0.0.0'), ends(V6, 'fd00::53', '::'), ends(V6, '::ffff:8.8.8.8', '::')])`)
     assert.deepEqual(told, [
       ['q', '8.8.8.8', true, pods.pod.address, 'again', '8.8.8.8'],
-      ['q', 'fd00::53', true, address6(pods.pod), 'again', 'fd00::53'],
+      ['q', 'fd00::53', true, pods.pod.ipv6, 'again', 'fd00::53'],
       ['q', '::ffff:8.8.8.8', true, `::ffff:${pods.pod.address}`, 'again', '::ffff:8.8.8.8'],
     ])
   })
@@ -137,7 +137,7 @@ tell([again(V4, '8.8.8.8', '8.8.4.4', 0), again(V4, '8.8.8.8', '8.8.4.4', 1), ag
       ...(first.includes('.') ? [['to', first]] : []),
     ]
     const four = expected('8.8.8.8', '8.8.4.4', pods.pod.address)
-    const six = expected('fd00::53', 'fd00::54', address6(pods.pod))
+    const six = expected('fd00::53', 'fd00::54', pods.pod.ipv6)
     assert.deepEqual(told, [four, four, six, six, expected('::ffff:8.8.8.8', '::ffff:8.8.4.4', `::ffff:${pods.pod.address}`)])
   })
 

@@ -41,11 +41,7 @@ describe('IPv6, mapped addresses and DNS', { timeout: 280_000 }, () => {
       found.push(...all)
       const { unnamed } = judge(all, named)
       context.diagnostic(`${merbridge.size} connections, ${all.length} named differences`)
-      assert.equal(
-        unnamed.length,
-        0,
-        `${unnamed.length} of ${all.length} differences are not named:\n${show(essential(unnamed).slice(0, 60))}`,
-      )
+      assert.equal(unnamed.length, 0, `${unnamed.length} of ${all.length} differences are not named:\n${show(essential(unnamed).slice(0, 60))}`)
     })
   }
 
