@@ -4,7 +4,7 @@ import { address, mapped } from '../addresses.ts'
 import type { DatagramCase, Do } from '../exchange.ts'
 import { edges, within } from '../networks.ts'
 import type { Case, Endpoint } from '../probe.ts'
-import type { Kind } from '../shape.ts'
+import { type Kind, proxy } from '../shape.ts'
 import { choose, few, identities, outboundPorts, shown } from './connections.ts'
 
 type Rules = Required<IstioRuleOptions>
@@ -103,7 +103,11 @@ const scripts: Readonly<Record<string, (to: Endpoint, other: Endpoint) => readon
   ],
 }
 
+/** iptables knows the answers of the DNS proxy by its ids: another one's would not come from the server that was asked. */
+const knowsProxy = ({ dns, proxyUids, proxyGids }: Rules) => !dns || proxyUids.includes(proxy.uid) || proxyGids.includes(proxy.gid)
+
 export function datagramsFor(rules: Rules, kind: Kind, salt: number): readonly DatagramCase[] {
+  if (!knowsProxy(rules)) return []
   const all = servers(rules, kind)
   const cases = identities(rules).flatMap(({ name: who, ...as }) =>
     all.flatMap(({ name, family, host }, index) =>
