@@ -12,7 +12,7 @@ import { must } from '../lab/net.ts'
 import { startProxy } from '../mesh/sidecar.ts'
 import { connectOnce, traffic } from '../parity/probe.ts'
 import { app, proxy } from '../parity/shape.ts'
-import { cgroup, DatapathUnderTest, kernel, native, reached, refusalsOf, seesProxy, threePods } from './fixture.ts'
+import { cgroup, DatapathUnderTest, kernel, native, reached, refusalsOf, threePods } from './fixture.ts'
 
 const pods = await threePods('datapath')
 const { lab, client, server, third, out } = pods
