@@ -190,7 +190,7 @@ describe('a pod without new rules', { timeout: 180_000 }, () => {
     assert.equal(view?.policy, before?.policy)
     assert.deepEqual(
       view?.rules.map(({ name, condition, then }) => `${name}: ${condition} -> ${then}`),
-      ['rule 0 of before: set 0 -> pass', 'rule 1 of before: tcp, set 1 -> 127.0.0.1:15001'],
+      ['rule 0 of before: set 0 -> pass', 'rule 1 of before: tcp, set 1 -> 127.0.0.1:15001 or [::1]:15001'],
     )
     await second[Symbol.asyncDispose]()
 

@@ -110,7 +110,7 @@ describe('wrong arguments', () => {
       try {
         const result = binary[name](...parameters)
         if (name === 'watchOpen') watches.push(result)
-        if (name === 'storageMap') binary.descriptorClose(result)
+        if (name === 'storageMap' || name === 'filterProgram') binary.descriptorClose(result)
         if (result instanceof Promise) pending.push(name === 'namespaceSocket' ? result.then(binary.descriptorClose) : result)
         returned++
       } catch (error) {

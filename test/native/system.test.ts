@@ -107,7 +107,7 @@ describe('the binary', () => {
     writeFileSync(join(home, place, binary), bytes)
     writeFileSync(join(home, 'package.json'), '{"type":"module"}')
     cpSync(join(root, 'core/native'), join(home, 'core/native'), { recursive: true, filter: (path) => !/\.(cc|h)$/.test(path) })
-    cpSync(join(root, 'core/errors.ts'), join(home, 'core/errors.ts'))
+    for (const file of ['core/errors.ts', 'core/address.ts']) cpSync(join(root, file), join(home, file))
     return home
   }
 
