@@ -28,6 +28,10 @@ const wantedModules = [
     'x_tables',
     'ip_tables',
     'iptable_nat',
+    'iptable_raw',
+    'ip6_tables',
+    'ip6table_nat',
+    'ip6table_raw',
     'xt_nat',
     'xt_REDIRECT',
     'xt_owner',
@@ -36,6 +40,7 @@ const wantedModules = [
     'xt_tcpudp',
     'xt_comment',
     'xt_mark',
+    'xt_CT',
   ],
   ...['sch_ingress', 'cls_bpf', 'act_bpf'],
 ] as const

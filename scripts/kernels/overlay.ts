@@ -25,6 +25,7 @@ export async function buildProduct(): Promise<string> {
   cpSync(join(tests, 'test'), join(target, 'dist/test'), { recursive: true })
   rmSync(tests, { recursive: true })
   cpSync(join(checkout, 'test/parity/probe'), join(target, 'dist/test/parity/probe'), { recursive: true })
+  copyFileSync(join(checkout, 'test/kernel/ends.py'), join(target, 'dist/test/kernel/ends.py'))
   mkdirSync(join(target, 'docs'))
   copyFileSync(join(checkout, 'docs/parity.md'), join(target, 'docs/parity.md'))
   // The tests look for the command line beside the directory that holds them; a link leads the script to its own place.

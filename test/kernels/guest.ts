@@ -17,7 +17,7 @@ import { agentChecks } from './agent-checks.ts'
 import { type CheckResult, describeProblem, type Group, runGroup } from './checks.ts'
 import { datapathChecks, LOADS } from './datapath-checks.ts'
 import { refusalsWith } from './differences.ts'
-import { PARITY, parityCheck } from './parity-check.ts'
+import { PARITY, PARITY_OF_FAMILIES, parityChecks } from './parity-check.ts'
 
 const [, , resultFile = '/dev/stdout', selection = 'all'] = process.argv
 const short = selection === 'short'
@@ -72,7 +72,9 @@ try {
       report(result)
     })
     // Where the programs do not load, this would only say so again.
-    if (!short) await runGroup(loaded ? parityCheck(join(packageRoot(), 'docs/parity.md'), probed) : skipped([PARITY]), report)
+    if (short) return
+    const groups = loaded ? parityChecks(join(packageRoot(), 'docs/parity.md'), probed) : [skipped([PARITY, PARITY_OF_FAMILIES])]
+    for (const group of groups) await runGroup(group, report)
   }
   await Promise.all([inProcess(), runGroup(program, report)])
   tell({ type: 'end', features })
