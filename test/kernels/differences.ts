@@ -19,8 +19,11 @@ export const kernelDifferences: readonly KernelDifference[] = [
   {
     feature: 'errno of a refusal',
     reason:
-      'bpf_set_retval came with Linux 5.18; before, what the connect hook refuses is EPERM unless the kernel itself gives the error for another destination',
-    parity: ['EHOSTUNREACH', 'EACCES', 'EINVAL'].map((iptables) => ({ case: '*', field: 'outcome', iptables, merbridge: 'EPERM' })),
+      'bpf_set_retval came with Linux 5.18; before, what the connect hook refuses is EPERM unless the kernel itself gives the error for another destination. For datagrams there is no such destination',
+    parity: [
+      ...['EHOSTUNREACH', 'EACCES', 'EINVAL'].map((iptables) => ({ case: '*', field: 'outcome', iptables, merbridge: 'EPERM' })),
+      { case: '*udp *', field: '*', iptables: 'E*', merbridge: 'EPERM' },
+    ],
   },
   {
     feature: 'getpeername hook',
