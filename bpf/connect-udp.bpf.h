@@ -52,7 +52,7 @@ static __always_inline int redirect_udp(struct bpf_sock_addr *ctx, int six, cons
 		return refuse(ctx, six, attempt, REASON_NO_ROUTE, error);
 	if (!target_address(target, family, to))
 		return refuse(ctx, six, attempt, REASON_NO_FAMILY, ECONNREFUSED);
-	if (is_zero(source))
+	if (is_zero(source) || (is_link_local(family, attempt->dest) && !attempt->local))
 		return refuse(ctx, six, attempt, REASON_NO_SOURCE, ECONNREFUSED);
 	origin = bpf_sk_storage_get(&origins, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!origin || !begin_asking(ctx->sk, attempt, ASKER_CONNECTS, source, to, port))

@@ -62,6 +62,9 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 		return refuse(ctx, six, attempt, REASON_PENDING, ECONNREFUSED);
 	if (!target_address(target, family, to))
 		return refuse(ctx, six, attempt, REASON_NO_FAMILY, ECONNREFUSED);
+	/* Its device, which a hook does not see, says whom it means: the proxy would not know. */
+	if (is_link_local(family, attempt->dest) && !attempt->local)
+		return refuse(ctx, six, attempt, REASON_NO_SOURCE, ECONNREFUSED);
 	if (is_zero(attempt->source) && is_loopback(family, to)) {
 		copy_address(source, preferred_source(attempt));
 		if (is_zero(source))

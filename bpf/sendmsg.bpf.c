@@ -104,7 +104,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 		return refuse(attempt, REASON_NO_ROUTE, error);
 	if (!target_address(target, attempt->family, to))
 		return refuse(attempt, REASON_NO_FAMILY, ECONNREFUSED);
-	if (!choose_source(attempt, chosen, source))
+	if (!choose_source(attempt, chosen, source) || (is_link_local(attempt->family, attempt->dest) && !attempt->local))
 		return refuse(attempt, REASON_NO_SOURCE, ECONNREFUSED);
 	if (!begin_asking(ctx->sk, attempt, ASKER_SENDS, source, to, port))
 		return refuse(attempt, REASON_NO_STORAGE, ECONNREFUSED);

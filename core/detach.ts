@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { u32Codec, u64Codec } from './codec.ts'
 import { blockPods } from './datapath/block.ts'
-import { hooks } from './datapath/hooks.ts'
+import { hooks, redirecting } from './datapath/hooks.ts'
 import { currentLayout, type Layout, otherLayouts, removeTree, version } from './datapath/layout.ts'
 import { type LoopbackRemoval, removeLoopbacks } from './detachlo.ts'
 import { MerbridgeError } from './errors.ts'
@@ -115,8 +115,8 @@ async function block(native: Native, layouts: readonly Layout[], pods: readonly 
 }
 
 /**
- * The redirect goes first; then the connections that are being made get a moment to fetch their origin; what answers for redirected sockets
- * goes last. Established connections go on: no byte of theirs passes through here.
+ * What redirects goes first; then the connections that are being made get a moment to fetch their origin, and datagrams one for their answers; what
+ * answers for redirected sockets goes last. Established connections go on: no byte of theirs passes through here.
  */
 async function removeLayout(native: Native, layout: Layout, pods: readonly EnrolledPod[]): Promise<LoopbackRemoval> {
   const ids = programIds(native, layout)
@@ -129,10 +129,11 @@ async function removeLayout(native: Native, layout: Layout, pods: readonly Enrol
   }
   const present = layout.linkNames()
   const inOrder = [...hooks].reverse().map((hook) => hook.name)
-  const [first, ...rest] = [...inOrder.filter((name) => present.includes(name)), ...present.filter((name) => !inOrder.includes(name))]
+  const attached = [...inOrder.filter((name) => present.includes(name)), ...present.filter((name) => !inOrder.includes(name))]
   leaveToOwnRules(native, layout, pods)
-  if (first !== undefined) unlink(first)
+  for (const hook of attached.filter((name) => redirecting.has(name))) unlink(hook)
   await drain(native, layout)
+  if (layout.loopbacks().length > 0) await sleep(answersMs)
   const title = (netns: bigint): string => names.get(netns) ?? `${netns} (its namespace is gone)`
   const places = new Map(pods.flatMap(({ netns, place }) => (place === undefined ? [] : [[netns, place] as const])))
   const atLoopback = await removeLoopbacks(native, layout, places, title)
@@ -141,7 +142,7 @@ async function removeLayout(native: Native, layout: Layout, pods: readonly Enrol
     removed.push(`pod ${title(netns)}`)
   }
   removed.push(...atLoopback.removed)
-  for (const hook of rest) unlink(hook)
+  for (const hook of attached.filter((name) => !redirecting.has(name))) unlink(hook)
   removed.push(...layout.mapNames().map((name) => `map ${name}`))
   layout.remove()
   await verifyGone(native, ids)
@@ -156,6 +157,9 @@ function programIds(native: Native, layout: Layout): number[] {
   ]
   return paths.map((path) => using(native.pinnedLink(path), (link) => link.info.programId))
 }
+
+/** The proxy's answers to datagrams that were redirected last are still turned round for so long. */
+const answersMs = 1000
 
 /** Waits until no hand-over is left, two seconds at most. */
 async function drain(native: Native, layout: Layout): Promise<void> {

@@ -98,17 +98,18 @@ function candidate(
   const state = 'state' in placement ? placement.state : undefined
   const addresses = state === undefined ? [] : podAddresses(state)
   const netns = state === undefined ? {} : { netns: state.cookie }
-  const selection = chooseMesh(meshes, { ...pod, addresses })
+  const facts = { ...pod, addresses: 'state' in placement ? (placement.everSeen ?? addresses) : addresses }
+  const selection = chooseMesh(meshes, facts)
   if ('untaken' in selection) return { outcome: { pod, addresses, warnings: [], ...netns, state: 'cannot', reason: selection.untaken } }
   const { plugin, options } = selection.mesh
-  const description = describe(plugin, { ...pod, addresses }, options)
+  const description = describe(plugin, facts, options)
   const known = { pod, addresses, warnings: [...selection.warnings, ...description.warnings], ...netns, selection }
   if ('cannot' in description) return { outcome: { ...known, state: 'cannot', reason: description.cannot } }
   if ('refused' in description) return { outcome: { ...known, state: 'cannot', reason: description.refused }, mayKeep: true }
   const { interception } = description
-  if (!seesArrival && asksForArrival(interception)) return { outcome: { ...known, state: 'cannot', reason: noArrival } }
+  if (!seesArrival && asksForArrival(interception)) return { outcome: { ...known, state: 'cannot', reason: noArrival }, mayKeep: true }
   const { udp } = compilePolicy(interception, podTitle(pod))
-  if (udp && !hooksLoopback) return { outcome: { ...known, state: 'cannot', reason: noHook } }
+  if (udp && !hooksLoopback) return { outcome: { ...known, state: 'cannot', reason: noHook }, mayKeep: true }
   if ('waiting' in placement) return { outcome: { ...known, state: 'waiting', reason: placement.waiting } }
   const { cookie, interfaces, users, routes, rules: policyRules, addresses: own } = placement.state
   if (users instanceof Error) return { outcome: { ...known, state: 'failed', reason: noUsers(users.message) }, mayKeep: true }

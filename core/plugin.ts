@@ -27,7 +27,10 @@ export interface Pod {
   readonly labels: Readonly<Record<string, string>>
   readonly annotations: Readonly<Record<string, string>>
   readonly containers: readonly Container[]
-  /** Textual addresses of the pod without loopback and link-local ones, the primary one first. */
+  /**
+   * Textual addresses of the pod without loopback and link-local ones, in the order in which they were seen first. One that the pod has lost since stays in
+   * the list while the agent runs: what a mesh decides by them, it decides when the pod starts.
+   */
   readonly addresses: readonly string[]
   /** Textual addresses of the name servers that the pod asks (its /etc/resolv.conf), where they are known; absent: they are not. */
   readonly nameservers?: readonly string[]

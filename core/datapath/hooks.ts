@@ -17,6 +17,7 @@ export const attachTypes = {
   recvmsg4: 19,
   recvmsg6: 20,
   getsockopt: 21,
+  setsockopt: 22,
   getpeername4: 29,
   getpeername6: 30,
   getsockname4: 31,
@@ -30,6 +31,7 @@ export const attachTypes = {
  */
 export const hooks: readonly Hook[] = [
   { name: 'getsockopt', program: 'mb_getsockopt', attachType: attachTypes.getsockopt },
+  { name: 'setsockopt', program: 'mb_setsockopt', attachType: attachTypes.setsockopt },
   { name: 'getpeername4', program: 'mb_getpeername4', attachType: attachTypes.getpeername4 },
   { name: 'getpeername6', program: 'mb_getpeername6', attachType: attachTypes.getpeername6 },
   { name: 'getsockname4', program: 'mb_getsockname4', attachType: attachTypes.getsockname4 },
@@ -42,6 +44,9 @@ export const hooks: readonly Hook[] = [
   { name: 'sendmsg4', program: 'mb_sendmsg4', attachType: attachTypes.sendmsg4 },
   { name: 'sendmsg6', program: 'mb_sendmsg6', attachType: attachTypes.sendmsg6 },
 ]
+
+/** What redirects: all of them are gone before anything is that answers for what they did. */
+export const redirecting: ReadonlySet<string> = new Set(['connect4', 'connect6', 'sendmsg4', 'sendmsg6'])
 
 /** Loaded once; each pod gets a copy with its netns cookie (__u64, host order) as the only content of this section. */
 export const inbound = { program: 'mb_inbound', section: '.rodata.pod' } as const

@@ -8,7 +8,14 @@ import type { StaticPod } from '../config/schema.ts'
 import type { NamespaceState, NativeError } from '../native/api.ts'
 
 export type Placement =
-  | { readonly pod: StaticPod; readonly state: NamespaceState /** It has or had NAT rules of its own. */; readonly natRules?: boolean }
+  | {
+      readonly pod: StaticPod
+      readonly state: NamespaceState
+      /** It has or had NAT rules of its own. */
+      readonly natRules?: boolean
+      /** Every address that it had since it was first seen, in that order: what its mesh decided by them stays true. */
+      readonly everSeen?: readonly string[]
+    }
   | { readonly pod: StaticPod; readonly waiting: string }
 
 export interface Snapshot {

@@ -10,7 +10,7 @@ import { readFileSync, statSync } from 'node:fs'
 import type { StaticPod } from '../config/schema.ts'
 import type { Log } from '../datapath/datapath.ts'
 import type { Handle, NamespaceState, Namespaces, NativeError } from '../native/api.ts'
-import { type Snapshot, takeSnapshot } from './static.ts'
+import { type Placement, podAddresses, type Snapshot, takeSnapshot } from './static.ts'
 
 /** Every so many looks all namespaces are read, in case the kernel lost or never sent a message. */
 const readAllEvery = 30
@@ -18,6 +18,8 @@ const readAllEvery = 30
 const pace = 100
 /** A namespace with more routes than a pod needs is read once a second however often they change: it must not keep the agent from the others. */
 const manyRoutes = 4096
+/** So many addresses of a pod are remembered. */
+const mostAddresses = 64
 /** Descriptors that watches leave to everything else that the agent opens. */
 const reserve = 128
 
@@ -48,6 +50,8 @@ export class PodWatch implements Disposable {
   readonly #log: Log
   readonly #node = statSync('/proc/self/ns/net').ino
   readonly #known = new Map<string, Known>()
+  /** By netns cookie, in the order in which they were seen. */
+  readonly #everSeen = new Map<bigint, readonly string[]>()
   #looks = 0
   #warned = false
   #closed = false
@@ -74,7 +78,24 @@ export class PodWatch implements Disposable {
     const results = await this.#namespaces.inspect(stale.map(([path]) => path))
     for (const [index, [, known]] of stale.entries()) known.result = results[index] as NamespaceState | NativeError // one result for each path
     const states = pods.map((pod) => this.#known.get(pod.netns)?.result as NamespaceState | NativeError) // each has been read at least once
-    return takeSnapshot(pods, states, this.#node)
+    const { placements, signature } = takeSnapshot(pods, states, this.#node)
+    return { placements: this.#rememberAddresses(placements), signature }
+  }
+
+  /**
+   * A mesh decides by the pod's addresses whether it captures IPv6, once, when the pod starts. An address that goes away for a moment, or for good, must
+   * not take the capture with it; one that comes later may add to it.
+   */
+  #rememberAddresses(placements: readonly Placement[]): Placement[] {
+    const before = new Map(this.#everSeen)
+    this.#everSeen.clear()
+    return placements.map((placement) => {
+      if (!('state' in placement)) return placement
+      const { cookie } = placement.state
+      const everSeen = [...new Set([...(before.get(cookie) ?? []), ...podAddresses(placement.state)])].slice(0, mostAddresses)
+      this.#everSeen.set(cookie, everSeen)
+      return { ...placement, everSeen }
+    })
   }
 
   /** Twice is a no-op. A look that is under way ends, and leaves no watch. */
