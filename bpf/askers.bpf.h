@@ -6,7 +6,9 @@
 #include "attempt.bpf.h"
 
 #define ASKER_PROBES 8
-#define REFRESH_NS 1000000000ULL
+
+/* Defined in abilities.bpf.c. */
+extern const volatile __u64 asker_seed;
 
 static __always_inline __u64 mix(__u64 hash, __u64 word)
 {
@@ -16,13 +18,14 @@ static __always_inline __u64 mix(__u64 hash, __u64 word)
 
 static __always_inline __u64 hash_asker(const struct asker *asker)
 {
-	__u64 hash = mix(asker->netns, (__u64)asker->port << 32 | (__u64)asker->tport << 16 | asker->family << 8 | asker->kind);
+	__u64 seed = asker_seed,
+	      hash = mix(seed ^ asker->netns, (__u64)asker->port << 32 | (__u64)asker->tport << 16 | asker->family << 8 | asker->kind);
 
 	for (int i = 0; i < 4; i++) {
 		hash = mix(hash, (__u64)asker->server[i] << 32 | asker->source[i]);
 		hash = mix(hash, asker->target[i]);
 	}
-	return hash;
+	return mix(hash, seed);
 }
 
 /* Everything but when it was used. */
@@ -90,8 +93,7 @@ static __always_inline __u32 asker_id(struct asker *wanted)
 				return 0;
 		}
 		if (is_same_asker(found, wanted)) {
-			if (wanted->used - READ_ONCE(found->used) > REFRESH_NS) /* else many CPUs would fight for the cache line */
-				found->used = wanted->used;
+			keep_asker(found, wanted->used);
 			return id;
 		}
 	}
@@ -103,21 +105,59 @@ enum asking {
 	ASKING_REFUSED = -1,
 };
 
+static __always_inline void id_address(enum family family, __u32 id, __be32 *addr)
+{
+	if (family == FAMILY_IPV6) {
+		addr[0] = bpf_htonl(ASKER_NETWORK6_0);
+		addr[1] = bpf_htonl(ASKER_NETWORK6_1);
+		addr[2] = 0;
+		addr[3] = bpf_htonl(id);
+	} else {
+		set_ipv4(addr, bpf_htonl(ASKER_NETWORK4 | id));
+	}
+}
+
+/*
+ * The source of a connection to an id where the kernel chooses it. IPv4: that of all of 127.0.0.0/8. IPv6: that of the pod's route to the ids; zero
+ * if it is not known.
+ */
+static __always_inline void find_own_source(struct asker *asker)
+{
+	struct route *route;
+	__be32 ids[4];
+
+	if (asker->family == FAMILY_IPV4) {
+		set_ipv4(asker->source, bpf_htonl(0x7f000001));
+		return;
+	}
+	id_address(FAMILY_IPV6, 0, ids);
+	route = route_to(asker->netns, FAMILY_IPV6, ids);
+	if (route)
+		copy_address(asker->source, route->source);
+}
+
 /*
  * The id for what the socket's `asking` says, or enum asking. Global, like outbound_rule: the verifier looks at it once. `connected`: to the proxy;
- * such a socket takes what comes from its peer, and answers of all others must not look like that. Where the kernel chooses the source of a
- * connection (zero), no id could lead back to it.
+ * such a socket takes what comes from its peer, and answers of all others must not look like that. One that shares its port needs an id for its
+ * first server too: the other socket's answers are addressed to the same port. Where the kernel chooses the source of a connection (zero), and that
+ * is not known, no id could lead back to it.
  */
 GLOBAL int ask_as(struct bpf_sock_addr *ctx, int connected)
 {
 	struct asked *first = ctx->sk ? bpf_sk_storage_get(&asked, ctx->sk, 0, 0) : 0;
+	int alone = !connected;
 	__u32 id;
 
 	if (!first)
 		return ASKING_REFUSED;
-	if (!first->family && !connected)
+	if (!can(ABILITY_KERNEL_READS) || may_share_port(ctx->sk)) {
+		alone = 0;
+		if (is_zero(first->asking.source))
+			find_own_source(&first->asking);
+	}
+	if (alone && !first->family)
 		remember_first(first, &first->asking);
-	if (!connected && (is_server(first, &first->asking) || is_zero(first->asking.source)))
+	if (is_zero(first->asking.source) || (alone && is_server(first, &first->asking)))
 		return ASKING_PROXY;
 	id = asker_id(&first->asking);
 	return id ? (int)id : ASKING_REFUSED;
@@ -140,18 +180,6 @@ static __always_inline int begin_asking(struct bpf_sock *sk, const struct attemp
 	copy_address(first->asking.target, target);
 	first->asking.tport = port;
 	return 1;
-}
-
-static __always_inline void id_address(enum family family, __u32 id, __be32 *addr)
-{
-	if (family == FAMILY_IPV6) {
-		addr[0] = bpf_htonl(ASKER_NETWORK6_0);
-		addr[1] = bpf_htonl(ASKER_NETWORK6_1);
-		addr[2] = 0;
-		addr[3] = bpf_htonl(id);
-	} else {
-		set_ipv4(addr, bpf_htonl(ASKER_NETWORK4 | id));
-	}
 }
 
 #endif

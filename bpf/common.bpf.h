@@ -121,6 +121,15 @@ static __always_inline struct route *route_to(__u64 netns, enum family family, c
 	return bpf_map_lookup_elem(&routes, &key);
 }
 
+#define REFRESH_NS 1000000000ULL
+
+/* It is in use. Not written each time, or many CPUs would fight for the cache line. */
+static __always_inline void keep_asker(struct asker *asker, __u64 now)
+{
+	if (now - READ_ONCE(asker->used) > REFRESH_NS)
+		asker->used = now;
+}
+
 static __always_inline int is_local(enum family family, const __be32 *addr, const struct route *route)
 {
 	return is_loopback(family, addr) || (route && route->kind == ROUTE_LOCAL);

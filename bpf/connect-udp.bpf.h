@@ -24,6 +24,7 @@ GLOBAL int bind_udp(struct bpf_sock_addr *ctx, int six)
 	set_ipv4(first->shown, 0);
 	if (sk->src_port || is_localhost(family, first->asking.source) || is_link_local(family, first->asking.source)) {
 		copy_address(first->shown, first->asking.source);
+		first->shown_family = family;
 		set_ipv4(first->asking.source, 0);
 	}
 	read_source(sk, family, now);
@@ -34,6 +35,14 @@ GLOBAL int bind_udp(struct bpf_sock_addr *ctx, int six)
 	if (!is_zero(first->asking.source))
 		copy_address(origin->bound, first->asking.source);
 	return 0;
+}
+
+/* Its source is loopback since it is connected to the proxy, and no bind() can change that: it has a port of its own. */
+GLOBAL int is_stuck_to_loopback(struct bpf_sock_addr *ctx)
+{
+	struct asked *first = ctx->sk && ctx->sk->dst_port && ctx->sk->src_port ? bpf_sk_storage_get(&asked, ctx->sk, 0, 0) : 0;
+
+	return first && !is_zero(first->shown);
 }
 
 /* The first server that a socket asks is the proxy itself; were others that too, a late answer of the one before would pass for one of the next. */

@@ -18,6 +18,9 @@ static __always_inline int pass(struct bpf_sock_addr *ctx, int six, const struct
 	struct origin *origin = attempt->previous;
 	__be32 any[4] = {};
 
+	/* As the kernel says it of IPv4; IPv6 would leave the pod with ::1 as its source. */
+	if (attempt->protocol == IPPROTO_UDP && !attempt->local && !routing_error(attempt) && is_stuck_to_loopback(ctx))
+		return refuse(ctx, six, attempt, REASON_BIND, EINVAL);
 	/* A later connect of the same socket must not keep the source that an earlier one was given. */
 	if (origin && bound_by_us(origin, ctx->sk)) {
 		__be32 now[4];

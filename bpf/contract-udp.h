@@ -28,8 +28,8 @@ enum asker_kind {
 };
 
 /*
- * askers: id (__u32) -> whose datagrams to which server carry it. Written by sendmsg and connect; read by the program at lo; idle ones are swept by
- * the agent.
+ * askers: id (__u32) -> whose datagrams to which server carry it. Written by sendmsg and connect; read by the program at lo, which notes their
+ * use; idle ones are swept by the agent.
  */
 struct asker {
 	__u64 netns;
@@ -52,9 +52,11 @@ struct asked {
 	__be32 shown[4];  /* connected: its own address as getsockname says it; zero: as it is */
 	__be16 port;
 	__be16 tport;
-	enum family family;  /* of server; 0: it has asked none */
+	enum family family; /* of server; 0: it has asked none */
+	enum family shown_family;
+	__u32 _pad;
 	struct asker asking; /* what is about to be asked: kept here because the programs' stack has no room for it */
 };
-_Static_assert(sizeof(struct asked) == 136, "asked");
+_Static_assert(sizeof(struct asked) == 144, "asked");
 
 #endif

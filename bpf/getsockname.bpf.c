@@ -5,17 +5,18 @@
  */
 #include "common.bpf.h"
 
-static __always_inline const __be32 *shown_to(struct bpf_sock *sk)
+/* A socket that was connected to both families one after the other may have an own address of the other family. */
+static __always_inline const __be32 *shown_to(struct bpf_sock *sk, enum family family)
 {
 	struct asked *first = sk && sk->dst_port ? bpf_sk_storage_get(&asked, sk, 0, 0) : 0;
 
-	return first && !is_zero(first->shown) ? first->shown : 0;
+	return first && !is_zero(first->shown) && first->shown_family == family ? first->shown : 0;
 }
 
 SEC("cgroup/getsockname4")
 int mb_getsockname4(struct bpf_sock_addr *ctx)
 {
-	const __be32 *shown = shown_to(ctx->sk);
+	const __be32 *shown = shown_to(ctx->sk, FAMILY_IPV4);
 
 	if (shown && ctx->user_ip4 == bpf_htonl(0x7f000001))
 		ctx->user_ip4 = shown[0];
@@ -25,15 +26,19 @@ int mb_getsockname4(struct bpf_sock_addr *ctx)
 SEC("cgroup/getsockname6")
 int mb_getsockname6(struct bpf_sock_addr *ctx)
 {
-	const __be32 *shown = shown_to(ctx->sk);
+	enum family family = FAMILY_IPV6;
+	const __be32 *shown;
 	__be32 own[4];
 
-	if (!shown)
-		return PROCEED;
 	read_words(own, ctx->user_ip6);
-	if (is_localhost(FAMILY_IPV6, own))
+	if (is_mapped(own[0], own[1], own[2])) {
+		family = FAMILY_IPV4;
+		set_ipv4(own, own[3]);
+	}
+	shown = is_localhost(family, own) ? shown_to(ctx->sk, family) : 0;
+	if (shown && family == FAMILY_IPV6)
 		write_words(ctx->user_ip6, shown[0], shown[1], shown[2], shown[3]);
-	else if (is_mapped(own[0], own[1], own[2]) && is_localhost(FAMILY_IPV4, own + 3))
+	else if (shown)
 		write_words(ctx->user_ip6, 0, 0, MAPPED_WORD, shown[0]);
 	return PROCEED;
 }

@@ -51,6 +51,8 @@ typedef struct {
 struct sock_common {
 	__u16 skc_num;
 	unsigned char skc_state;
+	unsigned char skc_reuse : 4;
+	unsigned char skc_reuseport : 1;
 	unsigned char skc_ipv6only : 1;
 	possible_net_t skc_net;
 };
@@ -161,6 +163,14 @@ static __always_inline int is_ipv6_only(void *sk)
 	struct sock *sock = address_of(sk);
 
 	return sock ? BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_ipv6only) : 0;
+}
+
+/* SO_REUSEADDR or SO_REUSEPORT: another socket may have the same port. 1 where it cannot be read. */
+static __always_inline int may_share_port(void *sk)
+{
+	struct sock *sock = address_of(sk);
+
+	return !sock || BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_reuse) || BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_reuseport);
 }
 
 static __always_inline int has_route_option(struct inet_sock *inet)

@@ -11,11 +11,20 @@
 #include "turn-errors.bpf.h"
 
 #define FRAGMENT_OFFSET bpf_htons(0x1fff)
+#define FRAGMENT_OFFSET6 bpf_htons(0xfff8)
+#define IPPROTO_FRAGMENT 44
+
+struct fragment6 {
+	__u8 protocol;
+	__u8 reserved;
+	__be16 offset;
+	__be32 id;
+};
 
 /* Datagrams with their ports at `l4`; later fragments have none, and the address alone says whose they are. */
 static __always_inline int turn_datagram(struct __sk_buff *skb, __u32 id, struct ends *was, __u32 l4, int later)
 {
-	const struct asker *asker = bpf_map_lookup_elem(&askers, &id);
+	struct asker *asker = bpf_map_lookup_elem(&askers, &id);
 	struct ends now;
 
 	if (!asker)
@@ -24,6 +33,7 @@ static __always_inline int turn_datagram(struct __sk_buff *skb, __u32 id, struct
 		return NEXT_PROGRAM;
 	if (!turned(asker, was, &now, later))
 		return NEXT_PROGRAM;
+	keep_asker(asker, bpf_ktime_get_ns());
 	if (!later && (write_checksum(skb, l4 + offsetof(struct udphdr, check), was, &now) || bpf_skb_store_bytes(skb, l4, &now.sport, 4, 0)))
 		return DROP_PACKET;
 	return write_addresses(skb, was, &now) ? DROP_PACKET : NEXT_PROGRAM;
@@ -47,6 +57,16 @@ static __always_inline int from_ipv4(struct __sk_buff *skb)
 	return ip->protocol == IPPROTO_ICMP ? turn_error4(skb, id, &was, l4) : NEXT_PROGRAM;
 }
 
+/* Of datagrams: only the first has the ports. */
+static __always_inline int turn_fragment6(struct __sk_buff *skb, __u32 id, struct ends *was, __u32 l4)
+{
+	struct fragment6 header;
+
+	if (bpf_skb_load_bytes(skb, l4, &header, sizeof(header)) || header.protocol != IPPROTO_UDP)
+		return NEXT_PROGRAM;
+	return turn_datagram(skb, id, was, l4 + sizeof(header), (header.offset & FRAGMENT_OFFSET6) != 0);
+}
+
 static __always_inline int from_ipv6(struct __sk_buff *skb)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -63,6 +83,8 @@ static __always_inline int from_ipv6(struct __sk_buff *skb)
 	read_words(was.src, ip->saddr.in6_u.u6_addr32);
 	if (ip->nexthdr == IPPROTO_UDP)
 		return turn_datagram(skb, id, &was, l4, 0);
+	if (ip->nexthdr == IPPROTO_FRAGMENT)
+		return turn_fragment6(skb, id, &was, l4);
 	return ip->nexthdr == IPPROTO_ICMPV6 ? turn_error6(skb, id, &was, l4) : NEXT_PROGRAM;
 }
 

@@ -6,6 +6,7 @@
 #ifndef MERBRIDGE_TURN_ERRORS_H
 #define MERBRIDGE_TURN_ERRORS_H
 
+#include <linux/udp.h>
 #include "turn.bpf.h"
 
 /* Of both kinds: type, code, checksum, four more bytes, then the packet that the error is about. */
@@ -14,13 +15,7 @@
 #define ICMP_UNREACHABLE 3
 #define ICMPV6_UNREACHABLE 1
 
-/* Ports of a quoted datagram, as far as they change. */
-struct quote4 {
-	struct iphdr ip;
-	__be16 sport;
-	__be16 dport;
-};
-
+/* Of a quoted datagram, what may change. */
 struct quote6 {
 	__be32 src[4];
 	__be32 dst[4];
@@ -48,28 +43,29 @@ static __always_inline int turn_quote(const struct asker *asker, const struct en
 static __always_inline int turn_error4(struct __sk_buff *skb, __u32 id, struct ends *was, __u32 l4)
 {
 	const struct asker *asker = bpf_map_lookup_elem(&askers, &id);
-	struct quote4 before, after;
+	__u32 inner = l4 + ERROR_HEADER, checksum = l4 + ERROR_CHECKSUM, dport;
+	struct iphdr before, after;
 	struct ends quoted = {}, now;
-	__u32 inner = l4 + ERROR_HEADER;
+	__be16 port;
 	__u8 type;
 
 	if (!asker || bpf_skb_load_bytes(skb, l4, &type, 1) || type != ICMP_UNREACHABLE || bpf_skb_load_bytes(skb, inner, &before, sizeof(before)))
 		return NEXT_PROGRAM;
-	if (before.ip.ihl != 5 || before.ip.protocol != IPPROTO_UDP)
+	dport = inner + before.ihl * 4 + offsetof(struct udphdr, dest);
+	if (before.protocol != IPPROTO_UDP || bpf_skb_load_bytes(skb, dport, &quoted.dport, sizeof(quoted.dport)))
 		return NEXT_PROGRAM;
-	quoted.src[0] = before.ip.saddr;
-	quoted.dst[0] = before.ip.daddr;
-	quoted.dport = before.dport;
+	port = quoted.dport;
+	quoted.src[0] = before.saddr;
+	quoted.dst[0] = before.daddr;
 	if (!turn_quote(asker, was, &quoted))
 		return NEXT_PROGRAM;
 	after = before;
-	after.ip.saddr = quoted.src[0];
-	after.ip.daddr = quoted.dst[0];
-	after.dport = quoted.dport;
+	after.saddr = quoted.src[0];
+	after.daddr = quoted.dst[0];
 	/* The quoted header's own checksum stays as it was: nobody looks at it. That of ICMP covers all of it. */
-	if (bpf_l4_csum_replace(skb, l4 + ERROR_CHECKSUM, 0, bpf_csum_diff((__be32 *)&before, sizeof(before), (__be32 *)&after, sizeof(after), 0),
-				0) ||
-	    bpf_skb_store_bytes(skb, inner, &after, sizeof(after), 0))
+	if (bpf_l4_csum_replace(skb, checksum, 0, bpf_csum_diff((__be32 *)&before, sizeof(before), (__be32 *)&after, sizeof(after), 0), 0) ||
+	    bpf_l4_csum_replace(skb, checksum, port, quoted.dport, 2) || bpf_skb_store_bytes(skb, inner, &after, sizeof(after), 0) ||
+	    bpf_skb_store_bytes(skb, dport, &quoted.dport, sizeof(quoted.dport), 0))
 		return DROP_PACKET;
 	now = *was;
 	copy_address(now.src, quoted.dst);

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = 'a517fbf31552af2825b2f6e96bfc63081ba653c1dcc4ee482ad16c795d181dfd'
+export const contractHash = '41f8103c926ee06ddd7565e425c609cba67534f1da0a8b4fbd9816e301b97017'
 
 export const Limit = {
   RULES: 64,
@@ -480,16 +480,18 @@ export interface AskedRecord {
   readonly port: number
   readonly tport: number
   readonly family: Family
+  readonly shownFamily: Family
   readonly asking: AskerRecord
 }
-export const askedCodec = structOf<AskedRecord>('asked', 136, {
+export const askedCodec = structOf<AskedRecord>('asked', 144, {
   server: [0, arrayOf(be32, 4)],
   target: [16, arrayOf(be32, 4)],
   shown: [32, arrayOf(be32, 4)],
   port: [48, be16],
   tport: [50, be16],
   family: [52, enumeration<Family>()],
-  asking: [56, askerCodec],
+  shownFamily: [56, enumeration<Family>()],
+  asking: [64, askerCodec],
 })
 
 export interface AddedRecord {

@@ -16,27 +16,32 @@ export async function sweepAskers(askers: BpfMap, counts: BpfMap, pods: BpfMap, 
     return now - used > lifetimes[kind] || pods.lookup(u64Codec.encode(netns)) === undefined
   }
   const left = new Map<bigint, number>()
-  const swept = new Map<bigint, number>()
+  let swept = 0
   for (const { key, value } of await askers.entries()) {
     const present = isOld(value) ? askers.lookup(key) : value // it may have been used meanwhile
-    const goes = present !== undefined && isOld(present) && askers.delete(key)
-    const counted = goes ? swept : left
+    if (present !== undefined && isOld(present) && askers.delete(key)) {
+      swept++
+      continue
+    }
     const { netns } = askerCodec.decode(value)
-    counted.set(netns, (counted.get(netns) ?? 0) + 1)
+    left.set(netns, (left.get(netns) ?? 0) + 1)
   }
-  await putRight(counts, left, swept, pods)
-  return [...swept.values()].reduce((sum, count) => sum + count, 0)
+  await putRight(counts, left, pods)
+  return swept
 }
 
-/** An id that is made at this very moment may be missed: one of 4,096. */
-async function putRight(counts: BpfMap, left: ReadonlyMap<bigint, number>, swept: ReadonlyMap<bigint, number>, pods: BpfMap): Promise<void> {
-  const gone = (await counts.entries()).filter(({ key }) => pods.lookup(key) === undefined)
-  await counts.deleteBatch(gone.map(({ key }) => key))
-  for (const netns of swept.keys()) {
+/** Of all pods: whatever made a count drift, it must not stay. An id that is made at this very moment may be missed, until the next sweep. */
+async function putRight(counts: BpfMap, left: ReadonlyMap<bigint, number>, pods: BpfMap): Promise<void> {
+  const entries = await counts.entries()
+  const present = ({ key }: { key: Buffer }): boolean => pods.lookup(key) !== undefined
+  await counts.deleteBatch(entries.filter((entry) => !present(entry)).map(({ key }) => key))
+  const counted = new Map(entries.filter(present).map(({ key, value }) => [u64Codec.decode(key), value.readBigInt64LE()]))
+  for (const netns of new Set([...counted.keys(), ...left.keys()])) {
     const key = u64Codec.encode(netns)
-    if (pods.lookup(key) === undefined) continue
+    const right = BigInt(left.get(netns) ?? 0)
+    if (counted.get(netns) === right || !present({ key })) continue
     const count = Buffer.alloc(8)
-    count.writeBigInt64LE(BigInt(left.get(netns) ?? 0))
+    count.writeBigInt64LE(right)
     counts.update(key, count)
   }
 }

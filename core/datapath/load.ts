@@ -1,4 +1,5 @@
 /** Loads the object. A program that the rest can do without, and that this kernel does not take, is left out and told. */
+import { randomBytes } from 'node:crypto'
 import { release } from 'node:os'
 import { u64Codec } from '../codec.ts'
 import { MerbridgeError } from '../errors.ts'
@@ -31,7 +32,7 @@ export async function loadObject(native: Native, { path, kernel, reuse, maxEntri
   const unwanted = [...kernel.skip.keys(), ...(kernel.tellsCookies ? [cookieProgram] : [])]
   const options = (skip: readonly string[]): OpenOptions => ({
     skip,
-    rodata: { '.rodata.abilities': abilitiesOf(kernel) },
+    rodata: { '.rodata.abilities': abilitiesOf(kernel), '.rodata.seed': randomBytes(8) },
     ...(reuse === undefined ? {} : { reuse }),
     ...(maxEntries === undefined ? {} : { maxEntries }),
     ...(kernel.btf === undefined ? {} : { btf: kernel.btf }),
