@@ -117,7 +117,7 @@ function candidate(
   if (routes.length > most) return { outcome: { ...known, state: 'failed', reason: tooManyRoutes(routes.length, most) }, mayKeep: true }
   const { natRules = false } = placement
   const locality: Locality = { interfaces, ...(users && { ids: users }) }
-  const lo = udp ? withoutIpv6(placement.state) : []
+  const lo = withoutIpv6(udp, interception.loopbackAddresses ?? [], placement.state)
   const warnings = [...known.warnings, ...unmappedIds(interception, locality), ...unmirroredRules(placement.state), ...lo]
   return {
     outcome: { ...known, warnings, state: 'enrolled', ...(users && { users }) },

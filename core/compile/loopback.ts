@@ -34,15 +34,28 @@ const onLoopback = ({ addresses }: Pick<Present, 'addresses'>): readonly Address
 /** Where lo has no IPv6 no proxy listens on ::1, and no datagram over IPv6 is sent there. */
 const hasIpv6 = (present: Pick<Present, 'addresses'>): boolean => onLoopback(present).some(({ family }) => family === 6)
 
-/** A warning for a pod whose rules take UDP. */
-export const withoutIpv6 = (present: Pick<Present, 'addresses'>): string[] =>
-  !hasIpv6(present) && present.addresses.some(({ family, scope, index }) => family === 6 && scope === 0 && index !== LOOPBACK)
-    ? ['it has IPv6, but its lo has none (sysctl net.ipv6.conf.lo.disable_ipv6, in the pod): what its rules send to ::1 is lost']
+const itsLo = 'its lo has none (sysctl net.ipv6.conf.lo.disable_ipv6, in the pod)'
+
+/** A warning for a pod whose plugin names addresses of lo. */
+const withoutAddresses = (addresses: readonly string[]): string[] => [
+  `it should have ${addresses.join(', ')} at lo for IPv6, but ${itsLo}: IPv4 is captured as usual, what its rules send to ::1 is lost`,
+]
+
+/** Warnings where lo has no IPv6. `udp`, `addresses`: as for `loopbackWant`. */
+export function withoutIpv6(udp: boolean, addresses: readonly string[], present: Pick<Present, 'addresses'>): string[] {
+  if (hasIpv6(present)) return []
+  return addresses.length > 0 ? withoutAddresses(addresses) : udp ? lostDatagrams(present) : []
+}
+
+const lostDatagrams = (present: Pick<Present, 'addresses'>): string[] =>
+  present.addresses.some(({ family, scope, index }) => family === 6 && scope === 0 && index !== LOOPBACK)
+    ? [`it has IPv6, but ${itsLo}: what its rules send to ::1 is lost`]
     : []
 
-/** `udp`: the policy asks for UDP. `addresses`: the plugin's loopbackAddresses. */
+/** `udp`: the policy asks for UDP. `addresses`: the plugin's loopbackAddresses, which are IPv6. */
 export function loopbackWant(udp: boolean, addresses: readonly string[], present: Pick<Present, 'addresses'>): LoopbackWant {
-  const ids: readonly LoopbackItem[] = udp && hasIpv6(present) ? [{ kind: 'route', cidr: idNetwork }] : []
+  if (!hasIpv6(present)) return { program: udp, items: [] } // the kernel would refuse both
+  const ids: readonly LoopbackItem[] = udp ? [{ kind: 'route', cidr: idNetwork }] : []
   return { program: udp, items: [...new Set(addresses.map(cidrOf))].map((cidr): LoopbackItem => ({ kind: 'address', cidr })).concat(ids) }
 }
 

@@ -11,6 +11,7 @@
  * A failure of one pod (its namespace may vanish at any moment) leaves that pod as it was and does not disturb the others.
  */
 import { unlinkSync } from 'node:fs'
+import { u64Codec } from '../codec.ts'
 import type { Desired } from '../compile/compile.ts'
 import { type MapName, mapNames } from '../compile/maps.ts'
 import { counterKeyCodec, proxyPortCodec } from '../contract.ts'
@@ -75,6 +76,7 @@ async function write(
   const failed = await prepare(datapath, want, changes, joining, places)
   if (failed.size === 0) datapath.listenersMissed = false
   const addedToLo = await putLoopbacks(datapath, want, loopbacks, failed)
+  detachFailed(datapath, joining, failed)
 
   const switched = changes.pods.put.filter(({ key }) => !failed.has(key.readBigUInt64LE()))
   for (const { key, value } of switched) maps.pods.update(key, value)
@@ -132,6 +134,13 @@ function attachInbound(datapath: Datapath, netns: bigint, place: Place): void {
       link.pin(datapath.layout.pod(netns))
     }),
   )
+}
+
+/** A pod that could not join is left as it was found. */
+function detachFailed({ layout, have }: Datapath, joining: readonly bigint[], failed: ReadonlyMap<bigint, Error>): void {
+  const attached = new Set(layout.pods())
+  const isEnrolled = (netns: bigint) => have.pods.has(u64Codec.encode(netns).toString('hex'))
+  for (const netns of joining) if (failed.has(netns) && attached.has(netns) && !isEnrolled(netns)) unlinkSync(layout.pod(netns))
 }
 
 /**

@@ -3,7 +3,7 @@
  * in the map `added` before it is made, so that the next agent, and `detach`, know what to take away.
  */
 import { unlinkSync } from 'node:fs'
-import { itemOf, itemText, type LoopbackItem, type LoopbackWant, loopbackSteps, type Present, recordOf } from '../compile/loopback.ts'
+import { itemOf, itemText, type LoopbackItem, type LoopbackWant, loopbackSteps, nothing, type Present, recordOf } from '../compile/loopback.ts'
 import { AddedKind, type AddedRecord, addedCodec } from '../contract.ts'
 import type { BpfMap, BpfProgram, NamespacePlace, Native, NativeError } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
@@ -108,10 +108,20 @@ export class Loopbacks {
     return add.length + remove.length > 0 || (want.program ? !this.#attached.has(netns) : this.#hasHook(netns))
   }
 
-  /** Before the pod is switched to rules that need it. true: an address or a route was added. */
+  /** Before the pod is switched to rules that need it. true: an address or a route was added. A pod that had nothing has nothing after a failure. */
   async put(netns: bigint, want: LoopbackWant): Promise<boolean> {
     const place = this.#places.get(netns)
     if (place === undefined) throw new Error('its network namespace is not known any more')
+    const hadNothing = !this.known().has(netns)
+    try {
+      return await this.#put(netns, want, place)
+    } catch (error) {
+      const left = hadNothing ? await this.drop(netns, nothing) : []
+      throw left.length === 0 ? error : new Error(`${(error as Error).message}; and could not be taken away again: ${left.join(', ')}`)
+    }
+  }
+
+  async #put(netns: bigint, want: LoopbackWant, place: LoopbackPlace): Promise<boolean> {
     if (want.program && !this.#attached.has(netns)) {
       try {
         await (this.#setting.hook === 'link' ? this.#attachLink(netns, place) : this.#attachFilter(netns, place))

@@ -9,6 +9,7 @@ import { detach, planDetach } from '../../core/detach.ts'
 import { probeKernel } from '../../core/features/probe.ts'
 import { podViews } from '../../core/observe/pods.ts'
 import { using } from '../../core/scope.ts'
+import { until } from '../lab/agent.ts'
 import { Lab, must } from '../lab/net.ts'
 import { btf, without as missing } from '../lab/without.ts'
 import { DatapathUnderTest, native } from './fixture.ts'
@@ -213,19 +214,60 @@ for (const [hook, without] of [
       await second[Symbol.asyncDispose]()
     })
 
-    test('without IPv6 at lo the program alone is there; an address that a plugin wants fails the pod', async () => {
+    test('a pod that cannot have all of it has nothing, and is not attached', async () => {
+      await using datapath = new DatapathUnderTest('lo')
+      const half = await lab.pod('half')
+      await must(half.command(['ip', 'link', 'set', 'lo', 'down']))
+      await must(half.command(['ip', 'address', 'add', 'fd00::9/128', 'dev', 'lo', 'nodad']))
+      const own = { ...nothing, addresses: ['fd00::9/128'] }
+      await using agent = await datapath.start(config(datapath, {}, [half, pod]), { kernel })
+      const states = () => agent.outcomes.map(({ state }) => state)
+      assert.deepEqual(states(), ['failed', 'enrolled'])
+      assert.match(agent.outcomes[0]?.reason ?? '', /its lo cannot have/)
+      assert.deepEqual(await lo(half), own)
+      assert.equal(await qdisc(half), false)
+      const layout = currentLayout(datapath.bpffs)
+      assert.equal(layout.pods().length, 1)
+      assert.ok(layout.loopbacks().length <= 1)
+      await agent.reload(config(datapath, { udp: false, addresses: [] }, [half, pod]))
+      assert.deepEqual(states(), ['enrolled', 'enrolled'])
+      await agent.reload(config(datapath, { addresses: [] }, [half, pod]))
+      assert.equal(layout.pods().length, 2, 'an enrolled one keeps its rules')
+      await must(half.command(['ip', 'link', 'set', 'lo', 'up']))
+      await until('it is enrolled', 5000, async () => {
+        await agent.tick()
+        return states().every((state) => state === 'enrolled') ? true : undefined
+      })
+      assert.equal((await lo(half)).route, true)
+      await half.remove()
+    })
+
+    test('without IPv6 at lo the program alone is there, with a warning; the rest comes with IPv6, and goes with it', async () => {
       await using datapath = new DatapathUnderTest('lo')
       await must(pod.command(['sysctl', '-qw', 'net.ipv6.conf.lo.disable_ipv6=1']))
       try {
         await using agent = await datapath.start(config(datapath), { kernel })
-        assert.equal(agent.outcomes[0]?.state, 'failed')
-        assert.match(agent.outcomes[0]?.reason ?? '', /its lo cannot have ::6: IPv6 is off there/)
-        await agent.reload(config(datapath, { addresses: [] }))
-        assert.equal(agent.outcomes[0]?.state, 'enrolled')
+        const [view] = await podViews(agent)
+        assert.equal(view?.state, 'enrolled')
+        assert.match(view?.warnings.join() ?? '', /should have ::6 at lo .* net\.ipv6\.conf\.lo\.disable_ipv6/)
+        assert.deepEqual(view?.loopback, [`program mb_lo (${hook})`])
         assert.equal(await program(datapath), true)
-        await must(pod.command(['sysctl', '-qw', 'net.ipv6.conf.lo.disable_ipv6=0']))
-        await agent.tick()
-        assert.equal((await lo(pod)).route, true)
+        const switched = async (off: 0 | 1) => {
+          await must(pod.command(['sysctl', '-qw', `net.ipv6.conf.lo.disable_ipv6=${off}`]))
+          await until('the agent has seen it', 5000, async () => {
+            await agent.tick()
+            return agent.outcomes[0]?.state === 'enrolled' && agent.outcomes[0].warnings.length === off ? true : undefined
+          })
+        }
+        await switched(0)
+        assert.deepEqual(await lo(pod), all)
+        await switched(1)
+        await switched(0)
+        assert.deepEqual(await lo(pod), all)
+        assert.deepEqual(
+          datapath.logged.filter(({ message }) => message.includes('could not')),
+          [],
+        )
       } finally {
         await must(pod.command(['sysctl', '-qw', 'net.ipv6.conf.lo.disable_ipv6=0']))
       }

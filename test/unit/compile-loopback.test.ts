@@ -41,10 +41,9 @@ describe('what lo must have', () => {
 
   it('is the program and, where lo has IPv6, the route of ids, for rules that take UDP', () => {
     assert.deepEqual(loopbackWant(true, [], loopback), { program: true, items: [ids] })
-    assert.deepEqual(loopbackWant(true, [], { addresses: [address('127.0.0.1'), address('fd00::1', { index: 2, scope: 0 })] }), {
-      program: true,
-      items: [],
-    })
+    const without = { addresses: [address('127.0.0.1'), address('fd00::1', { index: 2, scope: 0 })] }
+    assert.deepEqual(loopbackWant(true, [], without), { program: true, items: [] })
+    assert.deepEqual(loopbackWant(true, ['::6'], without), { program: true, items: [] }, 'nor an address')
   })
 
   it('has each address once, however it is written', () => {
@@ -53,9 +52,18 @@ describe('what lo must have', () => {
 
   it('warns of IPv6 that ends at lo', () => {
     const global = address('fd00::1', { index: 2, scope: 0 })
-    assert.equal(withoutIpv6({ addresses: [address('127.0.0.1'), global] }).length, 1)
-    assert.deepEqual(withoutIpv6({ addresses: [address('127.0.0.1')] }), [])
-    assert.deepEqual(withoutIpv6({ addresses: [address('::1'), global] }), [])
+    assert.equal(withoutIpv6(true, [], { addresses: [address('127.0.0.1'), global] }).length, 1)
+    assert.deepEqual(withoutIpv6(false, [], { addresses: [address('127.0.0.1'), global] }), [])
+    assert.deepEqual(withoutIpv6(true, [], { addresses: [address('127.0.0.1')] }), [])
+    assert.deepEqual(withoutIpv6(true, ['::6'], { addresses: [address('::1'), global] }), [])
+  })
+
+  it('warns of an address that lo cannot have', () => {
+    for (const udp of [false, true]) {
+      const [warning = '', ...more] = withoutIpv6(udp, ['::6'], { addresses: [address('127.0.0.1')] })
+      assert.match(warning, /::6 at lo .* net\.ipv6\.conf\.lo\.disable_ipv6/)
+      assert.deepEqual(more, [])
+    }
   })
 })
 
