@@ -12,6 +12,7 @@ import { describe } from './describe.ts'
 import { kit } from './kit.ts'
 import type { AnyPlugin, Container, Interception, PluginModule, Pod } from './plugin.ts'
 import { type Case, checks } from './testing/checks.ts'
+import { checkConnection } from './testing/connection.ts'
 import { type Connection, type Decision, decide } from './testing/decide.ts'
 import { testContainer, testPod, usualPods } from './testing/pods.ts'
 import { withDeadline } from './testing/timed.ts'
@@ -78,7 +79,8 @@ export function rulesOf(plugin: AnyPlugin | PluginModule, pod: TestPod, options:
   throw new Error('cannot' in answer ? answer.cannot : answer.refused)
 }
 
-/** What becomes of one connection of the pod. */
+/** What becomes of one connection of the pod. Throws a TypeError when the connection has a wrong value, or a key that there is none of. */
 export function decisionOf(plugin: AnyPlugin | PluginModule, pod: TestPod, connection: Connection, options: object = {}): Decision {
+  checkConnection(connection)
   return decide(rulesOf(plugin, pod, options), connection, pod.addresses)
 }

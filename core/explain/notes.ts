@@ -1,6 +1,6 @@
 /** What else should be known of an answer, a sentence each. Pure. */
-import { type Address, formatAddress, isLinkLocal, isLoopback, isZero, parseAddress } from '../address.ts'
-import { AskerNetwork, Lookup } from '../contract.ts'
+import { type Address, formatAddress, isLinkLocal, isLoopback, isMulticast, isZero, parseAddress } from '../address.ts'
+import { AskerNetwork, Lookup, RouteKind } from '../contract.ts'
 import type { Connection, Evaluation, Policy } from './evaluate.ts'
 import type { Outcome, Surroundings } from './outcome.ts'
 import type { Question } from './question.ts'
@@ -47,12 +47,28 @@ function redirectedTo({ to = '', verdict }: Outcome): { readonly address: Addres
   return verdict !== 'redirect' || address === undefined ? undefined : { address, port: Number(port) }
 }
 
-function onDatagrams({ question, connection: { family }, outcome }: Answered): string[] {
+/** What the kernel refuses, whatever the rules say. */
+function onSending({ connection: { family, port }, evaluation: { dest: words, route }, outcome }: Answered): string[] {
+  const dest = { family, words }
+  // For TCP a broadcast address is one without a route, and so the mirror of the routes has it.
+  const isBroadcast = words[0] === 0xffffffff || (!isMulticast(dest) && route?.kind === RouteKind.UNREACHABLE)
+  return [
+    ...(port === 0 ? ['port 0: connect() takes it, but sendto() fails with EINVAL before any rule is asked'] : []),
+    ...(family === 4 && isBroadcast && outcome.verdict === 'pass' && outcome.errno === undefined
+      ? [`${formatAddress(dest)} is taken for a broadcast address: a socket without SO_BROADCAST gets EACCES there`]
+      : []),
+  ]
+}
+
+function onDatagrams(answered: Answered): string[] {
+  const { question, connection, outcome } = answered
+  const { family } = connection
   const sent = redirectedTo(outcome)
-  if (sent === undefined) return []
+  if (sent === undefined) return onSending(answered)
   const port = question.source?.port ?? 0
   const anyAddress = question.source === undefined || isZero(question.source)
   return [
+    ...onSending(answered),
     `so it is for the first server that a socket asks; on the way to each further one an id (${ids[family]}) stands for the socket or for the proxy, so that every answer comes from the server that was asked`,
     ...(port !== 0 && anyAddress
       ? ['connect() of a socket with a bound port cannot give it a source: the proxy sees loopback, the app its own address']

@@ -46,11 +46,19 @@ const named = (error: number): string => getSystemErrorName(-error)
 const told = (error: number, { protocol }: Connection, anyErrno: boolean): number =>
   anyErrno || (protocol === 'tcp' && (error === ENETUNREACH || error === ECONNREFUSED)) ? error : EPERM
 
-function routingError({ local, route }: Evaluation, { family, source }: Connection): number {
-  if (route?.kind === RouteKind.UNREACHABLE) return route.error
-  if (local) return 0
-  if (route === undefined) return ENETUNREACH
-  return family === 4 && isLoopback({ family, words: source }) ? EINVAL : 0
+/** Why the kernel sends nothing there. */
+interface Problem {
+  readonly error: number
+  readonly why: string
+}
+
+function routingProblem({ local, route, dest }: Evaluation, { family, source }: Connection): Problem | undefined {
+  const noWay = (error: number): Problem => ({ error, why: `routing has no way to ${textOf(family, dest)}` })
+  if (route?.kind === RouteKind.UNREACHABLE) return noWay(route.error)
+  if (local) return undefined
+  if (route === undefined) return noWay(ENETUNREACH)
+  const isStuck = family === 4 && isLoopback({ family, words: source })
+  return isStuck ? { error: EINVAL, why: `a loopback source (${textOf(family, source)}) cannot leave the pod` } : undefined
 }
 
 /** The call that fails. */
@@ -79,10 +87,10 @@ const isOnlyForUdp = ({ protocol, family }: Connection, { dest, route }: Evaluat
 function passes(connection: Connection, evaluation: Evaluation): Outcome {
   const { family, port, source } = connection
   const to = endpointText(textOf(family, evaluation.dest), port)
-  const error = isOnlyForUdp(connection, evaluation) ? 0 : routingError(evaluation, connection)
-  if (error !== 0) {
-    const errno = named(error)
-    return { verdict: 'pass', errno, text: `is left as it is; routing then has no way to ${to}, and ${call(connection)} fails with ${errno}` }
+  const problem = isOnlyForUdp(connection, evaluation) ? undefined : routingProblem(evaluation, connection)
+  if (problem !== undefined) {
+    const errno = named(problem.error)
+    return { verdict: 'pass', errno, text: `is left as it is; but ${problem.why}, and ${call(connection)} fails with ${errno}` }
   }
   return { verdict: 'pass', to, ...withSource(`passes to ${to} as it is`, family, isZero({ words: source }) ? chosenSource(evaluation) : source) }
 }
@@ -95,8 +103,8 @@ function addressOf({ families, addr4, addr6 }: TargetRecord, family: 4 | 6): Add
 function redirects(target: TargetRecord, connection: Connection, evaluation: Evaluation, around: Surroundings): Outcome {
   const { family, protocol, netns } = connection
   const refuse = (reason: string, error: number, why: string) => refused(reason, error, why, connection, around.anyErrno)
-  const error = routingError(evaluation, connection)
-  if (error !== 0) return refuse('no route', error, `routing has no way to ${textOf(family, evaluation.dest)}`)
+  const problem = routingProblem(evaluation, connection)
+  if (problem !== undefined) return refuse('no route', problem.error, problem.why)
   const address = addressOf(target, family)
   if (address === undefined) return refuse('no family', ECONNREFUSED, `the target has no IPv${family} address`)
   const at = (words: Words, source: Words): Outcome => {

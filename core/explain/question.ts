@@ -41,9 +41,10 @@ const wrong = (message: string, hint: string) => new MerbridgeError('USAGE', mes
 
 const addressHint = 'Write ADDRESS:PORT, as 10.96.0.10:80 or [fd00::1]:80; /tcp or /udp may follow the port.'
 
-function portOf(text: string, least: number): number {
+/** Port 0 is none that anybody has, but rules decide about it all the same. */
+function portOf(text: string): number {
   const port = Number(text)
-  if (!/^\d{1,5}$/.test(text) || port < least || port > 65535) throw wrong(`port ${text}: expected a number from ${least} to 65535`, addressHint)
+  if (!/^\d{1,5}$/.test(text) || port > 65535) throw wrong(`port ${text}: expected a number from 0 to 65535`, addressHint)
   return port
 }
 
@@ -67,19 +68,19 @@ function destination(text: string): Pick<Question, 'to' | 'protocol'> {
   if (protocol !== undefined && protocol !== 'tcp' && protocol !== 'udp') throw wrong(`protocol "${protocol}": expected tcp or udp`, addressHint)
   const parts = /^(\[.*\]|[^:]*):([^:]*)$/s.exec(endpoint)
   if (parts === null) {
-    const isIpv6 = endpoint.split(':').length > 2
+    const isIpv6 = endpoint.split(':').length > 2 && !/^\[.*\]$/s.test(endpoint)
     if (isIpv6) throw wrong(`"${text}": an IPv6 address needs brackets before its port`, addressHint)
     throw wrong(`"${text}": the port is missing`, addressHint)
   }
   const [, host = '', port = ''] = parts
-  return { to: { ...hostOf(host), port: portOf(port, 1) }, protocol: protocol ?? 'tcp' }
+  return { to: { ...hostOf(host), port: portOf(port) }, protocol: protocol ?? 'tcp' }
 }
 
 /** "10.0.0.1", "10.0.0.1:4000", "fd00::1", "[fd00::1]:4000" */
 function sourceOf(text: string): Endpoint {
   if (parseAddress(text) !== undefined || !text.includes(':')) return hostOf(text)
   const [, host = text, port] = /^(\[.*\]|[^:]*):([^:]*)$/s.exec(text) ?? []
-  return { ...hostOf(host), ...(port === undefined ? {} : { port: portOf(port, 0) }) }
+  return { ...hostOf(host), ...(port === undefined ? {} : { port: portOf(port) }) }
 }
 
 function number(name: string, text: string, pattern: RegExp): number {
@@ -110,6 +111,12 @@ const isMapped = ({ family, socket6 }: Endpoint): boolean => family === 4 && soc
 function familyOf(to: Endpoint, source: Endpoint | undefined): 4 | 6 {
   if (source === undefined || source.family === to.family) return to.family
   if ((isAny6(to) && isMapped(source)) || (isAny6(source) && isMapped(to))) return 4
+  if (isMapped(to) && source.socket6) {
+    throw wrong(
+      `a socket that is bound to ${source.text} is for IPv6 alone (bind() turns IPV6_V6ONLY on): connect() to ${to.text} fails with ENETUNREACH, whatever the rules say`,
+      'Give the source in IPv4 form, as ::ffff:10.0.0.2. Where the program turns IPV6_V6ONLY off again, the source is ::ffff:127.0.0.6.',
+    )
+  }
   throw wrong(`the source ${source.text} and the destination ${to.text} are of different families`, 'Give both as IPv4 or both as IPv6.')
 }
 

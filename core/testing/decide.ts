@@ -41,13 +41,19 @@ function addressOf(text: string, what: string): Address {
 
 const isSame = (a: Address, b: Address): boolean => a.family === b.family && a.words.every((word, index) => word === b.words[index])
 
-function isLocal({ direction, to, interface: by }: Connection, own: readonly string[]): boolean {
+/** Addresses of the pod: its own, and those that its lo has while it is enrolled, which are no usual sources. */
+interface Own {
+  readonly usual: readonly string[]
+  readonly all: readonly string[]
+}
+
+function isLocal({ direction, to, interface: by }: Connection, own: Own): boolean {
   const dest = addressOf(to, 'to')
-  const isOwn = own.some((text) => isSame(dest, addressOf(text, "the pod's address")))
+  const isOwn = own.all.some((text) => isSame(dest, addressOf(text, "the pod's address")))
   return direction === 'inbound' || by === 'lo' || isLoopback(dest) || isOwn
 }
 
-function inFact(use: Use, name: string, connection: Connection, own: readonly string[]): boolean | undefined {
+function inFact(use: Use, name: string, connection: Connection, own: Own): boolean | undefined {
   const { to, from, direction } = connection
   if (use === 'to' && name === 'pod') return isLocal(connection, own)
   if (use === 'to' && name === 'loopback') return isLocalhost(addressOf(to, 'to'))
@@ -57,7 +63,7 @@ function inFact(use: Use, name: string, connection: Connection, own: readonly st
   return name === 'passthrough' ? isPassthrough(source) : isLoopback(source) && !isPassthrough(source)
 }
 
-function inSet(use: Use, name: string, interception: Interception, connection: Connection, own: readonly string[]): boolean {
+function inSet(use: Use, name: string, interception: Interception, connection: Connection, own: Own): boolean {
   const { direction, to, port, from, uid = 0, gid = 0, mark = 0 } = connection
   const spec = interception.sets?.[name] ?? {}
   const members = membersOf(use, spec)
@@ -66,7 +72,7 @@ function inSet(use: Use, name: string, interception: Interception, connection: C
   const way = by !== undefined && (use === 'from') === (direction === 'inbound') && (spec.interfaces ?? []).some((pattern) => isNamed(pattern, by))
   if (use === 'to') return way || containsAddress(members, to)
   const { family } = addressOf(to, 'to')
-  const source = from ?? own.find((address) => parseAddress(address)?.family === family) ?? ''
+  const source = from ?? own.usual.find((address) => parseAddress(address)?.family === family) ?? ''
   if (way || containsAddress(members, source)) return true
   if (direction === 'inbound') return false
   const marked = (spec.mark ?? []).some(({ value, mask }) => (mark & mask) >>> 0 === value)
@@ -74,7 +80,7 @@ function inSet(use: Use, name: string, interception: Interception, connection: C
 }
 
 /** The truth of each condition of the match. */
-function conditions(match: Match, interception: Interception, connection: Connection, own: readonly string[]): boolean[] {
+function conditions(match: Match, interception: Interception, connection: Connection, own: Own): boolean[] {
   const { proto = 'tcp', to } = connection
   const family = `ipv${addressOf(to, 'to').family}`
   const sets = (['port', 'to', 'from'] as const).flatMap((use) =>
@@ -97,8 +103,9 @@ function lacksFamily({ targets = {} }: Interception, then: string, to: string): 
   return target?.[addressOf(to, 'to').family === 6 ? 'ipv6' : 'ipv4'] === false
 }
 
-/** `own`: the pod's addresses. Sets of cgroups match nothing here. Inbound rules see TCP only: UDP passes. */
-export function decide(interception: Interception, asked: Connection, own: readonly string[] = []): Decision {
+/** `addresses`: the pod's; those of lo that the rules want (`loopbackAddresses`) count as its own besides. Sets of cgroups match nothing here. Inbound rules see TCP only: UDP passes. */
+export function decide(interception: Interception, asked: Connection, addresses: readonly string[] = []): Decision {
+  const own = { usual: addresses, all: [...addresses, ...(interception.loopbackAddresses ?? [])] }
   const connection = resolved(asked)
   const { direction = 'outbound', proto, to } = connection
   const rules = direction === 'inbound' && proto === 'udp' ? [] : interception[direction]

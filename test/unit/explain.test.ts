@@ -97,6 +97,20 @@ describe('explain', () => {
     assert.deepEqual([passing.verdict, passing.errno], ['pass', 'ENETUNREACH'])
     const bound = (anyErrno: boolean) => ask(['10.0.0.1:80'], { options: { source: '127.0.0.1' }, anyErrno }).errno
     assert.deepEqual([bound(true), bound(false)], ['EINVAL', 'EPERM'])
+    const because = (to: string, source?: string) => ask([to], { options: source === undefined ? {} : { source } }).result
+    assert.match(
+      because('10.0.0.1:80', '127.0.0.1'),
+      /^is refused: a loopback source \(127\.0\.0\.1\) cannot leave the pod; connect\(\) fails with EINVAL$/,
+    )
+    assert.match(because('10.0.0.1:22', '127.0.0.6'), /^is left as it is; but a loopback source \(127\.0\.0\.6\) cannot leave the pod, and connect/)
+    assert.match(because('224.0.0.1:80'), /^is refused: routing has no way to 224\.0\.0\.1; /)
+    assert.match(because('224.0.0.1:22'), /^is left as it is; but routing has no way to 224\.0\.0\.1, and connect\(\) fails with ENETUNREACH$/)
+  })
+
+  it('asks the rules about port 0, too', () => {
+    const view = ask(['10.0.0.1:0'])
+    assert.deepEqual([view.rule?.name, view.to, view.connection.to], ['rest', '127.0.0.1:15001', '10.0.0.1:0'])
+    assert.doesNotMatch(view.notes.join(), /port 0/)
   })
 
   it('knows what is inbound and what is not', () => {
@@ -164,11 +178,22 @@ describe('explain', () => {
     const bound = ask(['10.96.0.10:53/udp'], { interception: dns, options: { source: '0.0.0.0:4000' } })
     assert.deepEqual([bound.to, bound.source], ['127.0.0.1:15053', '10.9.0.2'])
     assert.match(bound.notes.join(), /a bound port cannot give it a source: the proxy sees loopback/)
+    assert.match(ask(['10.96.0.10:0/udp'], { interception: dns }).notes.join(), /sendto\(\) fails with EINVAL before any rule is asked/)
     const drops: Interception = { ...dns, outbound: [{ name: 'none', when: { proto: 'udp' }, then: 'drop' }] }
     assert.deepEqual(
       [true, false].map((anyErrno) => ask(['10.0.0.1:53/udp'], { interception: drops, anyErrno }).errno),
       ['ECONNREFUSED', 'EPERM'],
     )
+    const left: Interception = { ...dns, outbound: [{ name: 'DNS', when: { proto: 'udp', port: 'skipped' }, then: 'dns' }] }
+    const broadcast = (to: string) =>
+      /\.255 is taken for a broadcast .* without SO_BROADCAST gets EACCES/.test(ask([to], { interception: left }).notes.join())
+    assert.deepEqual(['10.9.0.255:67/udp', '255.255.255.255:67/udp', '10.9.0.255:67', '10.9.0.255:22/udp', '10.9.0.9:67/udp'].map(broadcast), [
+      true,
+      true,
+      false,
+      false,
+      false,
+    ])
     assert.equal(
       ask(['224.0.0.1:5353/udp'], { interception: { ...drops, outbound: [...drops.outbound].map((rule) => ({ ...rule, then: 'pass' })) } }).errno,
       undefined,
@@ -202,8 +227,14 @@ describe('explain', () => {
   it('refuses what is no question, and says what is wrong with it', () => {
     refused(['10.0.0.1'], /the port is missing/)
     refused(['::1:80'], /needs brackets/)
-    refused(['10.0.0.1:0'], /port 0: expected a number from 1 to 65535/)
-    refused(['10.0.0.1:65536'], /port 65536/)
+    refused(['10.0.0.1:65536'], /port 65536: expected a number from 0 to 65535/)
+    for (const to of ['[fd96:7::1]', '[fd96:7::1]/udp', '[::ffff:10.0.0.1]']) refused([to], /: the port is missing \| Write ADDRESS:PORT/)
+    refused(['fd96:7::1'], /needs brackets/)
+    for (const source of ['::1', 'fd00::2', '[::1]:4000']) {
+      const message =
+        /a socket that is bound to (::1|fd00::2) is for IPv6 alone .* connect\(\) to ::ffff:10\.0\.0\.1 fails with ENETUNREACH.* \| .*::ffff:127\.0\.0\.6/
+      refused(['[::ffff:10.0.0.1]:80'], message, { options: { source } })
+    }
     refused(['10.0.0.1:'], /port : expected/)
     refused(['web:80'], /"web" is not an IP address.*an address, not a name/)
     refused(['[10.0.0.1]:80'], /is not an IP address/)

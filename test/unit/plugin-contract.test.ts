@@ -220,6 +220,40 @@ describe('decisionOf', () => {
     for (const to of ['web', '10.0.0.0/8', 'fe80::1%eth0']) assert.throws(() => of({ to }), /to: expected an IPv4 or IPv6 address without a zone/)
   })
 
+  it("counts the plugin's addresses of lo among the pod's own", () => {
+    const rules = (loopbackAddresses?: readonly string[]) =>
+      plugin({
+        targets: { out: { port: 9901 } },
+        outbound: [
+          { name: 'own', when: { to: 'pod' }, then: 'pass' },
+          { name: 'rest', then: 'out' },
+        ],
+        inbound: [],
+        ...(loopbackAddresses === undefined ? {} : { loopbackAddresses }),
+      })
+    const rule = (to: string, own?: readonly string[]) => decisionOf(rules(own), testPod(), { to, port: 80 }).rule
+    assert.deepEqual([rule('::6', ['::6']), rule('0::0:6', ['::6']), rule('::7', ['::6']), rule('::6')], ['own', 'own', 'rest', 'rest'])
+    assert.equal(decisionOf(rules(['::6']), testPod(), { to: '::6', port: 80, proto: 'udp' }).rule, 'own')
+  })
+
+  it('refuses connections that cannot be', () => {
+    const rules = plugin({ outbound: [], inbound: [] })
+    const wrong = (more: object, message: RegExp) =>
+      assert.throws(() => decisionOf(rules, testPod(), { to: '10.1.2.3', port: 80, ...more }), { name: 'TypeError', message })
+    for (const port of [-1, 65536, 1.5, Number.NaN]) wrong({ port }, /^port: expected a whole number from 0 to 65535, got /)
+    wrong({ port: '80' }, /^port: expected a whole number from 0 to 65535, got '80'$/)
+    wrong({ port: undefined }, /^the connection has no 'port'$/)
+    wrong({ to: undefined }, /^the connection has no 'to'$/)
+    wrong({ to: 5 }, /^to: expected a text, got 5$/)
+    wrong({ protocol: 'udp' }, /^'protocol' is not a key of a connection: expected direction, proto, /)
+    wrong({ prot: 'udp' }, /^'prot' is not a key of a connection: did you mean proto or port\?$/)
+    wrong({ constructor: 1 }, /^'constructor' is not a key/)
+    wrong({ proto: 'sctp' }, /^proto: expected tcp or udp, got 'sctp'$/)
+    wrong({ direction: 'in' }, /^direction: expected outbound or inbound/)
+    wrong({ uid: -1 }, /^uid: expected a whole number from 0 to 4294967295, got -1$/)
+    assert.equal(decisionOf(rules, testPod(), { to: '10.1.2.3', port: 0, mark: 0xffffffff }).then, 'pass')
+  })
+
   const interception: Interception = {
     sets: {
       web: { ports: [80, '8000-8100'] },
