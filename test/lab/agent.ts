@@ -166,7 +166,7 @@ export class Agent {
     const count = this.#config.pods.length
     return this.waitFor(
       `${count} pods are enrolled and the agent is ready`,
-      60_000,
+      120_000,
       (s) => s.agent.ready && s.pods.listed === count && s.pods.enrolled === count,
     )
   }
