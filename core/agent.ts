@@ -8,7 +8,6 @@
  */
 import { u64Codec } from './codec.ts'
 import { shownId } from './compile/localize.ts'
-import { addedAddresses } from './compile/loopback.ts'
 import type { AgentConfig } from './config/load.ts'
 import { restartKeys } from './config/restart.ts'
 import type { Config } from './config/schema.ts'
@@ -181,7 +180,7 @@ export class Agent implements AsyncDisposable {
     const { capacities, have } = this.datapath
     const seesArrival = this.datapath.can(Ability.ARRIVAL)
     const { canHook: hooksLoopback } = this.datapath.loopbacks
-    const present = inForce(have, this.#enrolment, (netns) => addedAddresses(this.datapath.loopbacks.added(netns)))
+    const present = inForce(have, this.#enrolment, (netns) => this.datapath.loopbacks.inPlace(netns))
     const enrolment = enrol(wanted.meshes, snapshot.placements, { capacities, strict, seesArrival, hooksLoopback, inForce: present })
     const applied = await apply(this.datapath, enrolment.desired, places(snapshot))
     for (const problem of applied.left ?? []) this.#log('warn', 'what the agent has added to the lo of a pod could not be taken away', { problem })

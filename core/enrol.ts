@@ -7,7 +7,7 @@ import { type CompilePod, compile, type Desired, type KeptPod } from './compile/
 import { keptRoutes, keptRules } from './compile/keep.ts'
 import { type Locality, unmappedIds } from './compile/localize.ts'
 import { unmirroredRules } from './compile/lookups.ts'
-import { withoutIpv6 } from './compile/loopback.ts'
+import { addedAddresses, type LoopbackInPlace, notThere, tookUdp, withoutIpv6 } from './compile/loopback.ts'
 import type { Capacities, MapContents } from './compile/maps.ts'
 import { compilePolicy } from './compile/policy.ts'
 import type { RuleText } from './compile/rules.ts'
@@ -51,8 +51,8 @@ export interface InForce {
   readonly maps: MapContents
   /** Rules in words, by policy, as far as they are known. */
   readonly rules: ReadonlyMap<bigint, readonly RuleText[]>
-  /** Addresses that the agent has added to the lo of a pod. */
-  readonly addedTo?: (netns: bigint) => readonly string[]
+  /** What is at the lo of a pod. */
+  readonly loopbackOf?: (netns: bigint) => LoopbackInPlace
 }
 
 export interface Circumstances {
@@ -68,9 +68,9 @@ export interface Circumstances {
 }
 
 /** What `maps` hold, with the rules of the enrolment that put it there, as far as that is known. */
-export function inForce(maps: MapContents, enrolment: Enrolment | undefined, addedTo?: InForce['addedTo']): InForce {
+export function inForce(maps: MapContents, enrolment: Enrolment | undefined, loopbackOf?: InForce['loopbackOf']): InForce {
   const known = [...(enrolment?.desired.pods.values() ?? [])]
-  return { maps, rules: new Map(known.map(({ policy, rules }) => [policy, rules])), ...(addedTo && { addedTo }) }
+  return { maps, rules: new Map(known.map(({ policy, rules }) => [policy, rules])), ...(loopbackOf && { loopbackOf }) }
 }
 
 interface Candidate {
@@ -92,7 +92,7 @@ const tooManyRoutes = (count: number, most: number): string =>
 function candidate(
   meshes: readonly Mesh[],
   placement: Placement,
-  { seesArrival = true, hooksLoopback = true, capacities }: Circumstances,
+  { seesArrival = true, hooksLoopback = true, capacities, inForce }: Circumstances,
 ): Candidate {
   const { pod } = placement
   const state = 'state' in placement ? placement.state : undefined
@@ -117,11 +117,12 @@ function candidate(
   if (routes.length > most) return { outcome: { ...known, state: 'failed', reason: tooManyRoutes(routes.length, most) }, mayKeep: true }
   const { natRules = false } = placement
   const locality: Locality = { interfaces, ...(users && { ids: users }) }
+  const sticky = { tookUdp: hooksLoopback && tookUdp(inForce?.loopbackOf?.(cookie) ?? notThere) }
   const lo = withoutIpv6(udp, interception.loopbackAddresses ?? [], placement.state)
   const warnings = [...known.warnings, ...unmappedIds(interception, locality), ...unmirroredRules(placement.state), ...lo]
   return {
     outcome: { ...known, warnings, state: 'enrolled', ...(users && { users }) },
-    compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, policyRules, locality, natRules },
+    compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, policyRules, locality, natRules, ...sticky },
   }
 }
 
@@ -142,7 +143,7 @@ function failedCandidate(placement: Placement, error: MerbridgeError): Candidate
 }
 
 /** A pod without new rules that is enrolled stays so, with those that it has: without them its connections would bypass the mesh. */
-function keeping(candidate: Candidate, placement: Placement, { inForce, capacities }: Circumstances): Candidate {
+function keeping(candidate: Candidate, placement: Placement, { inForce, capacities, hooksLoopback = true }: Circumstances): Candidate {
   if (candidate.mayKeep === undefined || inForce === undefined || !('state' in placement)) return candidate
   const { cookie: netns, routes, rules: policyRules, addresses } = placement.state
   const { natRules = false } = placement
@@ -150,8 +151,9 @@ function keeping(candidate: Candidate, placement: Placement, { inForce, capaciti
   if (kept === undefined) return candidate
   const { outcome } = candidate
   const ofBefore = routes.length > mostRoutes(capacities) ? { routes: keptRoutes(inForce.maps, netns) } : {}
-  const loopbackAddresses = inForce.addedTo?.(netns) ?? []
-  const known = { name: podTitle(placement.pod), netns, routes, addresses, policyRules, natRules, loopbackAddresses }
+  const inPlace = inForce.loopbackOf?.(netns) ?? notThere
+  const lo = { loopbackAddresses: addedAddresses(inPlace.added), tookUdp: hooksLoopback && tookUdp(inPlace) }
+  const known = { name: podTitle(placement.pod), netns, routes, addresses, policyRules, natRules, ...lo }
   const keptPod = { ...known, kept: { ...kept, ...ofBefore } }
   const withRules: Outcome =
     outcome.state === 'failed' && candidate.deferred !== true

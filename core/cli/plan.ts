@@ -1,5 +1,5 @@
 import { u64Codec } from '../codec.ts'
-import { addedAddresses, type LoopbackWant, loopbackChanges } from '../compile/loopback.ts'
+import { type LoopbackWant, loopbackChanges } from '../compile/loopback.ts'
 import type { Capacities } from '../compile/maps.ts'
 import { mapNames } from '../compile/maps.ts'
 import { readLastGood } from '../config/lastgood.ts'
@@ -82,8 +82,7 @@ async function view(options: PlanOptions, stdin: () => AsyncIterable<Buffer>, pl
   const kernel = await probeKernel(native, config.attach)
   const able = { seesArrival: hasAbility(kernel.abilities, Ability.ARRIVAL), hooksLoopback: kernel.loopback !== 'none' }
   const before = present && enrol(present.meshes, placementsBefore, { capacities: boundless, strict: false, ...able })
-  const addedTo = (netns: bigint) => addedAddresses(loopbackOf(netns).added)
-  const after = enrol(meshes, placements, { capacities, strict: true, ...able, inForce: inForce(have, before, addedTo) })
+  const after = enrol(meshes, placements, { capacities, strict: true, ...able, inForce: inForce(have, before, loopbackOf) })
   const states = new Map([...placementsBefore, ...found].flatMap((each) => ('state' in each ? [[each.state.cookie, each.state] as const] : [])))
   const atLoopback = (netns: bigint, want: LoopbackWant) =>
     loopbackChanges(want, loopbackOf(netns), states.get(netns) ?? { addresses: [], routes: [] })

@@ -26,6 +26,8 @@ export interface CompilePod {
   readonly policyRules?: readonly PolicyRule[]
   /** It has or had NAT rules of its own. */
   readonly natRules?: boolean
+  /** Rules of before took UDP: what is at its lo for that stays. */
+  readonly tookUdp?: boolean
   /** Absent: it has no interfaces, and ids are what they say. */
   readonly locality?: Locality
 }
@@ -121,7 +123,7 @@ class PodCompiler {
     const known = this.#byId.get(policy.id)
     if (known !== undefined && !known.digest.equals(policy.digest))
       throw compileError(pod.name, 'two policies have one id', 'Change any rule of one of them.')
-    const loopback = loopbackWant(policy.udp, interception.loopbackAddresses ?? [], pod)
+    const loopback = loopbackWant(policy.udp || (pod.tookUdp ?? false), interception.loopbackAddresses ?? [], pod)
     this.builder.whole(() => {
       if (known === undefined) addPolicy(this.builder, policy, pod.name)
       addPod(this.builder, withWanted(pod, loopback), policy)
@@ -133,7 +135,7 @@ class PodCompiler {
 
   keep(pod: KeptPod): void {
     const { policy, rules, entries, proxyPorts, routes, udp } = pod.kept
-    const loopback = loopbackWant(udp, pod.loopbackAddresses ?? [], pod)
+    const loopback = loopbackWant(udp || (pod.tookUdp ?? false), pod.loopbackAddresses ?? [], pod)
     this.builder.whole(() => {
       if (routes === undefined) addRoutes(this.builder, withWanted(pod, loopback))
       for (const { map, key, value } of [...entries, ...(routes ?? [])]) this.builder.add(map, key, value, pod.name)

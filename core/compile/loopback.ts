@@ -52,7 +52,7 @@ const lostDatagrams = (present: Pick<Present, 'addresses'>): string[] =>
     ? [`it has IPv6, but ${itsLo}: what its rules send to ::1 is lost`]
     : []
 
-/** `udp`: the policy asks for UDP. `addresses`: the plugin's loopbackAddresses, which are IPv6. */
+/** `udp`: the policy asks for UDP, or one of before did. `addresses`: the plugin's loopbackAddresses, which are IPv6. */
 export function loopbackWant(udp: boolean, addresses: readonly string[], present: Pick<Present, 'addresses'>): LoopbackWant {
   if (!hasIpv6(present)) return { program: udp, items: [] } // the kernel would refuse both
   const ids: readonly LoopbackItem[] = udp ? [{ kind: 'route', cidr: idNetwork }] : []
@@ -112,6 +112,9 @@ export interface LoopbackInPlace {
 }
 
 export const notThere: LoopbackInPlace = { program: false, added: [] }
+
+/** Open sockets may still need what is there for UDP, so it stays as long as the pod is enrolled. */
+export const tookUdp = ({ program, added }: LoopbackInPlace): boolean => program || added.some(({ cidr }) => cidr === idNetwork)
 
 /** What will happen at lo, for people. */
 export function loopbackChanges(want: LoopbackWant, { program, added }: LoopbackInPlace, present: Present): string[] {

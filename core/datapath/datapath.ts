@@ -10,13 +10,14 @@ import { MerbridgeError } from '../errors.ts'
 import { type Feature, hasAbility, type KernelFacts, optionalFeatures } from '../features/probe.ts'
 import type { BpfLink, BpfMap, BpfObject, Entry, Namespaces, Native, OpenOptions } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
+import { readAdded } from './added.ts'
 import { type Attaching, attachHook, dropDeadPods, loadedHooks, removeUnusedHooks, repairHooks, repairPins } from './attach.ts'
 import { attachCookieTeller, type CookieTeller } from './cookies.ts'
 import { inbound, listenersIterator, loopbackProgram } from './hooks.ts'
 import { buildLayout, currentLayout, type Layout, otherLayouts, setDamagedAside } from './layout.ts'
 import type { Unregistered } from './listeners.ts'
 import { abilitiesOf, loadObject } from './load.ts'
-import { type LoopbackHook, Loopbacks, readAdded } from './loopback.ts'
+import { type LoopbackHook, Loopbacks } from './loopback.ts'
 
 export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void
 

@@ -3,7 +3,17 @@
  * in the map `added` before it is made, so that the next agent, and `detach`, know what to take away.
  */
 import { unlinkSync } from 'node:fs'
-import { itemOf, itemText, type LoopbackItem, type LoopbackWant, loopbackSteps, nothing, type Present, recordOf } from '../compile/loopback.ts'
+import {
+  itemOf,
+  itemText,
+  type LoopbackInPlace,
+  type LoopbackItem,
+  type LoopbackWant,
+  loopbackSteps,
+  nothing,
+  type Present,
+  recordOf,
+} from '../compile/loopback.ts'
 import { AddedKind, type AddedRecord, addedCodec } from '../contract.ts'
 import type { BpfMap, BpfProgram, NamespacePlace, Native, NativeError } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
@@ -31,12 +41,6 @@ const hookRecord = (netns: bigint, kind: AddedKind): AddedRecord => ({ netns, ki
 
 /** Its namespace ended meanwhile, or is not there under its path any more. */
 const isGone = (error: unknown): boolean => ['ENOENT', 'ESTALE', 'ENODEV'].includes((error as NativeError).code)
-
-/** A map of another layout, which a version to come may have, is not read. */
-export async function readAdded(map: BpfMap): Promise<AddedRecord[]> {
-  if (map.info.keySize !== addedCodec.size) return []
-  return (await map.entries()).map(({ key }) => addedCodec.decode(key))
-}
 
 export class Loopbacks {
   readonly #setting: LoopbackSetting
@@ -72,8 +76,9 @@ export class Loopbacks {
     return this.#of(netns).flatMap((record) => itemOf(record) ?? [])
   }
 
-  isAttached(netns: bigint): boolean {
-    return this.#attached.has(netns)
+  /** The program counts although somebody has detached it. */
+  inPlace(netns: bigint): LoopbackInPlace {
+    return { program: this.#hasHook(netns), added: this.added(netns) }
   }
 
   /** For people. */

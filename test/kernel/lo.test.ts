@@ -40,7 +40,7 @@ for (const [hook, without] of [
     }
     const program = async (datapath: DatapathUnderTest) => (hook === 'link' ? isAttached(datapath) : (await lo(pod)).filter)
 
-    test('a pod gets what its rules need, other rules take it away again, and a pod that leaves has nothing', async () => {
+    test('a pod gets what its rules need, the part for UDP stays with other rules, and a pod that leaves has nothing', async () => {
       await using datapath = new DatapathUnderTest('lo')
       await using agent = await datapath.start(config(datapath), { kernel })
       assert.deepEqual(await lo(pod), all)
@@ -50,8 +50,17 @@ for (const [hook, without] of [
       assert.deepEqual(view?.addresses, [pod.address])
 
       await agent.reload(config(datapath, { udp: false }))
-      assert.deepEqual(await lo(pod), { ...nothing, addresses: ['::6/128'] })
-      assert.equal(await program(datapath), false)
+      assert.deepEqual(await lo(pod), all)
+      assert.equal(await program(datapath), true)
+      assert.deepEqual((await podViews(agent))[0]?.loopback, view?.loopback)
+      await agent.reload(config(datapath, { udp: false, addresses: [] }))
+      assert.deepEqual(await lo(pod), { ...all, addresses: [] })
+      assert.equal(await program(datapath), true)
+      await ip('route', 'del', 'local', 'fd6d:6572:6272:6964::/96', 'dev', 'lo', 'table', 'local')
+      await until('the route is back', 5000, async () => {
+        await agent.tick()
+        return (await lo(pod)).route || undefined
+      })
       await agent.reload(config(datapath, { addresses: ['::7', '::8'] }))
       assert.deepEqual(await lo(pod), { ...all, addresses: ['::8/128', '::7/128'] })
       await agent.reload(config(datapath, {}, [other]))
@@ -85,8 +94,9 @@ for (const [hook, without] of [
       const first = await datapath.start(config(datapath), { kernel })
       await first[Symbol.asyncDispose]()
       assert.deepEqual(await lo(pod), all)
-      const second = await datapath.start(config(datapath, { addresses: [] }), { kernel })
+      const second = await datapath.start(config(datapath, { udp: false, addresses: [] }), { kernel })
       assert.deepEqual(await lo(pod), { ...all, addresses: [] })
+      assert.equal(await program(datapath), true)
       await second[Symbol.asyncDispose]()
       const view = await detachAll(datapath.bpffs)
       assert.deepEqual(view.left, [])
@@ -212,65 +222,6 @@ for (const [hook, without] of [
       assert.deepEqual(await lo(pod), all)
       assert.equal(await program(datapath), true)
       await second[Symbol.asyncDispose]()
-    })
-
-    test('a pod that cannot have all of it has nothing, and is not attached', async () => {
-      await using datapath = new DatapathUnderTest('lo')
-      const half = await lab.pod('half')
-      await must(half.command(['ip', 'link', 'set', 'lo', 'down']))
-      await must(half.command(['ip', 'address', 'add', 'fd00::9/128', 'dev', 'lo', 'nodad']))
-      const own = { ...nothing, addresses: ['fd00::9/128'] }
-      await using agent = await datapath.start(config(datapath, {}, [half, pod]), { kernel })
-      const states = () => agent.outcomes.map(({ state }) => state)
-      assert.deepEqual(states(), ['failed', 'enrolled'])
-      assert.match(agent.outcomes[0]?.reason ?? '', /its lo cannot have/)
-      assert.deepEqual(await lo(half), own)
-      assert.equal(await qdisc(half), false)
-      const layout = currentLayout(datapath.bpffs)
-      assert.equal(layout.pods().length, 1)
-      assert.ok(layout.loopbacks().length <= 1)
-      await agent.reload(config(datapath, { udp: false, addresses: [] }, [half, pod]))
-      assert.deepEqual(states(), ['enrolled', 'enrolled'])
-      await agent.reload(config(datapath, { addresses: [] }, [half, pod]))
-      assert.equal(layout.pods().length, 2, 'an enrolled one keeps its rules')
-      await must(half.command(['ip', 'link', 'set', 'lo', 'up']))
-      await until('it is enrolled', 5000, async () => {
-        await agent.tick()
-        return states().every((state) => state === 'enrolled') ? true : undefined
-      })
-      assert.equal((await lo(half)).route, true)
-      await half.remove()
-    })
-
-    test('without IPv6 at lo the program alone is there, with a warning; the rest comes with IPv6, and goes with it', async () => {
-      await using datapath = new DatapathUnderTest('lo')
-      await must(pod.command(['sysctl', '-qw', 'net.ipv6.conf.lo.disable_ipv6=1']))
-      try {
-        await using agent = await datapath.start(config(datapath), { kernel })
-        const [view] = await podViews(agent)
-        assert.equal(view?.state, 'enrolled')
-        assert.match(view?.warnings.join() ?? '', /should have ::6 at lo .* net\.ipv6\.conf\.lo\.disable_ipv6/)
-        assert.deepEqual(view?.loopback, [`program mb_lo (${hook})`])
-        assert.equal(await program(datapath), true)
-        const switched = async (off: 0 | 1) => {
-          await must(pod.command(['sysctl', '-qw', `net.ipv6.conf.lo.disable_ipv6=${off}`]))
-          await until('the agent has seen it', 5000, async () => {
-            await agent.tick()
-            return agent.outcomes[0]?.state === 'enrolled' && agent.outcomes[0].warnings.length === off ? true : undefined
-          })
-        }
-        await switched(0)
-        assert.deepEqual(await lo(pod), all)
-        await switched(1)
-        await switched(0)
-        assert.deepEqual(await lo(pod), all)
-        assert.deepEqual(
-          datapath.logged.filter(({ message }) => message.includes('could not')),
-          [],
-        )
-      } finally {
-        await must(pod.command(['sysctl', '-qw', 'net.ipv6.conf.lo.disable_ipv6=0']))
-      }
     })
   })
 }

@@ -1,6 +1,9 @@
 /** Datagrams that rules send to a proxy: what apps see of it, on every kind of socket. The proxy says what it saw. */
 import assert from 'node:assert/strict'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { until } from '../lab/agent.ts'
 import { DnsPods, interception } from './datagrams.ts'
 import { kernel } from './fixture.ts'
 import { configOf } from './rules.ts'
@@ -216,6 +219,35 @@ made.sendto(b'q', ('127.0.0.1', 53))
 tell(there.recvfrom(10)[0].decode(), attempt(udp().sendto, b'q', ('8.8.8.8', 53)))`)
     assert.deepEqual(told, ['q', 1])
     assert.deepEqual((await agent.datapath.maps.counters.entries()).length, before.length)
+    await agent.reload(configOf(datapath, [pods.pod], interception))
+  })
+
+  test('connected sockets go on when new rules let all UDP pass, those with an id too', async () => {
+    const { agent, datapath } = pods
+    const [ready, go] = ['ready', 'go'].map((name) => join(pods.pod.directory, name)) as [string, string]
+    const told = pods.client(`
+made = []
+for family, servers in ((V4, ['8.8.8.8', '8.8.4.4']), (V6, ['fd00::53', 'fd00::54'])):
+    made.append(udp(family))
+    for server in servers:
+        made[-1].connect((server, 53)); made[-1].send(b'0 q'); read(made[-1])
+open('${ready}', 'w').close()
+while not os.path.exists('${go}'): time.sleep(0.01)
+out = []
+for each in made:
+    each.send(b'0 again'); out.append(read(each))
+tell(out)`)
+    await until('the sockets are connected', 10_000, () => existsSync(ready) || undefined)
+    await agent.reload(configOf(datapath, [pods.pod], { ...interception, outbound: [] }))
+    writeFileSync(go, '')
+    const answers = (await told) as string[][]
+    assert.deepEqual(
+      answers.map(([text, source = '', from]) => [text, isId.test(source), from]),
+      [
+        ['again', true, '8.8.4.4'],
+        ['again', true, 'fd00::54'],
+      ],
+    )
     await agent.reload(configOf(datapath, [pods.pod], interception))
   })
 })

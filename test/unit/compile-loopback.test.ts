@@ -11,6 +11,7 @@ import {
   nothing,
   notThere,
   recordOf,
+  tookUdp,
   withoutIpv6,
   withWanted,
 } from '../../core/compile/loopback.ts'
@@ -44,6 +45,19 @@ describe('what lo must have', () => {
     const without = { addresses: [address('127.0.0.1'), address('fd00::1', { index: 2, scope: 0 })] }
     assert.deepEqual(loopbackWant(true, [], without), { program: true, items: [] })
     assert.deepEqual(loopbackWant(true, ['::6'], without), { program: true, items: [] }, 'nor an address')
+  })
+
+  it('has what is there for UDP as long as the pod is enrolled', () => {
+    assert.deepEqual([notThere, { program: false, added: [six] }, { program: true, added: [] }, { program: false, added: [six, ids] }].map(tookUdp), [
+      false,
+      false,
+      true,
+      true,
+    ])
+    const pod = compilePod({ targets: {}, outbound: [], inbound: [] })
+    const lo = (more: object) => compile({ pods: [{ ...pod, ...loopback, ...more }] }, roomy).pods.get(pod.netns)?.loopback
+    assert.deepEqual(lo({}), nothing)
+    assert.deepEqual(lo({ tookUdp: true }), { program: true, items: [ids] })
   })
 
   it('has each address once, however it is written', () => {
