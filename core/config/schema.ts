@@ -107,9 +107,19 @@ const container = z.strictObject({
 
 /** More than any resolver reads. */
 const maxNameservers = 32
+const maxZone = 15
+
+function nameserverError(text: string): string {
+  const example = 'such as 10.96.0.10 or fd00::a'
+  const [, zone] = /(%.+)$/s.exec(text) ?? []
+  if (zone !== undefined)
+    return `must be an IP address without a zone ("${zone.slice(0, maxZone + 1)}"): queries to link-local name servers are not captured`
+  return text.includes('/') ? `must be one IP address, ${example}, not a network` : `must be an IP address, ${example}`
+}
+
 const nameserver = z.string().refine((text) => parseAddress(text) !== undefined, {
-  error: 'must be an IP address, such as 10.96.0.10 or fd00::a',
-  params: { hint: 'Write what stands after "nameserver" in the /etc/resolv.conf of the pod.' },
+  error: ({ input }) => nameserverError(String(input)),
+  params: { hint: 'Write what stands after "nameserver" in the /etc/resolv.conf of the pod; leave out what has a zone.' },
 })
 const nameservers = z.array(nameserver).max(maxNameservers)
 

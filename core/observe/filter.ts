@@ -1,5 +1,5 @@
 /** Which events a viewer wants to see: from the parameters of its request, which are also what the command line sends. Pure. */
-import { type Cidr, contains, parseAddress, parseCidr } from '../address.ts'
+import { type Cidr, contains, formatCidr, parseAddress, parseCidr } from '../address.ts'
 import { listed, nearest } from '../config/nearest.ts'
 import { MerbridgeError } from '../errors.ts'
 import { messageOf } from '../readable.ts'
@@ -60,6 +60,24 @@ function cidrOf(what: string, value: string): Cidr {
   }
 }
 
+const familyOf = ({ family }: Cidr): string => `ipv${family}`
+
+/** No event has two families, so whoever asks for two would wait in vain. */
+function oneFamily({ family, from, to }: Pick<EventFilter, 'family' | 'from' | 'to'>): void {
+  const asked = [
+    ...(family === undefined ? [] : [{ what: `family ${family}`, family }]),
+    ...(from === undefined ? [] : [{ what: `from ${formatCidr(from)}`, family: familyOf(from) }]),
+    ...(to === undefined ? [] : [{ what: `to ${formatCidr(to)}`, family: familyOf(to) }]),
+  ]
+  const [first] = asked
+  const other = asked.find((each) => each.family !== first?.family)
+  if (first === undefined || other === undefined) return
+  throw wrong(
+    `${first.what} and ${other.what} never match together: one is ${first.family}, the other ${other.family}`,
+    'Give both of one family; an IPv4 address on an IPv6 socket counts as IPv4.',
+  )
+}
+
 /** Throws USAGE. */
 export function filterOf(query: URLSearchParams): EventFilter {
   for (const [name, value] of query) {
@@ -68,13 +86,17 @@ export function filterOf(query: URLSearchParams): EventFilter {
   }
   const [pod, direction, port, rule, sample] = ['pod', 'direction', 'port', 'rule', 'sample'].map((name) => query.get(name) ?? undefined)
   const [proto, family, from, to] = ['proto', 'family', 'from', 'to'].map((name) => query.get(name) ?? undefined)
-  return {
-    ...(pod === undefined ? {} : { pod }),
-    ...(direction === undefined ? {} : { direction: oneOf('direction', direction, directions) }),
-    ...(proto === undefined ? {} : { proto: oneOf('protocol', proto, protocols) }),
+  const addresses = {
     ...(family === undefined ? {} : { family: oneOf('family', family, families) }),
     ...(from === undefined ? {} : { from: cidrOf('from', from) }),
     ...(to === undefined ? {} : { to: cidrOf('to', to) }),
+  }
+  oneFamily(addresses)
+  return {
+    ...addresses,
+    ...(pod === undefined ? {} : { pod }),
+    ...(direction === undefined ? {} : { direction: oneOf('direction', direction, directions) }),
+    ...(proto === undefined ? {} : { proto: oneOf('protocol', proto, protocols) }),
     verdicts: query.getAll('verdict').map((verdict) => oneOf('verdict', verdict, verdicts)),
     ...(port === undefined ? {} : { port: wholeNumber('port', port, 65535) }),
     ...(rule === undefined ? {} : { rule }),

@@ -1,9 +1,11 @@
 /** The options of the mesh in the config. Their defaults are Istio's own; an annotation of the pod comes before an option. */
 import type { Kit } from '../../core/plugin.ts'
-import { interfaceExpected, isInterface, loopbackNetwork, serverAddress } from './values.ts'
+import { interfaceExpected, isInterface, loopbackNetwork, serverAddress, serverExpected } from './values.ts'
 
 /** As istio-iptables: one rule of iptables holds no more. */
 export const mostOwnerGroups = 64
+
+const usualDnsPort = 15053
 
 const alone = (list: readonly (string | number)[]): boolean => !list.includes('*') || list.length === 1
 const aloneMessage = "'*' stands for all and must be the only element"
@@ -16,7 +18,13 @@ function isLoopbackNetwork(text: string): boolean {
   }
 }
 
-export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
+const isServer = (text: string): boolean => serverAddress(text) !== undefined
+const noServer = {
+  error: ({ input }: { readonly input?: unknown }) => serverExpected(String(input)),
+  params: { hint: 'Write what stands after "nameserver" in the /etc/resolv.conf of the pods; leave out what has a zone.' },
+}
+
+const fieldsOf = ({ z, portList, cidrList, idList }: Kit) => {
   const port = z.int().min(1).max(65535)
   const interfaceName = z.string().refine(isInterface, `expected ${interfaceExpected}`)
   const group = z.union([z.literal('*'), idList.element], { error: "expected '*', or the id of a group; names cannot be looked up here" })
@@ -27,7 +35,7 @@ export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
       .describe('whose rules are followed where Istio has two: those of its CNI plugin (cni) or of the container istio-init (init)'),
     proxyPort: port.default(15001).describe('where the sidecar takes outbound connections'),
     inboundPort: port.default(15006).describe('where the sidecar takes inbound connections'),
-    dnsPort: port.default(15053).describe('where the sidecar takes queries for names'),
+    dnsPort: port.default(usualDnsPort).describe('where the sidecar takes queries for names'),
     proxyUid: idList.min(1).default([1337]).describe('users that the sidecar runs as, unless its container says which (runAsUser)'),
     proxyGid: idList
       .min(1)
@@ -70,7 +78,7 @@ export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
       .default('none')
       .describe("queries for names go to the sidecar: those to the pod's own name servers (servers), or all to port 53 (all)"),
     nameservers: z
-      .array(z.string().refine((text) => serverAddress(text) !== undefined, 'expected the address of a name server'))
+      .array(z.string().refine(isServer, noServer))
       .max(32)
       .default([])
       .describe('name servers of pods that have no list of their own; see captureDns'),
@@ -78,5 +86,19 @@ export const optionsOf = ({ z, portList, cidrList, idList }: Kit) => {
     excludeNamespaces: z.array(z.string()).default(['kube-system']).describe('namespaces whose pods are left alone, unless the config lists them'),
   })
 }
+
+type Fields = ReturnType<ReturnType<typeof fieldsOf>['parse']>
+
+/** What is wrong with the ports together, at the one that somebody wrote. */
+function portClash(value: Pick<Fields, 'proxyPort' | 'inboundPort' | 'dnsPort'>) {
+  const { dnsPort } = value
+  const clash = (['proxyPort', 'inboundPort'] as const).find((name) => value[name] === dnsPort)
+  if (clash === undefined) return []
+  const message = `${clash} and dnsPort are both ${dnsPort}, but the sidecar takes queries for names at a port of its own`
+  const hint = `Give each its own port, as the sidecar has them; Istio's are proxyPort 15001, inboundPort 15006 and dnsPort ${usualDnsPort}.`
+  return [{ code: 'custom' as const, input: dnsPort, path: [dnsPort === usualDnsPort ? clash : 'dnsPort'], message, params: { hint } }]
+}
+
+export const optionsOf = (kit: Kit) => fieldsOf(kit).check(({ value, issues }) => void issues.push(...portClash(value)))
 
 export type Options = ReturnType<ReturnType<typeof optionsOf>['parse']>

@@ -126,6 +126,12 @@ export function serverAddress(text: string): string | undefined {
   return isMapped(groups) ? [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.') : textOf(groups)
 }
 
+/** What is wrong with a name server that has no such address. */
+export function serverExpected(text: string): string {
+  if (text.includes('%')) return 'expected an address without a zone (%eth0): queries to link-local name servers are not captured'
+  return `expected the address of a name server, like "10.96.0.10" or "fd00:10:96::a"${text.includes('/') ? ', not a network' : ''}`
+}
+
 /** Is the address of loopback, whatever the length of the prefix? */
 export const isLoopback = (cidr: string): boolean => prefixOf(cidr.includes('/') ? cidr : `${cidr}/32`)?.loopback === true
 

@@ -251,6 +251,22 @@ group('the istio plugin', () => {
       ...['', 'dropInvalid', 'excludeInboundPorts.1', 'excludeInterfaces.1', 'excludeOutboundCidrs', 'includeInboundPorts', 'includeOutboundCidrs.0'],
       ...['loopbackCidr', 'ownerGroupsInclude.0', 'proxyPort', 'proxyUid', 'setup'],
     ])
+    for (const [options, message] of [
+      [{ dnsPort: 15001 }, 'dnsPort: proxyPort and dnsPort are both 15001,'],
+      [{ dnsPort: 15006 }, 'dnsPort: inboundPort and dnsPort are both 15006,'],
+      [{ proxyPort: 15053 }, 'proxyPort: proxyPort and dnsPort are both 15053,'],
+      [{ inboundPort: 15053 }, 'inboundPort: inboundPort and dnsPort are both 15053,'],
+      [
+        { nameservers: ['10.96.0.10/32'] },
+        'nameservers.0: expected the address of a name server, like "10.96.0.10" or "fd00:10:96::a", not a network',
+      ],
+      [{ nameservers: ['fd00::a', 'fe80::1%eth0'] }, 'nameservers.1: expected an address without a zone'],
+      [{ nameservers: ['kube-dns'] }, 'nameservers.0: expected the address of a name server, like "10.96.0.10"'],
+    ] as const) {
+      const found = issuesOf(options).map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+      assert.ok(found.length === 1 && found[0]?.startsWith(message), `${JSON.stringify(options)}: ${found}`)
+    }
+    assert.deepEqual(issuesOf({ dnsPort: 5300, proxyPort: 15053 }), [])
     assert.match(issuesOf({ ownerGroupsInclude: many })[0]?.message ?? '', /at most 64/)
     assert.deepEqual(issuesOf({ ownerGroupsInclude: [], loopbackCidr: '127.0.0.9/8', excludeInterfaces: ['net1'] }), [])
   })

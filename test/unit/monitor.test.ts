@@ -75,6 +75,7 @@ describe('monitor', () => {
     assert.deepEqual(matches('to=[fd00::53]'), [query6])
     assert.deepEqual(matches('from=2001:db8::/32'), [inbound6])
     assert.deepEqual(matches('to=10.0.0.0/8'), [web4])
+    assert.deepEqual(matches('family=ipv4&from=10.0.0.2&to=::ffff:10.0.0.0/104'), [web4])
     assert.deepEqual(matches('to=::ffff:10.96.0.10'), [web4])
     assert.deepEqual(matches('to=::/0'), [query6, inbound6], 'IPv4 is not a part of IPv6')
   })
@@ -87,6 +88,10 @@ describe('monitor', () => {
       ['to=fd00::1/8', /the network is fd00::\/8/],
       ['from=fe80::1%25eth0', /has a zone.*\| Leave "%eth0" out/],
       ['to=10.0.0.0/33', /at most 32/],
+      ['family=ipv6&to=10.0.0.0/8', /family ipv6 and to 10\.0\.0\.0\/8 never match together: one is ipv6, the other ipv4 \| Give both/],
+      ['family=ipv4&from=fd00::/8', /family ipv4 and from fd00::\/8 never match/],
+      ['family=ipv6&to=::ffff:10.0.0.1', /to 10\.0\.0\.1\/32 never match.*an IPv4 address on an IPv6 socket counts as IPv4/],
+      ['from=10.0.0.2&to=fd00::1', /from 10\.0\.0\.2\/32 and to fd00::1\/128 never match/],
     ] as const) {
       const check = (error: unknown) => error instanceof MerbridgeError && error.code === 'USAGE' && message.test(`${error.message} | ${error.hint}`)
       assert.throws(() => filterOf(new URLSearchParams(text)), check, text)
