@@ -194,8 +194,10 @@ for (const [hook, without] of [
       for (const work of harm[hook]) {
         await work()
         assert.equal(await program(datapath), false)
-        await agent.tick(true)
-        assert.equal(await program(datapath), true)
+        await until('it is back', 5000, async () => {
+          await agent.tick(true)
+          return (await program(datapath)) || undefined
+        })
       }
       await agent.reload(config(datapath, {}, []))
       assert.deepEqual(await lo(pod), nothing)
