@@ -20,9 +20,11 @@ enum added_kind {
 struct added {
 	__u64 netns;
 	enum added_kind kind;
-	__u32 length;	/* of the prefix of an address or route */
-	__be32 addr[4]; /* of IPv6 */
+	__u32 length; /* of the prefix of an address or route */
+	__be32 addr[4];
+	__u32 family; /* 4 or 6; 0: neither address nor route */
+	__u32 device; /* of a route: index of the interface that look-ups must ask for; lo's own: 1 */
 };
-_Static_assert(sizeof(struct added) == 32, "added");
+_Static_assert(sizeof(struct added) == 40, "added");
 
 #endif

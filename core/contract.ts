@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '41f8103c926ee06ddd7565e425c609cba67534f1da0a8b4fbd9816e301b97017'
+export const contractHash = '88247132f22af2b027aa7a0f2aba1012090a0707de64a350d5f276b99ecda600'
 
 export const Limit = {
   RULES: 64,
@@ -499,10 +499,14 @@ export interface AddedRecord {
   readonly kind: AddedKind
   readonly length: number
   readonly addr: readonly number[]
+  readonly family: number
+  readonly device: number
 }
-export const addedCodec = structOf<AddedRecord>('added', 32, {
+export const addedCodec = structOf<AddedRecord>('added', 40, {
   netns: [0, u64],
   kind: [8, enumeration<AddedKind>()],
   length: [12, u32],
   addr: [16, arrayOf(be32, 4)],
+  family: [32, u32],
+  device: [36, u32],
 })

@@ -64,6 +64,6 @@ async function removeFrom({ loopback }: Native, place: NamespacePlace, records: 
     removed.push('filter')
   }
   for (const item of records.flatMap((record) => itemOf(record) ?? []))
-    if (await loopback.remove(item.kind, item.cidr, place)) removed.push(itemText(item))
+    if (await loopback.remove(item.kind, item.cidr, place, item.device)) removed.push(itemText(item))
   return removed
 }

@@ -1,5 +1,5 @@
-/** What a pod's lo must have while the pod is enrolled: the program that turns answers over UDP round, addresses, the route of ids. Pure. */
-import { formatCidr, network, parseAddress } from '../address.ts'
+/** What a pod's lo must have while the pod is enrolled: the program that turns answers over UDP round, addresses, the route of ids, routes for devices. Pure. */
+import { formatAddress, formatCidr, localhost, network, parseAddress, type Words, zeroWords } from '../address.ts'
 import { AddedKind, type AddedRecord, AskerNetwork } from '../contract.ts'
 import type { Address, Route } from '../native/api.ts'
 
@@ -7,6 +7,11 @@ import type { Address, Route } from '../native/api.ts'
 export interface LoopbackItem {
   readonly kind: 'address' | 'route'
   readonly cidr: string
+  /**
+   * Index of an interface: the route is for datagrams that are bound to it, which would leave the pod by it with a loopback destination. Absent:
+   * for all.
+   */
+  readonly device?: number
 }
 
 export interface LoopbackWant {
@@ -52,11 +57,39 @@ const lostDatagrams = (present: Pick<Present, 'addresses'>): string[] =>
     ? [`it has IPv6, but ${itsLo}: what its rules send to ::1 is lost`]
     : []
 
+const loopbackRoute = { 4: '127.0.0.1/32', 6: '::1/128' } as const
+
+/** The metric of routes for devices, as far as the mirror of routes is concerned: lo's own come first. */
+const AFTER_ALL = 0xffff_ffff
+
+/** A pod makes its interfaces itself. */
+const MOST_DEVICES = 16
+
+/**
+ * Those with routes of the family: others are down, or do not have the family. Where lo's own address is missing, such a route would answer look-ups
+ * that ask for no device, too.
+ */
+function deviceRoutes({ addresses, routes }: Present): LoopbackItem[] {
+  return ([4, 6] as const).flatMap((family) => {
+    const cidr = loopbackRoute[family]
+    const own = formatAddress({ family, words: localhost[family] })
+    if (!onLoopback({ addresses }).some(({ address }) => address === own)) return []
+    const others = routes.filter((route) => route.family === family && `${route.destination}/${route.prefix}` !== cidr)
+    const devices = new Set(others.flatMap(({ index }) => (index === undefined || index === LOOPBACK ? [] : [index])))
+    return [...devices]
+      .sort((a, b) => a - b)
+      .slice(0, MOST_DEVICES)
+      .map((device): LoopbackItem => ({ kind: 'route', cidr, device }))
+  })
+}
+
 /** `udp`: the policy asks for UDP, or one of before did. `addresses`: the plugin's loopbackAddresses, which are IPv6. */
-export function loopbackWant(udp: boolean, addresses: readonly string[], present: Pick<Present, 'addresses'>): LoopbackWant {
-  if (!hasIpv6(present)) return { program: udp, items: [] } // the kernel would refuse both
+export function loopbackWant(udp: boolean, addresses: readonly string[], present: Present): LoopbackWant {
+  const devices = udp ? deviceRoutes(present) : []
+  if (!hasIpv6(present)) return { program: udp, items: devices } // the kernel would refuse the others
   const ids: readonly LoopbackItem[] = udp ? [{ kind: 'route', cidr: idNetwork }] : []
-  return { program: udp, items: [...new Set(addresses.map(cidrOf))].map((cidr): LoopbackItem => ({ kind: 'address', cidr })).concat(ids) }
+  const named = [...new Set(addresses.map(cidrOf))].map((cidr): LoopbackItem => ({ kind: 'address', cidr }))
+  return { program: udp, items: [...named, ...ids, ...devices] }
 }
 
 function cidrOf(text: string): string {
@@ -67,11 +100,11 @@ function cidrOf(text: string): string {
 
 const [hostOf, lengthOf] = [(cidr: string) => cidr.replace(/\/.*$/, ''), (cidr: string) => Number(cidr.replace(/^.*\//, ''))]
 
-export function isPresent({ kind, cidr }: LoopbackItem, present: Present): boolean {
+export function isPresent({ kind, cidr, device = LOOPBACK }: LoopbackItem, present: Present): boolean {
   if (kind === 'address') return onLoopback(present).some(({ address, prefix }) => `${address}/${prefix}` === cidr)
   return present.routes.some(
     ({ destination, prefix, table, type, index }) =>
-      `${destination}/${prefix}` === cidr && table === RT_TABLE_LOCAL && type === RTN_LOCAL && index === LOOPBACK,
+      `${destination}/${prefix}` === cidr && table === RT_TABLE_LOCAL && type === RTN_LOCAL && index === device,
   )
 }
 
@@ -82,9 +115,10 @@ export function withWanted<T extends Present>(pod: T, { items }: LoopbackWant): 
   const addresses = missing
     .filter(({ kind }) => kind === 'address')
     .map(({ cidr }): Address => ({ ...shared(cidr), address: hostOf(cidr), interface: 'lo', scope: 0, secondary: false, index: LOOPBACK }))
-  const routes = missing.map(
-    ({ cidr }): Route => ({ ...shared(cidr), destination: hostOf(cidr), table: RT_TABLE_LOCAL, type: RTN_LOCAL, metric: 0, index: LOOPBACK }),
-  )
+  const routes = missing.map(({ cidr, device = LOOPBACK }): Route => {
+    const metric = device === LOOPBACK ? 0 : AFTER_ALL
+    return { ...shared(cidr), destination: hostOf(cidr), table: RT_TABLE_LOCAL, type: RTN_LOCAL, metric, index: device }
+  })
   return { ...pod, addresses: [...pod.addresses, ...addresses], routes: [...pod.routes, ...routes] }
 }
 
@@ -96,7 +130,7 @@ export interface LoopbackSteps {
   readonly remove: readonly LoopbackItem[]
 }
 
-const same = (a: LoopbackItem) => (b: LoopbackItem) => a.kind === b.kind && a.cidr === b.cidr
+const same = (a: LoopbackItem) => (b: LoopbackItem) => a.kind === b.kind && a.cidr === b.cidr && a.device === b.device
 
 export function loopbackSteps(want: LoopbackWant, added: readonly LoopbackItem[], present: Present): LoopbackSteps {
   return {
@@ -128,19 +162,23 @@ export function loopbackChanges(want: LoopbackWant, { program, added }: Loopback
 }
 
 /** The records of addresses and routes, which the kernel's map has, as items. */
-export function itemOf({ kind, length, addr }: AddedRecord): LoopbackItem | undefined {
-  const [a = 0, b = 0, c = 0, d = 0] = addr
-  const cidr = formatCidr({ family: 6, words: [a, b, c, d], length })
-  return kind === AddedKind.ADDRESS ? { kind: 'address', cidr } : kind === AddedKind.ROUTE ? { kind: 'route', cidr } : undefined
+export function itemOf({ kind, length, addr, family, device }: AddedRecord): LoopbackItem | undefined {
+  const cidr = formatCidr({ family: family === 4 ? 4 : 6, words: addr as unknown as Words, length })
+  if (kind === AddedKind.ADDRESS) return { kind: 'address', cidr }
+  return kind === AddedKind.ROUTE ? { kind: 'route', cidr, ...(device !== LOOPBACK && { device }) } : undefined
 }
 
-export function recordOf(netns: bigint, { kind, cidr }: LoopbackItem): AddedRecord {
-  const words = parseAddress(hostOf(cidr))?.words ?? [0, 0, 0, 0]
-  return { netns, kind: kind === 'address' ? AddedKind.ADDRESS : AddedKind.ROUTE, length: lengthOf(cidr), addr: words }
+export function recordOf(netns: bigint, { kind, cidr, device = LOOPBACK }: LoopbackItem): AddedRecord {
+  const { family, words } = parseAddress(hostOf(cidr)) ?? { family: 6, words: zeroWords }
+  const isAddress = kind === 'address'
+  return { netns, kind: isAddress ? AddedKind.ADDRESS : AddedKind.ROUTE, length: lengthOf(cidr), addr: words, family, device: isAddress ? 0 : device }
 }
 
 export const addedAddresses = (items: readonly LoopbackItem[]): string[] =>
   items.filter(({ kind }) => kind === 'address').map(({ cidr }) => hostOf(cidr))
 
 /** For people. */
-export const itemText = ({ kind, cidr }: LoopbackItem): string => (kind === 'address' ? hostOf(cidr) : `local route ${cidr}`)
+export function itemText({ kind, cidr, device }: LoopbackItem): string {
+  if (kind === 'address') return hostOf(cidr)
+  return device === undefined ? `local route ${cidr}` : `local route ${cidr} for interface ${device}`
+}

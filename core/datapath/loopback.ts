@@ -1,5 +1,5 @@
 /**
- * The lo of enrolled pods: the program at its egress, addresses, the route of ids. Programs that are links have pins; what else is made here stands
+ * The lo of enrolled pods: the program at its egress, addresses, the route of ids, routes for devices. Programs that are links have pins; what else is made here stands
  * in the map `added` before it is made, so that the next agent, and `detach`, know what to take away.
  */
 import { unlinkSync } from 'node:fs'
@@ -15,8 +15,9 @@ import {
   recordOf,
 } from '../compile/loopback.ts'
 import { AddedKind, type AddedRecord, addedCodec } from '../contract.ts'
-import type { BpfMap, BpfProgram, NamespacePlace, Native, NativeError } from '../native/api.ts'
+import type { BpfMap, BpfProgram, NamespacePlace, Native } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
+import { again, asReason, isDown, isGone } from './harm.ts'
 import { loopbackProgram } from './hooks.ts'
 import type { Layout } from './layout.ts'
 
@@ -37,10 +38,7 @@ export interface LoopbackSetting {
 
 const one = Buffer.from([1, 0, 0, 0])
 const idOf = (record: AddedRecord): string => addedCodec.encode(record).toString('hex')
-const hookRecord = (netns: bigint, kind: AddedKind): AddedRecord => ({ netns, kind, length: 0, addr: [0, 0, 0, 0] })
-
-/** Its namespace ended meanwhile, or is not there under its path any more. */
-const isGone = (error: unknown): boolean => ['ENOENT', 'ESTALE', 'ENODEV'].includes((error as NativeError).code)
+const hookRecord = (netns: bigint, kind: AddedKind): AddedRecord => ({ netns, kind, length: 0, addr: [0, 0, 0, 0], family: 0, device: 0 })
 
 export class Loopbacks {
   readonly #setting: LoopbackSetting
@@ -161,7 +159,7 @@ export class Loopbacks {
     }
     const { remove } = loopbackSteps(want, this.added(netns), place ?? { addresses: [], routes: [] })
     for (const item of remove)
-      await attempt(itemText(item), [recordOf(netns, item)], (at) => this.#setting.native.loopback.remove(item.kind, item.cidr, at))
+      await attempt(itemText(item), [recordOf(netns, item)], (at) => this.#setting.native.loopback.remove(item.kind, item.cidr, at, item.device))
     if (!this.known().has(netns)) this.#dropPlace(netns)
     return failed
   }
@@ -187,7 +185,7 @@ export class Loopbacks {
   async #attachLink(netns: bigint, place: LoopbackPlace): Promise<void> {
     const { native, layout, program } = this.#setting
     await usingAsync(program(), (handle) =>
-      native.loopback.attach(handle, place).then((made) =>
+      again('EEXIST', () => native.loopback.attach(handle, place)).then((made) =>
         using(made, (link) => {
           this.#unpin(netns)
           link.pin(layout.loopback(netns))
@@ -225,10 +223,11 @@ export class Loopbacks {
     const had = this.#has(record)
     this.#remember(record)
     try {
-      const isNew = await this.#setting.native.loopback.add(item.kind, item.cidr, place)
+      const isNew = await this.#setting.native.loopback.add(item.kind, item.cidr, place, item.device)
       if (!isNew && !had) this.#forget(record) // somebody was faster
     } catch (error) {
       if (!had) this.#forget(record)
+      if (item.device !== undefined && isDown(error)) return // the namespace is read again
       throw asReason(item, error)
     }
   }
@@ -289,10 +288,4 @@ export class Loopbacks {
     places.delete(netns)
     this.#places = places
   }
-}
-
-function asReason(item: LoopbackItem, error: unknown): Error {
-  const { code, message } = error as NativeError
-  const why = code === 'EACCES' ? 'IPv6 is off there (sysctl net.ipv6.conf.lo.disable_ipv6, in the pod)' : message
-  return new Error(`its lo cannot have ${itemText(item)}: ${why}`)
 }

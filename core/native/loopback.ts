@@ -1,4 +1,4 @@
-/** What is changed in other network namespaces, and all of it at their lo: a program at its egress, its addresses, local routes to it. */
+/** What is changed in other network namespaces, and all of it about their lo: a program at its egress, its addresses, local routes. */
 import { type Cidr, parseCidr } from '../address.ts'
 import { addon, type NamespaceDump } from './addon.ts'
 import { familyNumber } from './addresses.ts'
@@ -41,10 +41,13 @@ export interface Loopback {
   hasQdisc(place: NamespacePlace): Promise<boolean>
   /** Our filter and, with `qdisc`, the clsact qdisc if nobody else has a filter there. What is not there is no error. */
   removeFilter(place: NamespacePlace, qdisc: boolean): Promise<void>
-  /** An address of lo ("::6/128", without detection of duplicates) or a local route to it ("fd00::/96"). false: it was there. */
-  add(kind: 'address' | 'route', cidr: string, place: NamespacePlace): Promise<boolean>
+  /**
+   * An address of lo ("::6/128", without detection of duplicates) or a local route to it ("fd00::/96"). false: it was there.
+   * `device`: the route is for look-ups that ask for this interface, and comes after all others.
+   */
+  add(kind: 'address' | 'route', cidr: string, place: NamespacePlace, device?: number): Promise<boolean>
   /** false: it was not there. */
-  remove(kind: 'address' | 'route', cidr: string, place: NamespacePlace): Promise<boolean>
+  remove(kind: 'address' | 'route', cidr: string, place: NamespacePlace, device?: number): Promise<boolean>
   /** The kernel has TCX. */
   takesLinks(): Promise<boolean>
   /** The kernel has clsact and filters with BPF; asked in a namespace made for it. */
@@ -60,10 +63,14 @@ const NO_INTERFACE = 0x7fffffff
 const [RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE] = [20, 21, 24, 25]
 const IFA_F_NODAD = 2
 const [IFA_ADDRESS, IFA_LOCAL] = [1, 2]
-const [RTA_DST, RTA_OIF] = [1, 4]
+const [RTA_DST, RTA_OIF, RTA_PRIORITY] = [1, 4, 6]
+const [RT_SCOPE_UNIVERSE, RT_SCOPE_HOST] = [0, 254]
 const [RT_TABLE_LOCAL, RTN_LOCAL] = [255, 2]
 /** "proto 109" in `ip route`; a number that nobody else uses, so that only a route of ours is removed. */
 const OUR_PROTOCOL = 109
+
+/** After lo's own, so that look-ups without a device find what they always did; and of no other device, as an equal one is refused. */
+const deviceMetric = (device: number): number => 0x4000_0000 + device
 
 function bytesOf({ family, words }: Cidr): Buffer {
   const bytes = Buffer.alloc(family === 4 ? 4 : 16)
@@ -71,7 +78,7 @@ function bytesOf({ family, words }: Cidr): Buffer {
   return bytes
 }
 
-function request(kind: 'address' | 'route', cidr: string, change: 'add' | 'remove'): Buffer {
+function request(change: 'add' | 'remove', kind: 'address' | 'route', cidr: string, device = LOOPBACK): Buffer {
   const parsed = parseCidr(cidr)
   const flags = change === 'add' ? CREATE | EXCLUSIVE : 0
   const [family, bytes] = [familyNumber(parsed.family), bytesOf(parsed)]
@@ -79,8 +86,17 @@ function request(kind: 'address' | 'route', cidr: string, change: 'add' | 'remov
     const body = Buffer.from([family, parsed.length, IFA_F_NODAD, 0, LOOPBACK, 0, 0, 0])
     return changeRequest(change === 'add' ? RTM_NEWADDR : RTM_DELADDR, flags, body, attribute(IFA_LOCAL, bytes), attribute(IFA_ADDRESS, bytes))
   }
-  const body = Buffer.from([family, parsed.length, 0, 0, RT_TABLE_LOCAL, OUR_PROTOCOL, 0, RTN_LOCAL, 0, 0, 0, 0])
-  return changeRequest(change === 'add' ? RTM_NEWROUTE : RTM_DELROUTE, flags, body, attribute(RTA_DST, bytes), attribute(RTA_OIF, u32(LOOPBACK)))
+  const scope = parsed.family === 4 ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE
+  const body = Buffer.from([family, parsed.length, 0, 0, RT_TABLE_LOCAL, OUR_PROTOCOL, scope, RTN_LOCAL, 0, 0, 0, 0])
+  const metric = device === LOOPBACK ? [] : [attribute(RTA_PRIORITY, u32(deviceMetric(device)))]
+  return changeRequest(
+    change === 'add' ? RTM_NEWROUTE : RTM_DELROUTE,
+    flags,
+    body,
+    attribute(RTA_DST, bytes),
+    attribute(RTA_OIF, u32(device)),
+    ...metric,
+  )
 }
 
 /** false: it failed with one of these codes. */
@@ -161,12 +177,13 @@ export const loopback: Loopback = {
     if (qdisc && left.qdisc && left.filters === 0) await unless(['ENOENT', 'EINVAL'], change(place, removeQdisc))
   },
 
-  add(kind, cidr, place) {
-    return unless(['EEXIST'], change(place, request(kind, cidr, 'add')))
+  add(kind, cidr, place, device) {
+    return unless(['EEXIST'], change(place, request('add', kind, cidr, device)))
   },
 
-  remove(kind, cidr, place) {
-    return unless(kind === 'address' ? ['EADDRNOTAVAIL'] : ['ESRCH', 'ENOENT'], change(place, request(kind, cidr, 'remove')))
+  remove(kind, cidr, place, device) {
+    const gone = kind === 'address' ? ['EADDRNOTAVAIL'] : ['ESRCH', 'ENOENT', 'ENODEV']
+    return unless(gone, change(place, request('remove', kind, cidr, device)))
   },
 
   async takesLinks() {

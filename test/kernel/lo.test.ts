@@ -46,7 +46,10 @@ for (const [hook, without] of [
       assert.deepEqual(await lo(pod), all)
       assert.equal(await program(datapath), true)
       const [view] = await podViews(agent)
-      assert.deepEqual(view?.loopback, [`program mb_lo (${hook})`, '::6, added', 'local route fd6d:6572:6272:6964::/96, added'])
+      const routes = ['fd6d:6572:6272:6964::/96', '127.0.0.1/32 for interface 2', '::1/128 for interface 2'].map(
+        (route) => `local route ${route}, added`,
+      )
+      assert.deepEqual(view?.loopback, [`program mb_lo (${hook})`, '::6, added', ...routes])
       assert.deepEqual(view?.addresses, [pod.address])
 
       await agent.reload(config(datapath, { udp: false }))
@@ -100,6 +103,8 @@ for (const [hook, without] of [
       await second[Symbol.asyncDispose]()
       const view = await detachAll(datapath.bpffs)
       assert.deepEqual(view.left, [])
+      assert.match(view.removed.join('\n'), /local route 127\.0\.0\.1\/32 for interface 2 of lo of/)
+      assert.equal(await must(pod.command(['ip', 'route', 'show', 'table', 'local', 'proto', '109'])), '')
       assert.match(view.removed.join('\n'), /local route fd6d:6572:6272:6964::\/96 of lo of/)
       assert.deepEqual(await lo(pod), nothing)
       assert.equal(await qdisc(pod), false)
@@ -109,7 +114,7 @@ for (const [hook, without] of [
       await using datapath = new DatapathUnderTest('lo')
       const first = await datapath.start(config(datapath, { udp: false, addresses: [] }), { kernel })
       const [netns = 0n] = first.outcomes.map((outcome) => outcome.netns)
-      const record = (last: number) => addedCodec.encode({ netns, kind: AddedKind.ADDRESS, length: 128, addr: [0, 0, 0, last] })
+      const record = (last: number) => addedCodec.encode({ netns, kind: AddedKind.ADDRESS, length: 128, addr: [0, 0, 0, last], family: 6, device: 0 })
       first.datapath.maps.added.update(record(6), Buffer.from([1, 0, 0, 0]))
       first.datapath.maps.added.update(record(7), Buffer.from([1, 0, 0, 0]))
       await ip('address', 'add', '::7/128', 'dev', 'lo', 'nodad')
@@ -148,7 +153,7 @@ for (const [hook, without] of [
         await using datapath = new DatapathUnderTest('lo')
         await using agent = await datapath.start(config(datapath), { kernel })
         const [view] = await podViews(agent)
-        assert.deepEqual(view?.loopback.slice(1), ['::6, was there', 'local route fd6d:6572:6272:6964::/96, was there'])
+        assert.deepEqual(view?.loopback.slice(1, 3), ['::6, was there', 'local route fd6d:6572:6272:6964::/96, was there'])
         await agent.reload(config(datapath, {}, []))
         assert.deepEqual(await lo(pod), { ...all, filter: false })
         await agent.reload(config(datapath))
@@ -211,7 +216,7 @@ for (const [hook, without] of [
       assert.deepEqual(await lo(vanishing), all)
       await vanishing.remove()
       await agent.tick()
-      assert.equal((await agent.datapath.maps.added.entries()).length, hook === 'link' ? 2 : 4, 'those of the other pod')
+      assert.equal((await agent.datapath.maps.added.entries()).length, hook === 'link' ? 4 : 6, 'those of the other pod')
       assert.deepEqual(await lo(pod), all)
     })
 

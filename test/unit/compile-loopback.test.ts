@@ -15,6 +15,7 @@ import {
   withoutIpv6,
   withWanted,
 } from '../../core/compile/loopback.ts'
+import { compileRoutes } from '../../core/compile/routes.ts'
 import { RouteKind, routeCodec, routeKeyCodec } from '../../core/contract.ts'
 import type { Address, Route } from '../../core/native/api.ts'
 import type { Interception } from '../../core/plugin.ts'
@@ -42,7 +43,7 @@ describe('what lo must have', () => {
 
   it('is the program and, where lo has IPv6, the route of ids, for rules that take UDP', () => {
     assert.deepEqual(loopbackWant(true, [], loopback), { program: true, items: [ids] })
-    const without = { addresses: [address('127.0.0.1'), address('fd00::1', { index: 2, scope: 0 })] }
+    const without = { addresses: [address('127.0.0.1'), address('fd00::1', { index: 2, scope: 0 })], routes: [] }
     assert.deepEqual(loopbackWant(true, [], without), { program: true, items: [] })
     assert.deepEqual(loopbackWant(true, ['::6'], without), { program: true, items: [] }, 'nor an address')
   })
@@ -58,6 +59,21 @@ describe('what lo must have', () => {
     const lo = (more: object) => compile({ pods: [{ ...pod, ...loopback, ...more }] }, roomy).pods.get(pod.netns)?.loopback
     assert.deepEqual(lo({}), nothing)
     assert.deepEqual(lo({ tookUdp: true }), { program: true, items: [ids] })
+  })
+
+  it('is a local route for each other interface that has routes of the family, where lo has its own address, for rules that take UDP', () => {
+    const route = (destination: string, index: number): Route => ({ ...idRoute, family: destination.includes(':') ? 6 : 4, destination, index })
+    const routes = [route('10.0.0.0', 3), route('10.1.0.0', 2), route('fe80::', 2), route('10.1.0.0', 1)]
+    const device = (cidr: string, index: number) => ({ kind: 'route', cidr, device: index })
+    const four = [device('127.0.0.1/32', 2), device('127.0.0.1/32', 3)]
+    assert.deepEqual(loopbackWant(true, [], { ...loopback, routes }).items, [ids, ...four, device('::1/128', 2)])
+    assert.deepEqual(loopbackWant(true, [], { addresses: [address('127.0.0.1')], routes }).items, four)
+    assert.deepEqual(loopbackWant(true, [], { addresses: [address('::1')], routes }).items, [ids, device('::1/128', 2)])
+    assert.deepEqual(loopbackWant(false, [], { ...loopback, routes }).items, [])
+    const ours = { ...route('127.0.0.1', 4), prefix: 32 }
+    assert.deepEqual(loopbackWant(true, [], { ...loopback, routes: [ours] }).items, [ids], 'its own route keeps none')
+    const many = Array.from({ length: 40 }, (_, index) => route('10.0.0.0', index + 2))
+    assert.equal(loopbackWant(true, [], { ...loopback, routes: many }).items.length, 1 + 16)
   })
 
   it('has each address once, however it is written', () => {
@@ -112,7 +128,9 @@ describe('the steps', () => {
   })
 
   it('are remembered by records that say the same', () => {
-    for (const item of [six, ids]) assert.deepEqual(itemOf(recordOf(7n, item)), item)
+    const four = { kind: 'address', cidr: '127.0.0.9/32' } as const
+    for (const item of [six, four, ids, { ...ids, device: 7 }, { kind: 'route', cidr: '127.0.0.1/32', device: 2 } as const])
+      assert.deepEqual(itemOf(recordOf(7n, item)), item)
   })
 })
 
@@ -139,5 +157,21 @@ describe('the mirror of routes', () => {
     const pod = compilePod(interception)
     const there = withWanted({ ...pod, addresses: [...pod.addresses, address('::1')] }, loopbackWant(true, ['::6'], loopback))
     assert.deepEqual(mirrorOf({ addresses: there.addresses, routes: there.routes }), before)
+  })
+  it('says of 127.0.0.1 and ::1 what it said without routes for devices', () => {
+    const local = (destination: string, index: number, metric: number): Route => {
+      const family = destination.includes(':') ? 6 : 4
+      return { family, destination, prefix: family === 4 ? 32 : 128, table: 255, type: 2, metric, index }
+    }
+    const addresses = [...loopback.addresses, address('10.0.0.2', { index: 2, scope: 0, prefix: 24 }), address('fd00::2', { index: 2, scope: 0 })]
+    const own = [local('127.0.0.1', 1, 0), local('::1', 1, 0), local('10.0.0.2', 2, 0), local('fd00::2', 2, 0)]
+    const answers = (routes: readonly Route[]) =>
+      compileRoutes(7n, routes, addresses).map(({ key, value }) => [key.toString('hex'), value.toString('hex')])
+    const plain = answers(own)
+    const wanted = withWanted({ addresses, routes: own }, loopbackWant(true, [], { addresses, routes: own })).routes
+    assert.equal(wanted.length, own.length + 3)
+    assert.deepEqual(answers(wanted.filter(({ destination }) => destination !== idRoute.destination)), plain)
+    const there = [local('127.0.0.1', 2, 0x4000_0002), local('::1', 2, 0x4000_0002), ...own]
+    assert.deepEqual(answers(there), plain)
   })
 })
