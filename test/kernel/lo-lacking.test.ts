@@ -62,7 +62,7 @@ for (const [hook, without] of [
       await half.remove()
     })
 
-    test('without IPv6 at lo the program alone is there, with a warning; the rest comes with IPv6, and goes with it', async () => {
+    test('without IPv6 at lo the program and what IPv4 needs are there, with a warning; the rest comes with IPv6, and goes with it', async () => {
       await using datapath = new DatapathUnderTest('lo')
       await must(pod.command(['sysctl', '-qw', 'net.ipv6.conf.lo.disable_ipv6=1']))
       try {
@@ -70,7 +70,8 @@ for (const [hook, without] of [
         const [view] = await podViews(agent)
         assert.equal(view?.state, 'enrolled')
         assert.match(view?.warnings.join() ?? '', /should have ::6 at lo .* net\.ipv6\.conf\.lo\.disable_ipv6/)
-        assert.deepEqual(view?.loopback, [`program mb_lo (${hook})`])
+        const bound = 'local route 127.0.0.1/32 for interface 2, added'
+        assert.deepEqual(view?.loopback, [`program mb_lo (${hook})`, bound])
         assert.equal(await program(datapath), true)
         const switched = async (off: 0 | 1) => {
           await must(pod.command(['sysctl', '-qw', `net.ipv6.conf.lo.disable_ipv6=${off}`]))

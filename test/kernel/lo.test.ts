@@ -77,6 +77,8 @@ for (const [hook, without] of [
 
     test('the mirror of its routes knows both at once, and idle ticks do nothing', async () => {
       await using datapath = new DatapathUnderTest('lo')
+      const tentative = async () => (await must(pod.command(['ip', '-6', 'address', 'show', 'tentative']))).trim() === '' || undefined
+      await until("the link's own address is settled", 10_000, tentative)
       await using agent = await datapath.start(config(datapath), { kernel })
       const mirror = agent.datapath.have.routes
       await agent.tick()
