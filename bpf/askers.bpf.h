@@ -137,27 +137,35 @@ static __always_inline void find_own_source(struct asker *asker)
 }
 
 /*
- * The id for what the socket's `asking` says, or enum asking. Global, like outbound_rule: the verifier looks at it once. `connected`: to the proxy;
- * such a socket takes what comes from its peer, and answers of all others must not look like that. One that shares its port needs an id for its
- * first server too: the other socket's answers are addressed to the same port. Where the kernel chooses the source of a connection (zero), and that
- * is not known, no id could lead back to it.
+ * Does the socket need an id for its first server too? Its port may be another's as well, whose answers are addressed to the same one. The source
+ * that the id leads back to is found for it. Not a part of ask_as: Linux 5.10 has no stack for both at once.
  */
-GLOBAL int ask_as(struct bpf_sock_addr *ctx, int connected)
+GLOBAL int needs_id(struct bpf_sock_addr *ctx)
 {
 	struct asked *first = ctx->sk ? bpf_sk_storage_get(&asked, ctx->sk, 0, 0) : 0;
-	int alone = !connected;
+
+	if (!first || (can(ABILITY_KERNEL_READS) && !may_share_port(ctx->sk)))
+		return 0;
+	if (is_zero(first->asking.source))
+		find_own_source(&first->asking);
+	return 1;
+}
+
+/*
+ * The id for what the socket's `asking` says, or enum asking. Global, like outbound_rule: the verifier looks at it once. `always`: needs_id says so,
+ * or the socket is connected to the proxy: it takes what comes from its peer, and answers of all others must not look like that. Where the kernel
+ * chooses the source of a connection (zero), and that is not known, no id could lead back to it.
+ */
+GLOBAL int ask_as(struct bpf_sock_addr *ctx, int always)
+{
+	struct asked *first = ctx->sk ? bpf_sk_storage_get(&asked, ctx->sk, 0, 0) : 0;
 	__u32 id;
 
 	if (!first)
 		return ASKING_REFUSED;
-	if (!can(ABILITY_KERNEL_READS) || may_share_port(ctx->sk)) {
-		alone = 0;
-		if (is_zero(first->asking.source))
-			find_own_source(&first->asking);
-	}
-	if (alone && !first->family)
+	if (!always && !first->family)
 		remember_first(first, &first->asking);
-	if (is_zero(first->asking.source) || (alone && is_server(first, &first->asking)))
+	if (is_zero(first->asking.source) || (!always && is_server(first, &first->asking)))
 		return ASKING_PROXY;
 	id = asker_id(&first->asking);
 	return id ? (int)id : ASKING_REFUSED;

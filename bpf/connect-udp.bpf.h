@@ -70,7 +70,7 @@ static __always_inline int redirect_udp(struct bpf_sock_addr *ctx, int six, cons
 	attempt->note->tport = port;
 	if (!chosen && bind_udp(ctx, six))
 		return refuse(ctx, six, attempt, REASON_BIND, ECONNREFUSED);
-	id = ask_as(ctx, 0);
+	id = ask_as(ctx, needs_id(ctx));
 	if (id < 0)
 		return refuse(ctx, six, attempt, REASON_ASKERS, EPERM);
 	if (id)

@@ -108,7 +108,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 		return refuse(attempt, REASON_NO_SOURCE, ECONNREFUSED);
 	if (!begin_asking(ctx->sk, attempt, ASKER_SENDS, source, to, port))
 		return refuse(attempt, REASON_NO_STORAGE, ECONNREFUSED);
-	id = ask_as(ctx, peer_of(attempt, ctx->sk) != 0);
+	id = ask_as(ctx, needs_id(ctx) || peer_of(attempt, ctx->sk));
 	if (id < 0)
 		return refuse(attempt, REASON_ASKERS, EPERM);
 	if (id)
