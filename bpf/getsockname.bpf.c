@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * cgroup/getsockname4 and 6: a connected UDP socket that cannot be given the pod's address (bound to a port without an address) has loopback as its
- * own; the app sees the address that it would have.
+ * cgroup/getsockname4 and 6: a connected UDP socket that cannot be given the pod's address (bound to a port without an address) has another as its
+ * own: loopback, or what the route of ids gives (::6 where lo has it). The app sees the address that it would have.
  */
 #include "common.bpf.h"
 
@@ -18,7 +18,7 @@ int mb_getsockname4(struct bpf_sock_addr *ctx)
 {
 	const __be32 *shown = shown_to(ctx->sk, FAMILY_IPV4);
 
-	if (shown && ctx->user_ip4 == bpf_htonl(0x7f000001))
+	if (shown)
 		ctx->user_ip4 = shown[0];
 	return PROCEED;
 }
@@ -31,11 +31,9 @@ int mb_getsockname6(struct bpf_sock_addr *ctx)
 	__be32 own[4];
 
 	read_words(own, ctx->user_ip6);
-	if (is_mapped(own[0], own[1], own[2])) {
+	if (is_mapped(own[0], own[1], own[2]))
 		family = FAMILY_IPV4;
-		set_ipv4(own, own[3]);
-	}
-	shown = is_localhost(family, own) ? shown_to(ctx->sk, family) : 0;
+	shown = shown_to(ctx->sk, family);
 	if (shown && family == FAMILY_IPV6)
 		write_words(ctx->user_ip6, shown[0], shown[1], shown[2], shown[3]);
 	else if (shown)

@@ -148,7 +148,8 @@ static __always_inline void find_source(struct bpf_sock_addr *ctx, int six, stru
 	const struct origin *previous = attempt->previous;
 
 	read_source(ctx, six, chosen);
-	if (first && ctx->sk->dst_port && !is_zero(first->shown) && first->shown_family == attempt->family && is_localhost(attempt->family, chosen))
+	if (first && ctx->sk->dst_port && !is_zero(first->shown) && first->shown_family == attempt->family &&
+	    (is_localhost(attempt->family, chosen) || is_passthrough(attempt->family, chosen)))
 		copy_address(chosen, first->shown);
 	if (!previous || is_zero(previous->bound) || ctx->sk->dst_port || !is_same(previous->bound, chosen))
 		copy_address(attempt->source, chosen);

@@ -26,14 +26,14 @@ const interception: Interception = {
     { name: 'tunnels', when: { to: 'tunnels' }, then: 'pass' },
     { name: 'proxy', when: { from: 'proxy' }, then: 'pass' },
     { name: 'own', when: { to: 'pod' }, then: 'pass' },
-    { name: 'rest', then: 'out' },
+    { name: 'rest', when: { proto: 'tcp' }, then: 'out' },
   ],
   inbound: arrival
     ? [
         { name: 'side', when: { from: 'side' }, then: 'pass' },
-        { name: 'rest', then: 'in' },
+        { name: 'rest', when: { proto: 'tcp' }, then: 'in' },
       ]
-    : [{ name: 'rest', then: 'in' }],
+    : [{ name: 'rest', when: { proto: 'tcp' }, then: 'in' }],
 }
 
 const rules = `*nat
@@ -217,7 +217,7 @@ describe('rules that name interfaces', { timeout: 120_000 }, () => {
     const without = { ...kernel, abilities: kernel.abilities & ~BigInt(Ability.ARRIVAL) }
     const inbound = [
       { name: 'side', when: { from: 'side' }, then: 'pass' },
-      { name: 'rest', then: 'in' },
+      { name: 'rest', when: { proto: 'tcp' as const }, then: 'in' },
     ]
     const config = configOf(other, [pod, (sides as [Side, Side])[0].pod], { ...interception, inbound })
     await datapath[Symbol.asyncDispose]()
