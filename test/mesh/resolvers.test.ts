@@ -121,9 +121,9 @@ function suite(redirection: Redirection): void {
           }
         })
 
-    /** dig binds a port before it connects; then it is too late to bind the pod's address, and the proxy sees loopback. */
+    /** dig binds a port, which it may share, before it connects: it is too late to bind the pod's address, and the proxy sees an id. */
     const sourceOf = (family: string, transport: string) => {
-      if (redirection === 'merbridge' && transport === 'udp') return family === 'v6' ? '::1' : '127\\.0\\.0\\.1'
+      if (redirection === 'merbridge' && transport === 'udp') return family === 'v6' ? 'fd6d:6572:6272:6964::[0-9a-f:]+' : '127\\.\\d+\\.\\d+\\.\\d+'
       return family === 'v6' ? 'fd77::1\\d' : '10\\.77\\.0\\.\\d+'
     }
 
