@@ -1,4 +1,4 @@
-/** What the rules of a pod need at its lo: it is there with them, and goes with them. */
+/** What the rules of a pod need at its lo: it is there with them, and goes when the pod leaves. */
 import assert from 'node:assert/strict'
 import type { AgentConfig } from '../../core/agent.ts'
 import { podViews } from '../../core/observe/pods.ts'
@@ -18,10 +18,11 @@ export const loopbackCheck = ({ datapath, agent, client }: LocalityScene, check:
       assert.deepEqual(await lo(client), { addresses: ['::6/128'], route: true, filter: kernel.loopback === 'filter' })
       const [view] = await podViews(agent)
       assert.equal(view?.loopback[0], `program mb_lo (${kernel.loopback})`)
+      await agent.reload(datapath.config([]))
+      assert.deepEqual(await lo(client), { addresses: [], route: false, filter: false })
+      assert.equal(await qdisc(client), false)
     } finally {
       await agent.reload(usual)
     }
-    assert.deepEqual(await lo(client), { addresses: [], route: false, filter: false })
-    assert.equal(await qdisc(client), false)
     return `as a ${kernel.loopback}`
   })

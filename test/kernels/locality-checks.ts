@@ -56,8 +56,8 @@ async function interfaces({ lab, datapath, agent, client }: LocalityScene): Prom
   await agent.reload(configOf(datapath, [client], rules(true)))
   const told = agent.datapath.can(Ability.ARRIVAL)
   const [outcome] = agent.outcomes
-  assert.equal(outcome?.state, told ? 'enrolled' : 'cannot')
-  if (!told) assert.match(outcome?.reason ?? '', /does not tell by which one a connection came in \(Linux 5\.17/)
+  assert.equal(outcome?.state, 'enrolled', outcome?.reason)
+  if (!told) assert.match(outcome?.warnings.join() ?? '', /does not tell by which one a connection came in \(Linux 5\.17/)
   if (!told) await agent.reload(configOf(datapath, [client], rules(false)))
   await addInterface(lab, client)
   await agent.tick()
@@ -68,7 +68,7 @@ async function interfaces({ lab, datapath, agent, client }: LocalityScene): Prom
   assert.deepEqual(out, ['node', 'client:15001'], 'out over net2, out over eth0')
   const into = await listenersOf(lab.node, ['10.78.0.2', client.address])
   assert.deepEqual(into, [told ? 'client:app' : 'client:15006', 'client:15006'], 'in over net2, in over eth0')
-  return told ? 'outbound and inbound' : `outbound; inbound: ${outcome?.state}`
+  return told ? 'outbound and inbound' : 'outbound; inbound: the rules of before stay'
 }
 
 async function users({ lab, datapath, agent, server }: LocalityScene, config: AgentConfig): Promise<string> {
