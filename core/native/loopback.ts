@@ -4,20 +4,8 @@ import { addon, type NamespaceDump } from './addon.ts'
 import { familyNumber } from './addresses.ts'
 import type { BpfLink, BpfProgram, NativeError } from './api.ts'
 import { descriptorOf, LinkHandle, nativeError, ProgramHandle } from './handles.ts'
-import { attribute, CREATE, changeRequest, EXCLUSIVE, u32 } from './netlink.ts'
-import {
-  addFilter,
-  addQdisc,
-  countFilters,
-  type Filter,
-  hasQdisc,
-  LOOPBACK,
-  ourFilter,
-  REPLACE,
-  removeFilter,
-  removeQdisc,
-  TC_REQUESTS,
-} from './qdisc.ts'
+import { attribute, CREATE, changeRequest, EXCLUSIVE, REPLACE, u32 } from './netlink.ts'
+import { addFilter, addQdisc, countFilters, type Filter, hasQdisc, LOOPBACK, ourFilter, removeFilter, removeQdisc, TC_REQUESTS } from './qdisc.ts'
 import { NETLINK_ROUTE } from './rtnetlink.ts'
 
 export type { Filter }

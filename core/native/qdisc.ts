@@ -1,5 +1,5 @@
 /** The messages of tc (linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h) about the qdisc clsact and the BPF filters at its egress, at lo. */
-import { attribute, attributes, CREATE, changeRequest, dumpRequest, EXCLUSIVE, messages, REPLACE, text, u32 } from './netlink.ts'
+import { attribute, attributes, CREATE, changeRequest, dumpRequest, EXCLUSIVE, messages, type REPLACE, text, u32 } from './netlink.ts'
 
 const [RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC] = [36, 37, 38]
 const [RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER] = [44, 45, 46]
@@ -79,5 +79,3 @@ export const hasQdisc = (answer: Buffer): boolean =>
   [...messages(answer)].some(
     ({ type, body }) => type === RTM_NEWQDISC && body.readInt32LE(4) === LOOPBACK && text(attributes(body, TC).get(TCA_KIND)) === 'clsact',
   )
-
-export { EXCLUSIVE, REPLACE }

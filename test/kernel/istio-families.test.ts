@@ -1,14 +1,14 @@
 /** Istio's pods by family: which connections the sidecar gets, in pods that have the mesh's iptables rules and then under the agent. */
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { Agent, until } from '../lab/agent.ts'
 import { applyIptables, fromScratch, type IstioRuleOptions, istioTables } from '../lab/istio-iptables.ts'
 import { readPod } from '../lab/istio-options.ts'
 import { Lab, type LabPod, must } from '../lab/net.ts'
+import { both, serveEnds } from './ends.ts'
+import { endsProgram } from './serving.ts'
 
-const program = join(import.meta.dirname, 'ends.py')
-const run = ['/usr/bin/python3', '-I', '-B', program]
+const run = ['/usr/bin/python3', '-I', '-B', endsProgram]
 
 interface Who {
   readonly uid: number
@@ -25,15 +25,11 @@ async function reached(pod: LabPod, who: Who, to: readonly (readonly [string, nu
   return (JSON.parse(text) as { error?: string; seen?: { listener: string } }[]).map(({ error, seen }) => error ?? seen?.listener ?? 'closed')
 }
 
-async function serve(pod: LabPod, ports: Readonly<Record<string, number>>): Promise<void> {
-  const listeners = Object.entries(ports).map(([name, port]) => ({ name, address: '::', port }))
-  const child = pod.spawn([...run, 'serve', JSON.stringify(listeners), '1337'], { stdio: ['pipe', 'pipe', 'inherit'] })
-  let ready = false
-  child.stdout?.on('data', () => {
-    ready = true
-  })
-  await until('the listeners are there', 5000, () => ready || undefined)
-}
+const serve = (pod: LabPod, ports: Readonly<Record<string, number>>) =>
+  serveEnds(
+    pod,
+    Object.entries(ports).map(([name, port]) => both(name, port)),
+  )
 
 const containers = (env: Readonly<Record<string, string>>) => [{ name: 'app' }, { name: 'istio-proxy', env }]
 const dual = { ISTIO_DUAL_STACK: 'true', ISTIO_META_DNS_CAPTURE: 'true' }

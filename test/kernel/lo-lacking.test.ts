@@ -5,12 +5,11 @@ import type { AgentConfig } from '../../core/agent.ts'
 import { currentLayout } from '../../core/datapath/layout.ts'
 import { probeKernel } from '../../core/features/probe.ts'
 import { podViews } from '../../core/observe/pods.ts'
-import { using } from '../../core/scope.ts'
 import { until } from '../lab/agent.ts'
 import { Lab, must } from '../lab/net.ts'
 import { btf, without as missing } from '../lab/without.ts'
 import { DatapathUnderTest, native } from './fixture.ts'
-import { lo, type Options, plugin, qdisc } from './lo.ts'
+import { isLinked, lo, type Options, plugin, qdisc } from './lo.ts'
 
 const lab = await Lab.create('lo-lacking')
 const pod = await lab.pod('pod')
@@ -28,11 +27,7 @@ for (const [hook, without] of [
 
   describe(`lo that lacks something, with the program as a ${hook}`, { timeout: 120_000, skip }, () => {
     const config = (datapath: DatapathUnderTest, options: Options = {}, pods = [pod]): AgentConfig => datapath.withPlugin(pods, plugin, options)
-    const isAttached = ({ bpffs }: DatapathUnderTest) => {
-      const layout = currentLayout(bpffs)
-      return layout.loopbacks().some((netns) => using(native.pinnedLink(layout.loopback(netns)), ({ info }) => info.ifindex === 1))
-    }
-    const program = async (datapath: DatapathUnderTest) => (hook === 'link' ? isAttached(datapath) : (await lo(pod)).filter)
+    const program = async ({ bpffs }: DatapathUnderTest) => (hook === 'link' ? isLinked(bpffs) : (await lo(pod)).filter)
 
     test('a pod that cannot have all of it has nothing, and is not attached', async () => {
       await using datapath = new DatapathUnderTest('lo')

@@ -13,7 +13,7 @@ import { until } from '../lab/agent.ts'
 import { Lab, must } from '../lab/net.ts'
 import { btf, without as missing } from '../lab/without.ts'
 import { DatapathUnderTest, native } from './fixture.ts'
-import { lo, type Options, plugin, qdisc } from './lo.ts'
+import { isLinked, lo, type Options, plugin, qdisc } from './lo.ts'
 
 const lab = await Lab.create('lo')
 const pod = await lab.pod('pod')
@@ -34,11 +34,7 @@ for (const [hook, without] of [
 
   describe(`lo, with the program as a ${hook}`, { timeout: 240_000, skip }, () => {
     const config = (datapath: DatapathUnderTest, options: Options = {}, pods = [pod]): AgentConfig => datapath.withPlugin(pods, plugin, options)
-    const isAttached = ({ bpffs }: DatapathUnderTest) => {
-      const layout = currentLayout(bpffs)
-      return layout.loopbacks().some((netns) => using(native.pinnedLink(layout.loopback(netns)), ({ info }) => info.ifindex === 1))
-    }
-    const program = async (datapath: DatapathUnderTest) => (hook === 'link' ? isAttached(datapath) : (await lo(pod)).filter)
+    const program = async ({ bpffs }: DatapathUnderTest) => (hook === 'link' ? isLinked(bpffs) : (await lo(pod)).filter)
 
     test('a pod gets what its rules need, the part for UDP stays with other rules, and a pod that leaves has nothing', async () => {
       await using datapath = new DatapathUnderTest('lo')

@@ -1,7 +1,9 @@
 /** What is at the lo of a pod, as `ip` and `tc` tell it, and a plugin whose pods have something there. */
 import { z } from 'zod'
+import { currentLayout } from '../../core/datapath/layout.ts'
 import { native } from '../../core/native/index.ts'
 import type { AnyPlugin, Interception } from '../../core/plugin.ts'
+import { using } from '../../core/scope.ts'
 import { type LabPod, must } from '../lab/net.ts'
 
 export const ids = 'fd6d:6572:6272:6964::/96'
@@ -47,3 +49,9 @@ export async function lo(pod: LabPod) {
 }
 
 export const qdisc = async (pod: LabPod): Promise<boolean> => (await must(pod.command(['tc', 'qdisc', 'show', 'dev', 'lo']))).includes('clsact')
+
+/** A link with the program is at the lo of some pod of this datapath. */
+export function isLinked(bpffs: string): boolean {
+  const layout = currentLayout(bpffs)
+  return layout.loopbacks().some((netns) => using(native.pinnedLink(layout.loopback(netns)), ({ info }) => info.ifindex === 1))
+}

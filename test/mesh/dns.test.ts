@@ -59,7 +59,7 @@ const lostWithout = new Map<string, number>()
 before(async () => {
   lab = await Lab.create('dns')
   const servers = await lab.pod('dns', { address: `${V4[0]}/24`, secondary: V4.slice(1).map((each) => `${each}/24`) })
-  await addIpv6(lab, servers, V6)
+  await addIpv6(servers, V6)
   await startServers(servers, [...V4, ...V6])
   load = join(lab.directory, 'load')
   if (missing('gcc') === false) await must(['gcc', '-O2', '-Wall', '-Wextra', '-Werror', '-o', load, source('load.c')])
@@ -77,7 +77,7 @@ function suite(redirection: Redirection): void {
 
   before(async () => {
     pod = await lab.pod(redirection, { address: `${own.v4}/24` })
-    await addIpv6(lab, pod, [own.v6])
+    await addIpv6(pod, [own.v6])
     if (redirection !== 'none') await startDnsProxy(pod)
     redirected = await redirect(redirection, [pod])
     await ask(['connected'], V4) // neighbours are known from here on: a burst to an unknown one is dropped by the kernel

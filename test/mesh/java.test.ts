@@ -21,7 +21,7 @@ before(async () => {
   if (javaMissing !== false) return
   lab = await Lab.create('java')
   const servers = await lab.pod('dns', { address: `${DNS.v4}/24` })
-  await addIpv6(lab, servers, [DNS.v6])
+  await addIpv6(servers, [DNS.v6])
   await startServers(servers, [DNS.v4, DNS.v6])
   classes = await compileJava(lab.directory)
 })
@@ -58,8 +58,8 @@ function suite(redirection: Redirection): void {
   before(async () => {
     client = await lab.pod(`client-${redirection}`, { address: `${own.v4}/24` })
     server = await lab.pod(`server-${redirection}`, { address: `${other.v4}/24` })
-    await addIpv6(lab, client, [own.v6])
-    await addIpv6(lab, server, [other.v6])
+    await addIpv6(client, [own.v6])
+    await addIpv6(server, [other.v6])
     await startJavaServer(server, classes, PORT)
     if (meshed) {
       await startDnsProxy(client)

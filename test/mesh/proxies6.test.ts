@@ -37,7 +37,7 @@ function suite(redirection: 'iptables' | 'merbridge'): void {
     client = await lab.pod('client', { address: '10.77.0.20/24' })
     server = await lab.pod('server', { address: '10.77.0.21/24' })
     outsider = await lab.pod('outsider', { address: '10.77.0.22/24' })
-    for (const [index, pod] of [client, server, outsider].entries()) await addIpv6(lab, pod, [`fd77::2${index}`])
+    for (const [index, pod] of [client, server, outsider].entries()) await addIpv6(pod, [`fd77::2${index}`])
     await startWeb(server, PORT)
     redirected = await redirect(redirection, [client, server])
   })

@@ -32,7 +32,7 @@ let built: string
 before(async () => {
   lab = await Lab.create('resolve')
   const servers = await lab.pod('dns', { address: `${V4[0]}/24`, secondary: V4.slice(1).map((each) => `${each}/24`) })
-  await addIpv6(lab, servers, V6)
+  await addIpv6(servers, V6)
   await startServers(servers, [...V4, ...V6])
   built = join(lab.directory, 'built')
   await mkdir(built)
@@ -80,7 +80,7 @@ function suite(redirection: Redirection): void {
 
   before(async () => {
     pod = await lab.pod(redirection)
-    await addIpv6(lab, pod, [`fd77::1${redirections.indexOf(redirection)}`])
+    await addIpv6(pod, [`fd77::1${redirections.indexOf(redirection)}`])
     if (redirection !== 'none') await startDnsProxy(pod)
     redirected = await redirect(redirection, [pod])
   })
