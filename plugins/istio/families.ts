@@ -1,8 +1,8 @@
 /** Whether IPv6 is captured, and what of DNS: the environment of the pod says so, else the options. */
 import type { Kit, Pod } from '../../core/plugin.ts'
+import { isIpv6, serverAddress } from '../shared/networks.ts'
 import type { Options } from './options.ts'
 import { environmentOf, trueAmong } from './sidecar.ts'
-import { isIpv6, serverAddress } from './values.ts'
 
 export interface Families {
   /** Istio has rules for IPv6 too. Those for IPv4 are always there. */

@@ -1,6 +1,7 @@
 /** The options of the mesh in the config. Their defaults are Istio's own; an annotation of the pod comes before an option. */
 import type { Kit } from '../../core/plugin.ts'
-import { interfaceExpected, isInterface, loopbackNetwork, serverAddress, serverExpected } from './values.ts'
+import { serverAddress, serverExpected } from '../shared/networks.ts'
+import { interfaceExpected, isInterface, loopbackNetwork } from './values.ts'
 
 /** As istio-iptables: one rule of iptables holds no more. */
 export const mostOwnerGroups = 64

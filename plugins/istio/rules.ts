@@ -3,8 +3,8 @@
  * empty is left out.
  */
 import type { IdSpec, Interception, Match, Rule } from '../../core/plugin.ts'
+import { isIpv6 } from '../shared/networks.ts'
 import type { Settings } from './settings.ts'
-import { isIpv6 } from './values.ts'
 
 /** HBONE: goes to the listener that Envoy has for it. */
 const tunnelPort = 15008

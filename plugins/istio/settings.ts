@@ -1,21 +1,11 @@
 /** What the rules depend on: the options, overridden by the pod's annotations, by its sidecar's container, and with init by the environment. */
 import type { Container, IdSpec, Kit, Pod, PortSpec } from '../../core/plugin.ts'
+import { isLoopback } from '../shared/networks.ts'
+import { short } from '../shared/text.ts'
 import { type Families, familiesOf } from './families.ts'
 import { mostOwnerGroups, type Options } from './options.ts'
 import { environmentOf, sidecarOf } from './sidecar.ts'
-import {
-  groups,
-  interfaces,
-  isLoopback,
-  loopbackNetwork,
-  type Networks,
-  networks,
-  networksOrAll,
-  onePort,
-  ports,
-  portsOrAll,
-  short,
-} from './values.ts'
+import { groups, interfaces, loopbackNetwork, type Networks, networks, networksOrAll, onePort, ports, portsOrAll } from './values.ts'
 
 type Environment = Container['env']
 

@@ -1,7 +1,7 @@
 /** Which pods have a sidecar, and what its container says. */
 import type { Container, Kit, Pod } from '../../core/plugin.ts'
+import { short } from '../shared/text.ts'
 import type { Options } from './options.ts'
-import { short } from './values.ts'
 
 export const sidecarOf = (pod: Pod): Container | undefined => pod.containers.find(({ name }) => name === 'istio-proxy')
 const initOf = (pod: Pod): Container | undefined => pod.containers.find(({ name }) => name === 'istio-init')

@@ -22,12 +22,16 @@ export const program = resolve(import.meta.dirname, '../../bin/merbridge')
 export interface StaticPod {
   readonly name: string
   readonly netns: string
-  readonly namespace?: string
+  readonly namespace?:
+    | string
+    | { readonly name: string; readonly labels?: Readonly<Record<string, string>>; readonly annotations?: Readonly<Record<string, string>> }
   readonly labels?: Readonly<Record<string, string>>
   readonly annotations?: Readonly<Record<string, string>>
   readonly nameservers?: readonly string[]
   readonly containers?: readonly {
     readonly name: string
+    readonly image?: string
+    readonly args?: readonly string[]
     readonly uid?: number
     readonly gid?: number
     readonly env?: Readonly<Record<string, string>>

@@ -3,19 +3,11 @@
  * in a pod of the same shape. `istioTables` is a pure function of what that program is told; test/lab/istio-options.ts says what a pod tells it.
  */
 import { dnsRules } from './istio-dns.ts'
+import type { RuleFiles } from './restore.ts'
 
-export { applyIptables, type Backend, backendMissing, fromScratch } from './restore.ts'
+export { applyIptables, type Backend, backendMissing, fromScratch, type RuleFiles } from './restore.ts'
 
 export type Family = 'ipv4' | 'ipv6'
-
-/** Input of iptables-restore and of ip6tables-restore. */
-export interface RuleFiles {
-  readonly v4: string
-  /** Absent: the pod has no rules for IPv6. */
-  readonly v6?: string
-  /** What the pod's lo has besides its own. */
-  readonly loopbackAddresses: readonly string[]
-}
 
 /** '*' or a list; an empty list captures nothing. */
 type Included<T> = '*' | readonly T[]

@@ -4,8 +4,17 @@ import { must, run } from './process.ts'
 
 export type Backend = 'nft' | 'legacy'
 
+/** Input of iptables-restore and of ip6tables-restore. */
+export interface RuleFiles {
+  readonly v4: string
+  /** Absent: the pod has no rules for IPv6. */
+  readonly v6?: string
+  /** What the pod's lo has besides its own. */
+  readonly loopbackAddresses: readonly string[]
+}
+
 /** A text is for IPv4 alone. `v6` absent: the tables of IPv6 stay as they are. */
-export type Rules = string | { readonly v4: string; readonly v6?: string; readonly loopbackAddresses: readonly string[] }
+export type Rules = string | RuleFiles
 
 /** Replaces the tables that the rules name; iptables-restore takes a table as a whole or not at all. */
 export async function applyIptables(pod: LabPod, rules: Rules, backend: Backend = 'nft'): Promise<void> {

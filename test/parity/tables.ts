@@ -6,8 +6,10 @@ export interface FirstPacket {
   readonly proto: 'tcp' | 'udp'
   readonly to: string
   readonly port: number
-  /** The bound source, where it matters. */
+  /** The bound source, where it matters; PREROUTING: the source. */
   readonly bound?: string
+  /** Of the socket; default 0 */
+  readonly mark?: number
   readonly uid: number
   readonly gid: number
   /** OUTPUT: the route's interface; PREROUTING: the one that it came in by. */
