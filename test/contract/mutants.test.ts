@@ -3,17 +3,21 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import type { Interception } from '../../core/plugin.ts'
+import { meshes } from '../meshes/index.ts'
 import type { Packet } from '../mutants/decide.ts'
-import { istioMesh } from '../mutants/istio.ts'
-import { complaints, judgeMutants, listedSurvivors, type Mesh } from '../mutants/mutants.ts'
+import { complaints, judgeMutants, listedSurvivors, type Sample } from '../mutants/mutants.ts'
+import { judgeMesh } from '../mutants/samples.ts'
+import { usual } from '../mutants/usual.ts'
 
 const document = readFileSync(new URL('../../docs/mutants.md', import.meta.url), 'utf8')
 
-it('istio: the plugin decides as the tables do, and no mutant of it', () => {
-  const judged = judgeMutants(istioMesh)
-  assert(judged.samples > 500, String(judged.samples))
-  assert.deepEqual(complaints(judged, listedSurvivors(document, 'istio')), { unlisted: [], idle: [] })
-})
+for (const mesh of meshes) {
+  it(`${mesh.name}: the plugin decides as the tables do, and no mutant of it`, () => {
+    const judged = judgeMesh(mesh, usual)
+    assert(judged.samples > usual.sets / 3, String(judged.samples))
+    assert.deepEqual(complaints(judged, listedSurvivors(document, mesh.name)), { unlisted: [], idle: [] })
+  })
+}
 
 describe('mutants of an invented mesh', () => {
   const interception: Interception = {
@@ -27,16 +31,13 @@ describe('mutants of an invented mesh', () => {
     inbound: [],
   }
   const packet = (port: number): Packet => ({ direction: 'outbound', proto: 'tcp', to: '10.0.0.1', port, uid: 0, gid: 0, device: 'eth0' })
-  const mesh = (expected: Readonly<Record<number, string>>): Mesh => ({
-    name: 'invented',
-    samples: () => [
-      {
-        interception,
-        about: 'a set',
-        packets: Object.entries(expected).map(([port, verdict]) => ({ packet: packet(Number(port)), expected: verdict })),
-      },
-    ],
-  })
+  const mesh = (expected: Readonly<Record<number, string>>): readonly Sample[] => [
+    {
+      interception,
+      about: 'a set',
+      packets: Object.entries(expected).map(([port, verdict]) => ({ packet: packet(Number(port)), expected: verdict })),
+    },
+  ]
   const right = { 79: 'pass', 80: '15001', 81: 'pass' }
 
   it('tells apart what decides a connection otherwise, and names what does not', () => {
@@ -56,6 +57,6 @@ describe('mutants of an invented mesh', () => {
   })
 
   it('a plugin that is wrong itself is an error', () => {
-    assert.throws(() => judgeMutants(mesh({ ...right, 80: 'pass' })), /10\.0\.0\.1:80.*the plugin says 15001, the mesh pass/)
+    assert.throws(() => judgeMutants(mesh({ ...right, 80: 'pass' })), /10\.0\.0\.1:80.*the plugin says 15001 \(the rule 'web'\), the mesh pass/)
   })
 })

@@ -50,6 +50,9 @@ export const refusalsWith = (features: readonly Feature[]): Refusals => ({
   errno: (usual) => (lacks(features, 'errno of a refusal') && !['ENETUNREACH', 'ECONNREFUSED'].includes(usual) ? 'EPERM' : usual),
 })
 
+/** Nothing is missing here that a row of this table is about. */
+export const isWhole = (features: readonly Feature[]): boolean => !kernelDifferences.some(({ feature }) => lacks(features, feature))
+
 /** The rows of docs/parity.md as they are on this kernel. */
 export function namedWith(features: readonly Feature[], document: readonly Named[]): readonly Named[] {
   const here = kernelDifferences.filter(({ feature }) => lacks(features, feature))

@@ -7,8 +7,8 @@ import { compareMode, runMatrix, settledDifferences } from '../parity/columns.ts
 import { type Difference, judge, type Named, namedDifferences, show } from '../parity/compare.ts'
 import { datagramCases } from '../parity/datagrams.ts'
 import { inboundCases, outboundCases } from '../parity/matrix.ts'
-import { runSetup, type Setup } from '../parity/setups.ts'
-import { createSite } from '../parity/shape.ts'
+import { runSetup, type Trial } from '../parity/setups.ts'
+import { createSite, type Mode } from '../parity/shape.ts'
 import type { Group } from './checks.ts'
 import { type Features, namedWith } from './differences.ts'
 
@@ -30,11 +30,9 @@ const families = {
   name: 'dual pod, DNS',
   kind: 'dual',
   mode: 'both',
-  rules: { ipv6: true, dns: 'all' },
-  env: {},
   tcp: /^(app|proxy) -> (VIP6|mapped VIP|VIP|POD6|PEER6|mapped POD):(80|53|8080)$/,
   udp: { flavours: ['v4', 'v6', 'mapped'], ports: 24_000 },
-} as const satisfies Setup
+} as const satisfies Trial & { readonly mode: Mode }
 const datagrams = new Set(
   datagramCases(families.udp)
     .filter(({ alone }) => alone === undefined)
@@ -57,7 +55,7 @@ const familiesCheck = (parityFile: string, features: Features): Group => ({
     await using withAgent = agentSite
     await using datapath = new DatapathUnderTest('parity6')
     await check(PARITY_OF_FAMILIES, async () => {
-      await applyIptables(withRules.pod, istioTables(families.rules))
+      await applyIptables(withRules.pod, istioTables({ ipv6: true, dns: 'all' }))
       const agent = await datapath.start(datapath.config([withAgent.pod], { dualStack: true, captureDns: 'all' }))
       for (const site of [withRules, withAgent]) await site.listen(families.mode)
       const seen = async (site: typeof withRules, only?: ReadonlySet<string>) => {

@@ -3,6 +3,7 @@
  * least one connection otherwise than the mesh would. Knows no mesh.
  */
 import type { Interception, Rule } from '../../core/plugin.ts'
+import { endpointText } from '../parity/addresses.ts'
 import { matches, type Packet, verdict } from './decide.ts'
 
 export interface Sample {
@@ -10,12 +11,6 @@ export interface Sample {
   readonly packets: readonly { readonly packet: Packet; readonly expected: string }[]
   /** Says in a message which set it was. */
   readonly about: string
-}
-
-export interface Mesh {
-  readonly name: string
-  /** The same ones in each run. */
-  readonly samples: () => Iterable<Sample>
 }
 
 export interface Verdict {
@@ -52,16 +47,31 @@ function mutantsOf(direction: string, rules: readonly Rule[]): Mutant[] {
   return [...dropped, ...swapped]
 }
 
-const shown = ({ direction, proto, to, port, bound, uid, gid, device }: Packet) =>
-  `${direction} ${proto} to ${to}:${port}${bound === undefined ? '' : ` from ${bound}`} by uid ${uid}, gid ${gid}, device ${device}`
+const shown = ({ direction, proto, to, port, bound, uid, gid, mark, device }: Packet) => {
+  const by = direction === 'inbound' ? '' : ` by uid ${uid}, gid ${gid}${mark === undefined ? '' : `, mark ${mark}`}`
+  return `${direction} ${proto} to ${endpointText(to, port)}${bound === undefined ? '' : ` from ${bound}`}${by}, device ${device}`
+}
+
+/** What the plugin itself decides otherwise than expected, by which rule; undefined: nothing. */
+export function wrongDecision({ interception, packets }: Sample): string | undefined {
+  for (const { packet, expected } of packets) {
+    const rule = interception[packet.direction].find((each) => matches(interception, each, packet))
+    const own = verdict(interception, rule?.then, packet)
+    const by = rule === undefined ? 'no rule' : `the rule '${rule.name}'`
+    if (own !== expected) return `${shown(packet)}: the plugin says ${own} (${by}), the mesh ${expected}`
+  }
+  return undefined
+}
 
 /** Throws when the plugin itself decides otherwise than expected: then no mutant means anything. */
-export function judgeMutants(mesh: Mesh): Judgement {
+export function judgeMutants(all: Iterable<Sample>): Judgement {
   const mutants = new Map<string, Verdict>()
   let [samples, connections] = [0, 0]
-  for (const sample of mesh.samples()) {
+  for (const sample of all) {
     samples++
     connections += sample.packets.length
+    const wrong = wrongDecision(sample)
+    if (wrong !== undefined) throw new Error(`${sample.about}\n${wrong}`)
     for (const direction of ['outbound', 'inbound'] as const) judgeDirection(sample, direction, mutants)
   }
   return { mutants, samples, connections }
@@ -69,19 +79,19 @@ export function judgeMutants(mesh: Mesh): Judgement {
 
 function judgeDirection({ interception, packets, about }: Sample, direction: 'outbound' | 'inbound', mutants: Map<string, Verdict>): void {
   const rules = interception[direction]
-  const here = mutantsOf(direction, rules)
-  for (const { name, sameEnd } of here) {
-    const known = mutants.get(name)
-    mutants.set(name, { sets: (known?.sets ?? 0) + 1, killedBy: known?.killedBy, sameEnd: (known?.sameEnd ?? true) && sameEnd })
-  }
-  for (const { packet, expected } of packets.filter((each) => each.packet.direction === direction)) {
+  const here = mutantsOf(direction, rules).map(({ name, order, sameEnd }) => {
+    const { sets, killedBy, sameEnd: before } = mutants.get(name) ?? { sets: 0, killedBy: undefined, sameEnd: true }
+    const state: Verdict = { sets: sets + 1, killedBy, sameEnd: before && sameEnd }
+    mutants.set(name, state)
+    return { order, state }
+  })
+  for (const { packet, expected } of packets) {
+    const alive = here.filter(({ state }) => state.killedBy === undefined)
+    if (packet.direction !== direction || alive.length === 0) continue
     const matched = rules.map((rule) => matches(interception, rule, packet))
-    const decide = (order: readonly number[]) => verdict(interception, rules[order.find((index) => matched[index]) ?? -1]?.then, packet)
-    const own = decide(rules.map((_, index) => index))
-    if (own !== expected) throw new Error(`${about}\n${shown(packet)}: the plugin says ${own}, the mesh ${expected}`)
-    for (const { name, order } of here) {
-      const mutant = mutants.get(name)
-      if (mutant?.killedBy === undefined && decide(order) !== expected && mutant !== undefined) mutant.killedBy = `${about}: ${shown(packet)}`
+    for (const { order, state } of alive) {
+      const decided = verdict(interception, rules[order.find((index) => matched[index]) ?? -1]?.then, packet)
+      if (decided !== expected) state.killedBy = `${about}: ${shown(packet)}`
     }
   }
 }

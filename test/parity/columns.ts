@@ -1,8 +1,9 @@
 /** Runs the matrix, or other cases, at one pod. */
 import type { LabPod } from '../lab/net.ts'
+import { askAttendant } from './attendant.ts'
 import { type Column, column, type Difference, differences, judge, type Named } from './compare.ts'
 import { inboundCases, outboundCases } from './matrix.ts'
-import { type Case, connect } from './probe.ts'
+import type { Case, CaseResult } from './probe.ts'
 import type { Mode, Site } from './shape.ts'
 
 /** What is run where: the cases of one program that connects in the pod, in its neighbour or on the node. */
@@ -20,7 +21,7 @@ export async function runPlan(site: Site, plan: Plan, setup: string, only?: Read
   const found: [string, ReadonlyMap<string, string>][] = []
   for (const [from, all] of plan(site)) {
     const cases = only === undefined ? all : all.filter((each) => only.has(`${setup}: ${each.id}`))
-    if (cases.length > 0) found.push(...column(setup, cases, await connect(from, cases)))
+    if (cases.length > 0) found.push(...column(setup, cases, (await askAttendant(from, 'connect', cases)) as readonly CaseResult[]))
   }
   return new Map(found)
 }

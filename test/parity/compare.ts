@@ -90,13 +90,18 @@ export function namedDifferences(markdown: string, title = 'Difference'): readon
   return rows
 }
 
-function matches(pattern: string, text: string): boolean {
-  const expression = pattern
-    .split('*')
-    .map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'))
-    .join('.*')
-  return new RegExp(`^${expression}$`).test(text)
+const expressions = new Map<string, RegExp>()
+
+function expressionOf(pattern: string): RegExp {
+  const known = expressions.get(pattern)
+  if (known !== undefined) return known
+  const parts = pattern.split('*').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'))
+  const made = new RegExp(`^${parts.join('.*')}$`)
+  expressions.set(pattern, made)
+  return made
 }
+
+const matches = (pattern: string, text: string): boolean => expressionOf(pattern).test(text)
 
 export interface Judgement {
   /** Differences that no row names. */
@@ -105,10 +110,14 @@ export interface Judgement {
   readonly idle: readonly Named[]
 }
 
+/** The first row that names the difference. */
+export const rowFor = (difference: Difference, named: readonly Named[]): Named | undefined =>
+  named.find((each) => (['case', 'field', 'iptables', 'merbridge'] as const).every((key) => matches(each[key], difference[key])))
+
 export function judge(found: readonly Difference[], named: readonly Named[]): Judgement {
   const used = new Set<Named>()
   const unnamed = found.filter((difference) => {
-    const row = named.find((each) => (['case', 'field', 'iptables', 'merbridge'] as const).every((key) => matches(each[key], difference[key])))
+    const row = rowFor(difference, named)
     if (row !== undefined) used.add(row)
     return row === undefined
   })

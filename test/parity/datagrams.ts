@@ -1,5 +1,6 @@
 /** UDP cases: resolvers as they are written (connected, one socket for all servers, several sockets), and what may be wrong with them. */
 
+import { type Clients, isMain } from './clients.ts'
 import type { DatagramCase, Do } from './exchange.ts'
 import { hostOf } from './families.ts'
 import { identities } from './matrix.ts'
@@ -13,7 +14,8 @@ const twins: Readonly<Record<string, string>> = { '127.0.0.1': '::1', '127.0.0.5
 
 function host(flavour: Flavour, name: string): string {
   if (flavour === 'v4') return hostOf(name)
-  return hostOf(flavour === 'mapped' ? `mapped ${name}` : (twins[name] ?? `${name}6`))
+  if (flavour === 'mapped') return hostOf(`mapped ${name}`)
+  return hostOf(name.includes(':') ? name : (twins[name] ?? `${name}6`))
 }
 
 /** Steps are written with the names of IPv4 addresses. */
@@ -217,14 +219,23 @@ const mixed: readonly DatagramCase[] = ['VIP6', 'mapped VIP'].map((start, index)
   return { id: `udp app -> both families from ${start}`, as: app, family: 6, steps }
 })
 
-export function datagramCases({ flavours, ports, unanswered: without }: DatagramChoice): readonly DatagramCase[] {
+/** Of a mesh: who asks, and servers besides the usual ones (addresses). */
+export interface Asking {
+  readonly clients?: Clients
+  readonly servers?: readonly string[]
+}
+
+const speaks = (flavour: Flavour, server: string) => (flavour === 'v6') === server.includes(':')
+
+export function datagramCases({ flavours, ports, unanswered: without }: DatagramChoice, asking: Asking = {}): readonly DatagramCase[] {
+  const { clients = identities, servers = [] } = asking
   const cases: DatagramCase[] = []
   const add = (who: string, flavour: Flavour, all: Readonly<Record<string, Script>>) => {
+    const { rare: _, ...client } = clients[who] ?? { as: app }
     for (const [name, { steps, bind, port, sockets, silent }] of Object.entries(all)) {
       cases.push({
         id: `udp ${who} -> ${flavour} ${name}`,
-        as: app,
-        ...identities[who],
+        ...client,
         family: flavour === 'v4' ? 4 : 6,
         ...(bind === undefined ? {} : { bind: [host(flavour, bind[0]), port ? ports + cases.length : 0] as const }),
         ...(sockets === undefined ? {} : { sockets }),
@@ -238,10 +249,12 @@ export function datagramCases({ flavours, ports, unanswered: without }: Datagram
       add('app', flavour, unanswered)
       continue
     }
+    const more = servers.filter((server) => speaks(flavour, server)).map((server): To => [server, 53])
     add('app', flavour, scripts)
-    for (const who of ['app', 'proxy']) for (const to of [...destinations, ...(flavour === 'v4' ? onlyV4 : [])]) add(who, flavour, single(to))
-    for (const who of Object.keys(identities).filter((name) => name !== 'app' && name !== 'proxy'))
-      for (const to of [first, ['127.0.0.53', 53], ['POD', 53]] as const) add(who, flavour, single(to))
+    for (const who of ['app', 'proxy'])
+      for (const to of [...destinations, ...more, ...(flavour === 'v4' ? onlyV4 : [])]) add(who, flavour, single(to))
+    for (const who of Object.keys(clients).filter((name) => !isMain(name)))
+      for (const to of [first, ['127.0.0.53', 53], ['POD', 53], ...more] as const) add(who, flavour, single(to))
   }
   return flavours.length === 3 && !without ? [...cases, ...mixed] : cases
 }

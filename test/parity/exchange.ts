@@ -2,8 +2,9 @@
 
 import type { LabPod } from '../lab/net.ts'
 import { normaliser } from './addresses.ts'
+import { askAttendant } from './attendant.ts'
 import type { Column } from './compare.ts'
-import { ask, type Endpoint, type Identity } from './probe.ts'
+import type { Endpoint, Identity } from './probe.ts'
 
 /** `on`: with which socket, the first one if absent. */
 export type Do = { readonly on?: number } & (
@@ -23,6 +24,8 @@ export interface DatagramCase {
   readonly id: string
   readonly as: Identity
   readonly creator?: Identity
+  /** SO_MARK */
+  readonly mark?: number
   readonly family: 4 | 6
   readonly v6only?: boolean
   readonly bind?: Endpoint
@@ -72,24 +75,25 @@ function stepFields(name: string, outcome: Outcome): [string, string][] {
   return Object.entries(outcome as Readonly<Record<string, string>>).map(([key, value]) => [`${name} ${key}`, value])
 }
 
-/** A port that conntrack chose, so that two flows of a socket differ. */
-const CHOSEN = /:(?!(?:0|53|5353|8080|9999|150\d\d)$)\d+$/
+/** A port that conntrack chose, so that two flows of a socket differ. `dns`: the DNS proxy's. */
+const chosen = (dns: number) => new RegExp(`:(?!(?:0|53|5353|8080|9999|150\\d\\d|${dns})$)\\d+$`)
 
-function fields({ steps }: DatagramCase, result: Result): ReadonlyMap<string, string> {
+function fields({ steps }: DatagramCase, result: Result, dns: number): ReadonlyMap<string, string> {
   const normalise = normaliser('', new Set(result.ports.map(String)))
   const found = result.steps.flatMap((outcome, index) => stepFields(`${index + 1} ${steps[index]?.do ?? ''}`, outcome))
-  return new Map([['outcome', 'told'], ...found.map(([name, value]) => [name, normalise(value).replace(CHOSEN, ':chosen')] as const)])
+  return new Map([['outcome', 'told'], ...found.map(([name, value]) => [name, normalise(value).replace(chosen(dns), ':chosen')] as const)])
 }
 
-export async function exchangeColumn(setup: string, pod: LabPod, cases: readonly DatagramCase[]): Promise<Column> {
+/** `dns`: port of the DNS proxy */
+export async function exchangeColumn(setup: string, pod: LabPod, cases: readonly DatagramCase[], dns = 15053): Promise<Column> {
   if (cases.length === 0) return new Map()
-  const results = new Map((await ask<readonly Result[]>(pod, 'exchange', cases)).map((result) => [result.id, result]))
+  const results = new Map(((await askAttendant(pod, 'exchange', cases)) as readonly Result[]).map((result) => [result.id, result]))
   if (results.size !== cases.length) throw new Error('not exactly one result for each case of UDP')
   return new Map(
     cases.map((each) => {
       const result = results.get(each.id)
       if (result === undefined) throw new Error(`no result for ${each.id}`)
-      return [`${setup}: ${each.id}`, fields(each, result)]
+      return [`${setup}: ${each.id}`, fields(each, result, dns)]
     }),
   )
 }

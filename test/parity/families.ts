@@ -1,8 +1,9 @@
 /** TCP by sockets of IPv6, to IPv6 and to mapped addresses; for pods of every kind, whatever they have of it. */
 import { address, mapped, type Symbolic } from './addresses.ts'
+import { type Clients, isMain } from './clients.ts'
 import { fixedPort, identities } from './matrix.ts'
 import type { Case, Endpoint } from './probe.ts'
-import { app, type Kind } from './shape.ts'
+import type { Kind } from './shape.ts'
 
 /** An address or a symbol; "mapped X" for IPv4 on a socket of IPv6. */
 type Destination = readonly [host: string, port: number]
@@ -149,21 +150,30 @@ const others: readonly Destination[] = [
   ['mapped 127.0.0.9', 8080],
 ]
 
+/** Of those that come with the rules of a mesh. */
+const rareOthers: readonly Destination[] = [
+  ['VIP6', 80],
+  ['POD6', 8080],
+  ['mapped VIP', 80],
+  ['mapped POD', 8080],
+  ['mapped 127.0.0.9', 8080],
+]
+
 /** Waits for what does not come: a link-local source does not get on with ::1, nor a loopback source with what is outside. */
 const silent = /LINK| from ::[16]$/
 
 /** Connections of sockets of IPv6 (but for a few plain ones); `thorough`: by every way too. */
-export function familyCases(kind: Kind, thorough: boolean): readonly Case[] {
+export function familyCases(kind: Kind, thorough: boolean, clients: Clients = identities): readonly Case[] {
   const cases: Case[] = []
-  const add = (who: string, destination: Destination, way?: How) => {
+  const add = (who: string, { rare: _, ...client }: Clients[string], destination: Destination, way?: How) => {
     const to = endpoint(destination)
     const id = `${who} -> ${destination.join(':')}${way === undefined ? '' : ` ${way.name}`}`
-    cases.push({ id, as: app, ...identities[who], to: [to], ...(silent.test(id) ? { alone: true } : {}), ...way?.change(to, cases.length) })
+    cases.push({ id, ...client, to: [to], ...(silent.test(id) ? { alone: true } : {}), ...way?.change(to, cases.length) })
   }
-  for (const who of ['app', 'proxy']) for (const destination of [...outside, ...local, ...mappedOnes, ...plain]) add(who, destination)
-  for (const who of Object.keys(identities).filter((name) => name !== 'app' && name !== 'proxy'))
-    for (const destination of others) add(who, destination)
-  if (thorough) for (const who of ['app', 'proxy']) for (const way of ways) for (const destination of varied) add(who, destination, way)
+  const [main, besides] = [Object.entries(clients).filter(([name]) => isMain(name)), Object.entries(clients).filter(([name]) => !isMain(name))]
+  for (const [who, client] of main) for (const destination of [...outside, ...local, ...mappedOnes, ...plain]) add(who, client, destination)
+  for (const [who, client] of besides) for (const destination of client.rare ? rareOthers : others) add(who, client, destination)
+  if (thorough) for (const [who, client] of main) for (const way of ways) for (const destination of varied) add(who, client, destination, way)
   const pointless = { v4: /LINK/, v6: /mapped .* by lo$/, dual: /^$/ }[kind]
   return cases.filter(({ id }) => !pointless.test(id))
 }

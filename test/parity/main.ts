@@ -1,11 +1,12 @@
-/** `npm run test:parity -- [--runs N] [--seed S] [--path P] [--backend nft|legacy]`: random pods beside Istio's iptables rules. */
+/** `npm run test:parity -- [--mesh NAME] [--runs N] [--seed S] [--path P] [--backend nft|legacy]`: random pods beside the mesh's own iptables rules. */
 import { parseArgs } from 'node:util'
+import { meshesNamed } from '../meshes/index.ts'
 import { freshSeed, type RandomRun, randomParity } from './random/run.ts'
 
 const USAGE = 2
 
 function fail(message: string): never {
-  process.stderr.write(`${message}\nusage: npm run test:parity -- [--runs N] [--seed S] [--path P] [--backend nft|legacy]\n`)
+  process.stderr.write(`${message}\nusage: npm run test:parity -- [--mesh NAME] [--runs N] [--seed S] [--path P] [--backend nft|legacy]\n`)
   process.exit(USAGE)
 }
 
@@ -14,26 +15,33 @@ function whole(name: string, text: string): number {
   return Number(text)
 }
 
-function readArguments(): RandomRun {
+function readArguments(): readonly RandomRun[] {
   const text = { type: 'string' } as const
   try {
-    const { values } = parseArgs({ options: { runs: { ...text, default: '50' }, seed: text, path: text, backend: text } })
+    const { values } = parseArgs({ options: { runs: { ...text, default: '50' }, mesh: text, seed: text, path: text, backend: text } })
     const { backend, path } = values
     if (backend !== undefined && backend !== 'nft' && backend !== 'legacy') return fail(`--backend: expected nft or legacy, got '${backend}'`)
     if (path !== undefined && values.seed === undefined) return fail('--path belongs to a --seed')
-    return {
+    const meshes = meshesNamed(values.mesh)
+    if (typeof meshes === 'string') return fail(meshes)
+    if (path !== undefined && meshes.length !== 1) return fail('--path belongs to a --mesh')
+    const run: Omit<RandomRun, 'mesh'> = {
       runs: whole('runs', values.runs),
       seed: values.seed === undefined ? freshSeed() : whole('seed', values.seed),
       ...(path === undefined ? {} : { path }),
       ...(backend === undefined ? {} : { backend }),
     }
+    return meshes.map((mesh) => ({ mesh, ...run }))
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error))
   }
 }
 
-const run = readArguments()
-process.stdout.write(`seed ${run.seed}${run.path === undefined ? '' : `, path ${run.path}`}\n`)
-const { failure, summary } = await randomParity({ ...run, onProgress: (text) => process.stdout.write(`${text}\n`) })
-process.stdout.write(`${summary}\n${failure === undefined ? '' : `${failure}\n`}`)
-process.exitCode = failure === undefined ? 0 : 1
+const say = (text: string) => process.stdout.write(`${text}\n`)
+
+for (const run of readArguments()) {
+  say(`${run.mesh.name}, seed ${run.seed}${run.path === undefined ? '' : `, path ${run.path}`}`)
+  const { failure, summary } = await randomParity({ ...run, onProgress: say })
+  say(failure === undefined ? summary : `${summary}\n${failure}`)
+  if (failure !== undefined) process.exitCode = 1
+}

@@ -1,27 +1,10 @@
 /** The cases: who connects, how, and where to. The same list runs in both columns. */
-import type { Case, Endpoint, Identity } from './probe.ts'
-import { address, app, proxy, type Symbolic } from './shape.ts'
+import { type Clients, clientsOf, isMain, root } from './clients.ts'
+import type { Case, Endpoint } from './probe.ts'
+import { address, istioLayout, type Symbolic } from './shape.ts'
 
-interface Who {
-  readonly as: Identity
-  readonly creator?: Identity
-}
-
-const root: Identity = { uid: 0, gid: 0 }
-
-export const identities: Readonly<Record<string, Who>> = {
-  app: { as: app },
-  proxy: { as: proxy },
-  proxyGid: { as: { uid: 0, gid: 1337 } },
-  proxyUid: { as: { uid: 1337, gid: 0 } },
-  root: { as: root },
-  effectiveProxy: { as: { uid: 1337, gid: 1000, real_uid: 1000 } },
-  effectiveApp: { as: { uid: 1000, gid: 1000, real_uid: 1337 } },
-  rootThenProxy: { as: proxy, creator: root },
-  proxyThenRoot: { as: root, creator: proxy },
-  proxyThenApp: { as: app, creator: proxy },
-  appThenProxy: { as: proxy, creator: app },
-}
+/** Istio's. */
+export const identities: Clients = clientsOf(istioLayout)
 
 type Destination = readonly [host: Symbolic | `127.${string}` | '0.0.0.0', port: number]
 
@@ -129,21 +112,34 @@ function endpoint([host, port]: Destination): Endpoint {
   return [host in address ? address[host as Symbolic] : host, port]
 }
 
-/** Connections that the pod makes. */
-export function outboundCases(): readonly Case[] {
+/** What tells those apart that are neither the app nor the proxy, nor one of the test's usual clients. */
+const few: readonly Destination[] = [
+  ['VIP', 80],
+  ['VIP', 53],
+  ['VIP', 15020],
+  ['SRC2ND', 80],
+  ['POD', 8080],
+  ['PODNET2', 8080],
+  ['ANYIP', 8080],
+  ['127.0.0.1', 8080],
+  ['127.0.0.9', 8080],
+]
+
+/** Connections that the pod makes; `thorough`: by every way too. */
+export function outboundCases(clients: Clients = identities, thorough = true): readonly Case[] {
   const cases: Case[] = []
-  for (const [who, identity] of Object.entries(identities)) {
-    for (const destination of [...outside, ...withoutRoute, ...local]) {
-      cases.push({ id: `${who} -> ${destination.join(':')}`, ...identity, to: [endpoint(destination)] })
+  for (const [who, { rare, ...client }] of Object.entries(clients)) {
+    for (const destination of rare ? few : [...outside, ...withoutRoute, ...local]) {
+      cases.push({ id: `${who} -> ${destination.join(':')}`, ...client, to: [endpoint(destination)] })
     }
   }
-  for (const who of ['app', 'proxy'] as const) {
+  for (const [who, { rare: _, ...client }] of Object.entries(clients).filter(([name]) => thorough && isMain(name))) {
     for (const way of ways) {
       for (const destination of varied) {
         if (way.name === 'by eth0' && silentOnDevice.includes(destination[0])) continue
         const to = endpoint(destination)
         const id = `${who} -> ${destination.join(':')} ${way.name}`
-        cases.push({ id, ...identities[who], as: who === 'app' ? app : proxy, to: [to], ...way.change(to, cases.length) })
+        cases.push({ id, ...client, to: [to], ...way.change(to, cases.length) })
       }
     }
   }

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 import { kill, type LabPod } from '../lab/net.ts'
 
 /** Isolated and without `site`: it needs neither, and starts in half the time. */
-const probe = ['/usr/bin/python3', '-I', '-S', '-B', resolve(import.meta.dirname, 'probe/main.py')]
+export const probe = ['/usr/bin/python3', '-I', '-S', '-B', resolve(import.meta.dirname, 'probe/main.py')]
 
 /** Milliseconds until listeners stand, or until the first connections of `traffic` do. */
 const START_DEADLINE = 10_000
@@ -25,6 +25,8 @@ export interface Case {
   readonly as: Identity
   /** Effective ids at the moment of socket(), where they differ from `as`. */
   readonly creator?: Identity
+  /** SO_MARK */
+  readonly mark?: number
   readonly bind?: Endpoint
   readonly device?: string
   readonly nonblock?: boolean
@@ -69,6 +71,8 @@ export interface ListenerSpec {
   readonly protocol?: 'tcp' | 'udp'
   readonly reuseport?: boolean
   readonly v6only?: boolean
+  /** SO_MARK */
+  readonly mark?: number
 }
 
 export interface Traffic {

@@ -1,125 +1,87 @@
-/** IPv6, mapped addresses and DNS: pods of every kind with proxies of every kind. Each set-up is one of iptables' and one of the agent's. */
-import type { Agent } from '../lab/agent.ts'
-import { applyIptables, fromScratch, type IstioRuleOptions, istioTables } from '../lab/istio-iptables.ts'
+/** Everything that is tried with a set-up of a mesh. */
+import { clientsOf } from './clients.ts'
 import { runPlan } from './columns.ts'
 import type { Column } from './compare.ts'
-import { type DatagramChoice, datagramCases } from './datagrams.ts'
+import { datagramCases } from './datagrams.ts'
 import { exchangeColumn } from './exchange.ts'
 import { familyCases, inboundFamilyCases } from './families.ts'
+import { inboundOfInterest, outboundOfInterest } from './interests.ts'
+import { inboundCases, outboundCases } from './matrix.ts'
+import type { Interest, Layout, MeshSetup } from './mesh.ts'
+import { casesFor, datagramsFor, type Ports } from './ports.ts'
 import type { Case } from './probe.ts'
-import { createSite, type Kind, type Mode, type Site } from './shape.ts'
+import { istioLayout, type Site } from './shape.ts'
 
-export interface Setup {
-  /** Begins the names of its cases. */
-  readonly name: string
-  readonly kind: Kind
-  readonly mode: Mode
-  readonly rules: IstioRuleOptions
-  /** Of the sidecar, so that the mesh's plugin comes to the same rules. */
-  readonly env: Readonly<Record<string, string>>
-  /** TCP: every destination, and by every way (`thorough`); or those that `some` matches. */
-  readonly tcp: 'plain' | 'thorough' | RegExp
-  readonly udp?: DatagramChoice
+/** What is tried: the part of a set-up that does not depend on how it is configured. */
+export type Trial = Pick<MeshSetup, 'name' | 'kind' | 'tcp' | 'udp' | 'more' | 'ipv4'>
+
+/** The mesh that it is tried with. */
+export interface About {
+  readonly layout: Layout
+  readonly interest: Interest
+  readonly ports: Ports
 }
 
-const single = { rules: {}, env: {} } as const
-const dualStack = { rules: { ipv6: true }, env: { ISTIO_DUAL_STACK: 'true' } } as const
-const v6First = { rules: { ipv6: true }, env: {} } as const
-/** TCP where DNS is what matters: port 53, and one connection that shows the rest is as before. */
-const names = /:53$|(app|proxy) -> (VIP6|mapped VIP|VIP):80$/
-
-const withDns = <T extends { readonly rules: IstioRuleOptions; readonly env: Readonly<Record<string, string>> }>({ rules, env }: T) => ({
-  rules: { ...rules, dns: 'all' as const },
-  env: { ...env, ISTIO_META_DNS_CAPTURE: 'true' },
-})
-
-export const setups: readonly Setup[] = [
-  { name: 'v4 pod, v4 proxy', kind: 'v4', mode: 'any', ...single, tcp: 'plain' },
-  { name: 'v4 pod, dual proxy', kind: 'v4', mode: 'dual', ...single, tcp: 'thorough', udp: { flavours: ['mapped'], ports: 22_000 } },
-  { name: 'v4 pod, DNS', kind: 'v4', mode: 'both', ...withDns(single), tcp: names, udp: { flavours: ['v4', 'mapped'], ports: 23_000 } },
-  { name: 'dual pod, dual proxy', kind: 'dual', mode: 'dual', ...dualStack, tcp: 'thorough' },
-  { name: 'dual pod, two listeners', kind: 'dual', mode: 'both', ...dualStack, tcp: 'plain' },
-  { name: 'dual pod, v4 proxy', kind: 'dual', mode: 'any', ...dualStack, tcp: 'plain' },
-  { name: 'dual pod, v6 proxy', kind: 'dual', mode: 'v6only', ...dualStack, tcp: 'plain' },
-  { name: 'dual pod, loopback proxy', kind: 'dual', mode: 'loopbacks', ...dualStack, tcp: 'plain' },
-  { name: 'dual pod, DNS', kind: 'dual', mode: 'both', ...withDns(dualStack), tcp: names, udp: { flavours: ['v4', 'v6', 'mapped'], ports: 24_000 } },
-  {
-    name: 'dual pod, no DNS proxy',
-    kind: 'dual',
-    mode: 'nodns',
-    ...withDns(dualStack),
-    tcp: names,
-    udp: { flavours: ['v4', 'v6', 'mapped'], ports: 26_000, unanswered: true },
-  },
-  { name: 'v4-first pod', kind: 'dual', mode: 'dual', ...single, tcp: 'plain' },
-  { name: 'v4-first pod, DNS', kind: 'dual', mode: 'both', ...withDns(single), tcp: names, udp: { flavours: ['v6'], ports: 27_000 } },
-  { name: 'v6 pod, dual proxy', kind: 'v6', mode: 'dual', ...v6First, tcp: 'thorough' },
-  { name: 'v6 pod, v6 proxy', kind: 'v6', mode: 'v6only', ...v6First, tcp: 'plain' },
-  { name: 'v6 pod, v4 proxy', kind: 'v6', mode: 'any', ...v6First, tcp: 'plain' },
-  { name: 'v6 pod, DNS', kind: 'v6', mode: 'both', ...withDns(v6First), tcp: names, udp: { flavours: ['v6', 'mapped'], ports: 28_000 } },
-]
-
-const kinds: readonly Kind[] = ['v4', 'dual', 'v6']
-
-export type Sites = Readonly<Record<Kind, Site>>
-
-export async function sitesOf(prefix: string, stack: AsyncDisposableStack): Promise<Sites> {
-  const made = await Promise.all(kinds.map((kind) => createSite(`${prefix}-${kind}`, kind)))
-  for (const site of made) stack.use(site)
-  return Object.fromEntries(kinds.map((kind, index) => [kind, made[index]])) as Record<Kind, Site>
+const nothing: Interest = {
+  who: [],
+  networks: [],
+  sources: [],
+  outboundPorts: [],
+  inboundPorts: [],
+  nameservers: [],
+  ipv6: true,
+  udp: true,
 }
 
-/** A site of each kind with rules and another with the agent. */
-export interface Twins extends AsyncDisposable {
-  readonly withRules: Sites
-  readonly withAgent: Sites
+/** Istio by its defaults, and no more than everybody is asked. */
+const plainIstio: About = { layout: istioLayout, interest: nothing, ports: { outbound: 15001, inbound: 15006, dns: 15053 } }
+
+type From = 'pod' | 'peer' | 'node' | 'self'
+
+const unique = (cases: readonly Case[]): readonly Case[] => [...new Map(cases.map((each) => [each.id, each])).values()]
+
+/** IPv4 as pods without IPv6 do it; other pods do it by mapped addresses. */
+const withIPv4 = ({ kind, ipv4 }: Trial) => kind === 'v4' && ipv4 !== 'elsewhere'
+
+function outbound(trial: Trial, { layout, interest, ports }: About): readonly Case[] {
+  const { kind, tcp, more = [] } = trial
+  const clients = clientsOf(layout, interest.who)
+  const thorough = tcp === 'thorough'
+  const usual = [...familyCases(kind, thorough, clients), ...(withIPv4(trial) ? outboundCases(clients, thorough) : [])]
+  const all = [...casesFor(ports, usual), ...outboundOfInterest(kind, interest, layout, clients)]
+  return unique([...(tcp instanceof RegExp ? all.filter(({ id }) => tcp.test(id)) : all), ...more])
 }
 
-export async function createTwins(): Promise<Twins> {
-  await using stack = new AsyncDisposableStack()
-  const [withRules, withAgent] = [await sitesOf('rules', stack), await sitesOf('agent', stack)]
-  const owned = stack.move()
-  return { withRules, withAgent, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+function inbound(trial: Trial, { layout, interest, ports }: About, from: 'peer' | 'node' | 'self'): readonly Case[] {
+  const { kind, tcp } = trial
+  const usual = [...inboundFamilyCases(kind, from), ...(withIPv4(trial) ? inboundCases(from) : [])]
+  const all = [...casesFor(ports, usual), ...inboundOfInterest(kind, from, interest, layout)]
+  return unique(tcp instanceof RegExp ? all.filter(({ id }) => tcp.test(id)) : all)
 }
 
-/** The sidecar as the set-up has it, in the pods of every kind. */
-export const configFor = ({ withAgent }: Twins, { env }: Pick<Setup, 'env'>) => ({
-  pods: kinds.map((kind) => ({
-    name: kind,
-    netns: withAgent[kind].pod.netns,
-    annotations: { 'sidecar.istio.io/status': '{}' },
-    containers: [{ name: 'app' }, { name: 'istio-proxy', env }],
-  })),
-})
+/** TCP of the set-up, by who connects. */
+export const casesOf = (trial: Trial, about: About, from: From): readonly Case[] =>
+  from === 'pod' ? outbound(trial, about) : inbound(trial, about, from)
+
+function datagramsOf({ udp }: Trial, { layout, interest, ports }: About) {
+  if (udp === undefined || !interest.udp) return []
+  const own = layout.dns?.address
+  const servers = [...new Set([...(own === undefined ? [] : [own]), ...interest.nameservers])]
+  return datagramsFor(ports, datagramCases(udp, { clients: clientsOf(layout, interest.who), servers }))
+}
 
 /** Every connection of the set-up, or those in `only`. */
-export async function runSetup({ name, kind, tcp, udp }: Setup, site: Site, only?: ReadonlySet<string>): Promise<Column> {
-  const chosen = (cases: readonly Case[]) => (tcp instanceof RegExp ? cases.filter(({ id }) => tcp.test(id)) : cases)
-  const plan = () => {
-    const inbound = tcp instanceof RegExp ? [] : (['peer', 'node', 'self'] as const)
-    const from = { peer: site.peer, node: site.lab.node, self: site.pod }
-    return [
-      [site.pod, chosen(familyCases(kind, tcp === 'thorough'))] as const,
-      ...inbound.map((who) => [from[who], inboundFamilyCases(kind, who)] as const),
-    ]
+export async function runSetup(trial: Trial, site: Site, only?: ReadonlySet<string>, about: About = plainIstio): Promise<Column> {
+  const plan = (from: readonly From[]) => () => {
+    const where = { pod: site.pod, peer: site.peer, node: site.lab.node, self: site.pod }
+    return from.map((who) => [where[who], casesOf(trial, about, who)] as const)
   }
-  const datagrams = udp === undefined ? [] : datagramCases(udp).filter(({ id }) => only === undefined || only.has(`${name}: ${id}`))
-  return new Map([...(await runPlan(site, plan, name, only)), ...(await exchangeColumn(name, site.pod, datagrams))])
-}
-
-export async function withRules(setup: Setup, twins: Twins): Promise<Column> {
-  const site = twins.withRules[setup.kind]
-  await applyIptables(site.pod, fromScratch(istioTables(setup.rules)))
-  await site.listen(setup.mode)
-  return runSetup(setup, site)
-}
-
-/** The agent gets the set-up by a hot reload. */
-export async function withAgent(setup: Setup, twins: Twins, agent: Agent): Promise<Column> {
-  const site = twins.withAgent[setup.kind]
-  await agent.write(configFor(twins, setup))
-  const reload = await agent.ask<{ outcome: string; reason?: string }>('/v1/reload', 30_000)
-  if (reload.outcome === 'refused') throw new Error(`the config was refused: ${reload.reason ?? ''}`)
-  await site.listen(setup.mode)
-  return runSetup(setup, site)
+  const datagrams = datagramsOf(trial, about).filter(({ id }) => only === undefined || only.has(`${trial.name}: ${id}`))
+  // What two of them bind in one namespace would be in each other's way, so those of the pod keep their order.
+  const columns = await Promise.all([
+    runPlan(site, plan(['pod', 'self']), trial.name, only),
+    runPlan(site, plan(['peer', 'node']), trial.name, only),
+    exchangeColumn(trial.name, site.pod, datagrams, about.ports.dns),
+  ])
+  return new Map(columns.flatMap((column) => [...column]))
 }

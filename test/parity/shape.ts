@@ -6,29 +6,15 @@ import { basename } from 'node:path'
 import { Lab, type LabPod, must } from '../lab/net.ts'
 import { address } from './addresses.ts'
 import { giveIPv6 } from './ipv6.ts'
-import { type Identity, type ListenerSpec, serve } from './probe.ts'
+import { appListeners, istioLayout, type Mode, peerListeners, proxyListeners } from './listeners.ts'
+import type { Layout } from './mesh.ts'
+import { type Identity, serve } from './probe.ts'
 
 export { address, type Symbolic } from './addresses.ts'
+export { istioLayout, type Mode } from './listeners.ts'
 
 export const app: Identity = { uid: 1000, gid: 1000 }
-export const proxy: Identity = { uid: 1337, gid: 1337 }
-
-/**
- * Where the proxy listens: on every IPv4 address, on 127.0.0.1, or on a dual-stack socket. `cookies`: as `any`, and SYN cookies always. `both`: a socket
- * for each family; `v6only`: on every IPv6 address alone; `loopbacks`: on 127.0.0.1 and ::1. `nodns`: as `both`, and no DNS proxy.
- */
-export type Mode = 'any' | 'loopback' | 'dual' | 'cookies' | 'both' | 'v6only' | 'loopbacks' | 'nodns'
-
-const proxyAddresses: Readonly<Record<Mode, readonly Pick<ListenerSpec, 'address' | 'v6only'>[]>> = {
-  any: [{ address: '0.0.0.0' }],
-  cookies: [{ address: '0.0.0.0' }],
-  loopback: [{ address: '127.0.0.1' }],
-  dual: [{ address: '::' }],
-  both: [{ address: '0.0.0.0' }, { address: '::', v6only: true }],
-  nodns: [{ address: '0.0.0.0' }, { address: '::', v6only: true }],
-  v6only: [{ address: '::', v6only: true }],
-  loopbacks: [{ address: '127.0.0.1' }, { address: '::1' }],
-}
+export const proxy: Identity = istioLayout.proxy
 
 /** The pod's addresses: IPv4, both, or IPv6 alone. Its neighbours have both but for the first. */
 export type Kind = 'v4' | 'dual' | 'v6'
@@ -41,9 +27,6 @@ const routes: readonly (readonly string[])[] = [
   ['local', '10.55.0.0/16', 'dev', 'lo'],
 ]
 
-/** Ports that somebody listens on besides the proxy's; the pod and the peer have the same ones. */
-export const appPorts = [22, 80, 8080, 15020, 15021, 15090, 31000]
-
 export interface Site extends AsyncDisposable {
   readonly lab: Lab
   readonly pod: LabPod
@@ -52,7 +35,8 @@ export interface Site extends AsyncDisposable {
   listen(mode: Mode): Promise<void>
 }
 
-export async function createSite(prefix: string, kind: Kind = 'v4'): Promise<Site> {
+/** `layout`: of the mesh whose proxy listens in the pod. */
+export async function createSite(prefix: string, kind: Kind = 'v4', layout: Layout = istioLayout): Promise<Site> {
   const lab = await Lab.create(prefix, { subnet: '10.77.0' })
   const everywhere = kind === 'v4' ? '0.0.0.0' : '::'
   try {
@@ -76,12 +60,15 @@ export async function createSite(prefix: string, kind: Kind = 'v4'): Promise<Sit
       'net.ipv4.icmp_msgs_burst=1000000',
     ]
     for (const each of [pod, peer, lab.node]) await must(each.command(['sysctl', '-q', '-e', '-w', ...errors]))
-    await startPeer(peer, everywhere)
+    await serve(peer, app, peerListeners(layout, everywhere))
     let running: readonly { stop(): Promise<void> }[] = []
     const listen = async (mode: Mode) => {
       await Promise.all(running.map((each) => each.stop()))
       await must(pod.command(['sysctl', '-q', '-w', `net.ipv4.tcp_syncookies=${mode === 'cookies' ? 2 : 1}`]))
-      running = await startPod(pod, mode, everywhere)
+      running = await Promise.all([
+        serve(pod, layout.proxy, proxyListeners(layout, mode, everywhere)),
+        serve(pod, app, appListeners(layout, everywhere)),
+      ])
     }
     return { lab, pod, peer, listen, [Symbol.asyncDispose]: () => lab.close() }
   } catch (error) {
@@ -112,30 +99,4 @@ async function serviceAddresses(lab: Lab, pod: LabPod, peer: LabPod): Promise<vo
 
 async function takeIPv4(pod: LabPod): Promise<void> {
   for (const device of ['eth0', 'net2']) await must(pod.command(['ip', '-4', 'address', 'flush', 'dev', device]))
-}
-
-/** Name servers that are not the proxy's: the peer has them, and so has the pod itself. */
-const datagramPorts = [53, 5353, 8080, 15020]
-const datagramServers = (name: string, at: string) =>
-  datagramPorts.map((port) => ({ name: `${name}:${port}`, address: at, port, protocol: 'udp' as const }))
-
-function startPeer(peer: LabPod, at: string): Promise<unknown> {
-  const ports = [...appPorts, 53, 15001, 15006, 15008]
-  const listeners = ports.map((port) => ({ name: `peer:${port}`, address: at, port }))
-  return serve(peer, app, [...listeners, ...datagramServers('peer', at)])
-}
-
-async function startPod(pod: LabPod, mode: Mode, at: string): Promise<readonly { stop(): Promise<void> }[]> {
-  const proxies: ListenerSpec[] = [15001, 15006].flatMap((port) => proxyAddresses[mode].map((where) => ({ name: `proxy:${port}`, port, ...where })))
-  // The tunnel port is the proxy's own and is never redirected to, so it needs its real address.
-  proxies.push({ name: 'proxy:15008', address: at, port: 15008 })
-  const dns = (['tcp', 'udp'] as const).flatMap((protocol) =>
-    ['127.0.0.1', '::1'].map((address) => ({ name: 'dns:15053', address, port: 15053, protocol })),
-  )
-  const apps: ListenerSpec[] = appPorts.map((port) => ({ name: `app:${port}`, address: at, port }))
-  apps.push({ name: 'app:8081', address: '0.0.0.0', port: 8081 }, { name: 'app:8082', address: '::', port: 8082, v6only: true })
-  return Promise.all([
-    serve(pod, proxy, mode === 'nodns' ? proxies : [...proxies, ...dns]),
-    serve(pod, app, [...apps, ...datagramServers('app', at)]),
-  ])
 }

@@ -4,19 +4,20 @@ import json
 import os
 import sys
 
-from sockets import become
+from sockets import become, effective, set_mark
 
 
 def as_identity(cases, make):
-    """(case, socket) of each; sockets of another creator are all made first, with its effective ids."""
-    creator = cases[0].get("creator")
+    """(case, socket) of each; sockets of another creator, and those that root gives a mark, are all made first, with its effective ids."""
+    mark = cases[0].get("mark")
+    creator = cases[0].get("creator") or (mark is not None and cases[0]["as"])
     made = {}
     if creator:
-        os.setegid(creator["gid"])
-        os.seteuid(creator["uid"])
-        made = {case["id"]: make(case) for case in cases}
-        os.seteuid(0)
-        os.setegid(0)
+        with effective(creator):
+            made = {case["id"]: make(case) for case in cases}
+    if mark is not None:
+        for sock in made.values():
+            set_mark(sock, mark)
     become(cases[0]["as"])
     for case in cases:
         yield case, made.get(case["id"]) or make(case)
@@ -25,7 +26,7 @@ def as_identity(cases, make):
 def in_groups(cases, run):
     groups = {}
     for case in cases:
-        groups.setdefault(json.dumps([case["as"], case.get("creator"), case["id"] if case.get("alone") else None]), []).append(case)
+        groups.setdefault(json.dumps([case["as"], case.get("creator"), case.get("mark"), case["id"] if case.get("alone") else None]), []).append(case)
     pipes = []
     for group in groups.values():
         reader, writer = os.pipe()

@@ -6,7 +6,7 @@ import selectors
 import socket
 import struct
 
-from sockets import become, family_of, originals, text
+from sockets import become, effective, family_of, originals, set_mark, text
 
 IP_PKTINFO = 8
 IP_FREEBIND, IPV6_FREEBIND = 15, 78
@@ -93,12 +93,26 @@ def echo(sock):
         return False
 
 
+def listen_as(spec):
+    """(listener, name) of each. Only root may give marks, so sockets with one are made with the server's effective ids."""
+    marks = [one.get("mark") for one in spec["listeners"]]
+    if not any(mark is not None for mark in marks):
+        become(spec)
+        return [(listen(one), one["name"]) for one in spec["listeners"]]
+    with effective(spec):
+        made = [(listen(one), one["name"]) for one in spec["listeners"]]
+    for (sock, _), mark in zip(made, marks, strict=True):
+        if mark is not None:
+            set_mark(sock, mark)
+    become(spec)
+    return made
+
+
 def serve(spec):
     record = os.open(spec["record"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if "record" in spec else None
-    become(spec)
     selector = selectors.DefaultSelector()
-    for one in spec["listeners"]:
-        selector.register(listen(one), selectors.EVENT_READ, one["name"])
+    for sock, name in listen_as(spec):
+        selector.register(sock, selectors.EVENT_READ, name)
     print("ready", flush=True)
     while True:  # until the test kills it
         for key, _ in selector.select():

@@ -3,6 +3,7 @@
     main.py serve '{"uid": 1337, "gid": 1337, "listeners": [{"name": "15001", "address": "0.0.0.0", "port": 15001}]}'
     main.py connect < cases.json
     main.py exchange < cases.json     UDP
+    main.py attend < questions        one a line, ["connect", cases] or ["exchange", cases]; answers each with a line
     main.py flood < spec.json
     main.py traffic < spec.json       until stdin ends
 
@@ -30,6 +31,14 @@ def main():
         from exchange import exchange
 
         json.dump(exchange(json.load(sys.stdin)), sys.stdout)
+    elif command == "attend":
+        from connect import connect
+        from exchange import exchange
+
+        answers = {"connect": connect, "exchange": exchange}
+        for question in sys.stdin:
+            about, cases = json.loads(question)
+            print(json.dumps(answers[about](cases)), flush=True)
     else:
         from many import flood, traffic
 

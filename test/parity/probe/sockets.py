@@ -5,8 +5,10 @@ import errno
 import os
 import socket
 import struct
+from contextlib import contextmanager
 
 SO_ORIGINAL_DST = 80
+SO_MARK = 36
 PATIENCE = 1.5  # seconds for any one step
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,6 +52,24 @@ def become(who):
     os.setgroups([])
     os.setresgid(who["gid"], who["gid"], who["gid"])
     os.setresuid(who.get("real_uid", who["uid"]), who["uid"], who["uid"])
+
+
+@contextmanager
+def effective(who):
+    """Of root, for a while: what is made now has these ids."""
+    os.setegid(who["gid"])
+    os.seteuid(who["uid"])
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def set_mark(made, mark):
+    """SO_MARK of a socket or of several; it needs CAP_NET_ADMIN."""
+    for sock in made if isinstance(made, list) else [made]:
+        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", mark))
 
 
 def disconnect(sock):

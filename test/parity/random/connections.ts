@@ -1,11 +1,7 @@
 /** The connections that are worth trying with a set: by whom its rules speak of, to what they speak of and to its neighbours. */
-import { createHash } from 'node:crypto'
-import type { IstioRuleOptions } from '../../lab/istio-iptables.ts'
-import { edges } from '../networks.ts'
-import type { Case, Identity } from '../probe.ts'
-import { address, app, type Kind } from '../shape.ts'
-
-type Rules = Required<IstioRuleOptions>
+import type { Case } from '../probe.ts'
+import { address, type Kind } from '../shape.ts'
+import { destinations, everybody, inboundPorts, outboundPorts, type Subject, shown } from './worth.ts'
 
 export interface Connections {
   readonly outbound: readonly Case[]
@@ -13,69 +9,8 @@ export interface Connections {
   readonly fromNode: readonly Case[]
 }
 
-/** How many of each; the probe needs about a millisecond for one. */
-const COUNT = { outbound: 90, fromPeer: 18, fromNode: 12 }
-
-export const few = <T>(list: readonly T[], count = 3): readonly T[] => [...list.slice(0, count - 1), ...list.slice(-1)]
-
-export interface Who {
-  readonly name: string
-  readonly as: Identity
-  readonly creator?: Identity
-}
-
-export function identities({ proxyUids, proxyGids, ownerGroupsInclude, ownerGroupsExclude }: Rules): readonly Who[] {
-  const proxy = { uid: proxyUids[0] ?? 0, gid: proxyGids[0] ?? 0 }
-  const root = { uid: 0, gid: 0 }
-  const groups = [...(ownerGroupsInclude === '*' ? [] : ownerGroupsInclude), ...ownerGroupsExclude]
-  return [
-    { name: 'app', as: app },
-    { name: 'root', as: root },
-    { name: 'proxy', as: proxy },
-    { name: 'rootThenProxy', as: proxy, creator: root },
-    ...few(proxyUids).map((uid) => ({ name: `uid ${uid}`, as: { uid, gid: app.gid } })),
-    ...few(proxyGids).map((gid) => ({ name: `gid ${gid}`, as: { uid: app.uid, gid } })),
-    ...few(groups).map((gid) => ({ name: `group ${gid}`, as: { uid: app.uid, gid } })),
-    { name: 'almost proxy', as: { uid: proxy.uid + 1, gid: proxy.gid + 1 } },
-  ]
-}
-
-/** Symbols of test/parity/shape.ts for its addresses, others as they are. */
-const symbols = new Map<string, string>(Object.entries(address).map(([symbol, text]) => [text, symbol]))
-export const shown = (text: string) => symbols.get(text) ?? text
-
-const always = [
-  ...(['PEER', 'VIP', 'SRC2ND', 'NET2', 'NODE', 'POD', 'POD2ND', 'PODNET2', 'ANYIP'] as const).map((symbol) => address[symbol]),
-  ...['127.0.0.1', '127.0.0.1', '127.0.0.6', '127.0.0.9', '127.1.2.3', '0.0.0.0'],
-]
-
-/** Where a destination tells of the rules, not of the test's network: unicast, and of the networks with neighbours only those that exist. */
-function reachable(text: string): boolean {
-  const [first = 0, second = 0, third = 0] = text.split('.').map(Number)
-  const connected = first === 10 && ((second === 77 && third === 0) || (second === 88 && third === 0) || second === 66)
-  return first > 0 && first < 224 && (!connected || always.includes(text) || text === address.SUBNETCAST)
-}
-
-export function destinations({ outboundRangesInclude, outboundRangesExclude, loopbackCidr }: Rules): readonly string[] {
-  const ranges = [...(outboundRangesInclude === '*' ? [] : few(outboundRangesInclude, 4)), ...few(outboundRangesExclude, 4), loopbackCidr]
-  const found = ranges.filter((range) => !range.includes(':')).flatMap(edges)
-  return [...always, ...new Set(found.filter(reachable))]
-}
-
-/** Those of the set and their neighbours; port 0 cannot be told apart from "not connected" everywhere. */
-function portsOf(lists: readonly (readonly number[])[], more: readonly number[]): readonly number[] {
-  const listed = lists.flatMap((list) => few(list)).flatMap((port) => [port, port + 1])
-  return [...new Set([...more, ...listed])].filter((port) => port <= 65535)
-}
-
-export const outboundPorts = ({ outboundPortsInclude, outboundPortsExclude }: Rules) =>
-  portsOf([outboundPortsInclude, outboundPortsExclude], [80, 8080, 15008, 15020, 9999])
-
-export const inboundPorts = ({ inboundPortsInclude, inboundPortsExclude }: Rules) =>
-  portsOf(
-    [inboundPortsInclude === '*' ? [] : inboundPortsInclude, inboundPortsExclude],
-    [22, 80, 8080, 9999, 15001, 15006, 15008, 15020, 15021, 15090],
-  )
+/** How many of each; the probe needs about a millisecond for one. A pod of IPv6 alone has little to say to IPv4. */
+const COUNT = { outbound: { v4: 90, dual: 90, v6: 20 }, fromPeer: 18, bySource: 12, fromNode: 12 }
 
 const ways: Readonly<Record<string, Partial<Case>>> = {
   '': {},
@@ -87,21 +22,29 @@ const ways: Readonly<Record<string, Partial<Case>>> = {
   ' non-blocking': { nonblock: true },
 }
 
+/** FNV-1a, and its bits mixed once more (murmur3's end): names that differ in their last letter shall not stay neighbours. */
+function hashOf(text: string, seed: number): number {
+  let hash = 2166136261 ^ seed
+  for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 16777619)
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return (hash ^ (hash >>> 16)) >>> 0
+}
+
 /** Those whose hash is lowest: the same salt keeps the same ones when a set is made smaller. */
 export function choose<T extends { readonly id: string }>(cases: readonly T[], count: number, salt: number): readonly T[] {
-  const rank = (text: string) => createHash('sha1').update(`${salt} ${text}`).digest('hex')
   const unique = new Map(cases.map((each) => [each.id, each]))
   return [...unique.values()]
-    .map((each) => ({ each, order: rank(each.id) }))
-    .sort((a, b) => (a.order < b.order ? -1 : 1))
+    .map((each) => ({ each, order: hashOf(each.id, salt) }))
+    .sort((a, b) => a.order - b.order)
     .slice(0, count)
     .map(({ each }) => each)
 }
 
-function outboundCases(rules: Rules): readonly Case[] {
-  const ports = outboundPorts(rules)
-  return identities(rules).flatMap(({ name, ...who }) =>
-    destinations(rules).flatMap((host) =>
+function outboundCases(subject: Subject): readonly Case[] {
+  const [hosts, ports] = [destinations(subject), outboundPorts(subject)]
+  return everybody(subject).flatMap(({ name, ...who }) =>
+    hosts.flatMap((host) =>
       ports.flatMap((port) =>
         Object.entries(port === 0 ? { '': {} } : ways).map(([way, change]) => ({
           id: `${name} -> ${shown(host)}:${port}${way.trimEnd()}`,
@@ -122,18 +65,29 @@ const targets: Readonly<Record<Kind, readonly Target[]>> = {
   v6: ['POD6', 'PODNET26', 'POD2ND6'],
 }
 
-function inboundCases(rules: Rules, from: 'peer' | 'node' | 'self', to: readonly Target[]): readonly Case[] {
-  const ports = inboundPorts(rules)
+function inboundCases(subject: Subject, from: 'peer' | 'node' | 'self', to: readonly Target[]): readonly Case[] {
+  const ports = inboundPorts(subject)
   return to.flatMap((symbol) =>
     ports.map((port) => ({ id: `${from} => ${symbol}:${port}`, as: { uid: 0, gid: 0 }, to: [[address[symbol], port]] as const })),
   )
 }
 
-export function connectionsFor(rules: Rules, kind: Kind, salt: number): Connections {
+/** Where rules look at the source: from each address that the peer has. */
+function bySource(subject: Subject, to: readonly Target[]): readonly Case[] {
+  if (subject.interest.sources.length === 0) return []
+  const sources = { 4: ['PEER', 'VIP', 'SRC2ND'], 6: ['PEER6', 'VIP6', 'SRC2ND6'] } as const
+  return to.flatMap((target) =>
+    sources[target.endsWith('6') ? 6 : 4].flatMap((source) =>
+      inboundCases(subject, 'peer', [target]).map(({ id, ...rest }): Case => ({ id: `${id} from ${source}`, ...rest, bind: [address[source], 0] })),
+    ),
+  )
+}
+
+export function connectionsFor(subject: Subject, kind: Kind, salt: number): Connections {
   const own = targets[kind]
   return {
-    outbound: [...choose(outboundCases(rules), COUNT.outbound, salt), ...choose(inboundCases(rules, 'self', own.slice(0, 2)), 4, salt)],
-    fromPeer: choose(inboundCases(rules, 'peer', own), COUNT.fromPeer, salt),
-    fromNode: choose(inboundCases(rules, 'node', own.slice(0, 2)), COUNT.fromNode, salt),
+    outbound: [...choose(outboundCases(subject), COUNT.outbound[kind], salt), ...choose(inboundCases(subject, 'self', own.slice(0, 2)), 4, salt)],
+    fromPeer: [...choose(inboundCases(subject, 'peer', own), COUNT.fromPeer, salt), ...choose(bySource(subject, own), COUNT.bySource, salt)],
+    fromNode: choose(inboundCases(subject, 'node', own.slice(0, 2)), COUNT.fromNode, salt),
   }
 }

@@ -1,16 +1,17 @@
 /** Many sets from one seed. The first that differs is made smaller, within bounds, and told in a way that can be repeated. */
-import { readFile } from 'node:fs/promises'
 import fc from 'fast-check'
 import type { StatusView } from '../../../core/views.ts'
 import { namedWith } from '../../kernels/differences.ts'
-import type { Backend } from '../../lab/istio-iptables.ts'
-import { essential, namedDifferences, show } from '../compare.ts'
-import { compareSet, type FamilySet, type Outcome } from './compare.ts'
-import { anyFamilies, withFamilies } from './families.ts'
-import { podSets } from './pods.ts'
+import type { Backend } from '../../lab/restore.ts'
+import { essential, show } from '../compare.ts'
+import type { MeshUnderTest } from '../mesh.ts'
+import { rowsOf } from '../rows.ts'
+import { compareSet, type Outcome } from './compare.ts'
+import { type RandomSet, randomSets } from './sets.ts'
 import { createWorld, type World } from './world.ts'
 
 export interface RandomRun {
+  readonly mesh: MeshUnderTest
   readonly runs: number
   readonly seed: number
   /** Of a failure that was printed: that set alone. */
@@ -35,21 +36,21 @@ export const freshSeed = (): number => Math.floor(Math.random() * 2 ** 31)
 class Failed extends Error {}
 
 function problem(outcome: Outcome): string | undefined {
-  if ('wrong' in outcome) return outcome.wrong
-  return 'differences' in outcome && outcome.differences.length > 0 ? show(essential(outcome.differences).slice(0, 30)) : undefined
+  const different = 'differences' in outcome ? show(essential(outcome.differences).slice(0, 30)) : ''
+  return [outcome.wrong ?? '', different].filter((text) => text !== '').join('\n') || undefined
 }
 
 /** Fails as the sets do, until shrinking has had enough: then every set passes. */
 class Judge {
   readonly #world: World
-  readonly #compare: (set: FamilySet) => Promise<Outcome>
+  readonly #compare: (set: RandomSet) => Promise<Outcome>
   readonly #onProgress: (text: string) => void
   readonly counts = new Map<string, number>()
   connections = 0
   #firstFailure: number | undefined
   #shrinks = 0
 
-  constructor(world: World, compare: (set: FamilySet) => Promise<Outcome>, onProgress: (text: string) => void = () => {}) {
+  constructor(world: World, compare: (set: RandomSet) => Promise<Outcome>, onProgress: (text: string) => void = () => {}) {
     this.#world = world
     this.#compare = compare
     this.#onProgress = onProgress
@@ -59,7 +60,7 @@ class Judge {
     return [...this.counts.values()].reduce((sum, count) => sum + count, 0)
   }
 
-  async judge(set: FamilySet): Promise<void> {
+  async judge(set: RandomSet): Promise<void> {
     if (this.#firstFailure !== undefined) {
       this.#shrinks++
       if (this.#shrinks > SHRINK_RUNS || performance.now() - this.#firstFailure > SHRINK_TIME) return
@@ -72,7 +73,7 @@ class Judge {
     throw new Failed(wrong)
   }
 
-  async #problem(set: FamilySet): Promise<string | undefined> {
+  async #problem(set: RandomSet): Promise<string | undefined> {
     try {
       const outcome = await this.#compare(set)
       this.counts.set(outcome.kind, (this.counts.get(outcome.kind) ?? 0) + 1)
@@ -84,20 +85,15 @@ class Judge {
   }
 }
 
-async function rowsFor(world: World) {
-  const document = await readFile(new URL('../../../docs/parity.md', import.meta.url), 'utf8')
-  const named = [
-    ...namedDifferences(document),
-    ...namedDifferences(document, 'Difference of families'),
-    ...namedDifferences(document, 'Rare difference'),
-  ]
-  return namedWith((await world.agent.ask<StatusView>('/v1/status')).kernel.features, named)
+async function rowsFor(mesh: string, world: World) {
+  const { shared, own, rare } = rowsOf(mesh)
+  return namedWith((await world.agent.ask<StatusView>('/v1/status')).kernel.features, [...shared, ...own, ...rare])
 }
 
-function failureText(details: fc.RunDetails<[FamilySet]>, backend: Backend | undefined): string | undefined {
+function failureText(details: fc.RunDetails<[RandomSet]>, mesh: string, backend: Backend | undefined): string | undefined {
   if (!details.failed) return undefined
   const [set] = details.counterexample ?? []
-  const again = `--seed ${details.seed} --path ${details.counterexamplePath ?? ''}${backend === undefined ? '' : ` --backend ${backend}`}`
+  const again = `--mesh ${mesh} --seed ${details.seed} --path ${details.counterexamplePath ?? ''}${backend === undefined ? '' : ` --backend ${backend}`}`
   const error = details.errorInstance instanceof Error ? details.errorInstance.message : String(details.errorInstance)
   return [
     `the smallest set that differs (after ${details.numShrinks} steps):`,
@@ -107,19 +103,18 @@ function failureText(details: fc.RunDetails<[FamilySet]>, backend: Backend | und
   ].join('\n')
 }
 
-export async function randomParity({ runs, seed, path, backend, onProgress }: RandomRun): Promise<RandomReport> {
-  await using world = await createWorld(backend === undefined ? undefined : [backend])
+export async function randomParity({ mesh, runs, seed, path, backend, onProgress }: RandomRun): Promise<RandomReport> {
+  await using world = await createWorld(mesh, backend === undefined ? undefined : [backend])
   if (world.backends.length === 0) return { failure: `no iptables to compare with: ${world.missing.join('; ')}`, summary: '' }
-  const rows = await rowsFor(world)
-  const judge = new Judge(world, (set) => compareSet(world, set, rows), onProgress)
+  const rows = await rowsFor(mesh.name, world)
+  const judge = new Judge(world, (set) => compareSet(mesh, world, set, rows), onProgress)
   const start = performance.now()
-  const sets = fc.tuple(podSets(world.backends), anyFamilies).map(([set, families]) => withFamilies(set, families))
-  const property = fc.asyncProperty(sets, (set) => judge.judge(set))
+  const property = fc.asyncProperty(randomSets(mesh, world.backends), (set) => judge.judge(set))
   const only = path === undefined ? { numRuns: runs } : { numRuns: 1, path, endOnFailure: true }
   const details = await fc.check(property, { seed, ...only })
   const seconds = (performance.now() - start) / 1000
   const counts = [...judge.counts].map(([kind, count]) => `${count} ${kind}`).join(', ')
   const skipped = world.missing.map((reason) => `; skipped: ${reason}`).join('')
-  const summary = `seed ${seed}: ${judge.tried} sets (${counts}), ${judge.connections} connections, ${world.backends.join(' and ')}, ${(seconds / judge.tried).toFixed(2)} s each${skipped}`
-  return { failure: failureText(details, backend), summary }
+  const summary = `${mesh.name}, seed ${seed}: ${judge.tried} sets (${counts}), ${judge.connections} connections, ${world.backends.join(' and ')}, ${(seconds / judge.tried).toFixed(2)} s each${skipped}`
+  return { failure: failureText(details, mesh.name, backend), summary }
 }

@@ -1,31 +1,14 @@
 /** What a set's pod is asked besides plain IPv4: IPv6, mapped addresses, and UDP by each kind of socket. */
-import type { IstioRuleOptions } from '../../lab/istio-iptables.ts'
 import { address, mapped } from '../addresses.ts'
 import type { DatagramCase, Do } from '../exchange.ts'
-import { edges, within } from '../networks.ts'
 import type { Case, Endpoint } from '../probe.ts'
-import { type Kind, proxy } from '../shape.ts'
-import { choose, few, identities, outboundPorts, shown } from './connections.ts'
+import type { Kind } from '../shape.ts'
+import { choose } from './connections.ts'
+import { destinations6, everybody, few, local6, openPorts, outboundPorts, reachable, type Subject, shown } from './worth.ts'
 
-type Rules = Required<IstioRuleOptions>
+const COUNT = { connections: { v4: 40, dual: 40, v6: 110 }, datagrams: 20 }
 
-const COUNT = { connections: 40, datagrams: 20 }
-
-const own6 = ['POD6', 'POD2ND6', 'PODNET26'] as const
-const hosts6 = [...(['PEER6', 'VIP6', 'SRC2ND6', 'NET26', 'NODE6', ...own6] as const).map((symbol) => address[symbol]), '::1', '::1', '::']
-const local6: readonly string[] = [...own6.map((symbol) => address[symbol]), '::1', '::']
 const hosts4 = [...(['PEER', 'VIP', 'SRC2ND', 'POD', 'POD2ND'] as const).map((symbol) => address[symbol]), '127.0.0.1', '127.0.0.9', '0.0.0.0']
-
-/** Networks with neighbours, without routes or with addresses of their own meaning tell of the test's network, not of the rules. */
-const besides = ['fd00:77::/64', 'fd00:88::/64', 'fd00:66::/32', 'fd00:55::/32', '::/96', 'fe80::/10', 'ff00::/8']
-
-function edges6({ outboundRangesInclude, outboundRangesExclude }: Rules): readonly string[] {
-  const ranges = [...(outboundRangesInclude === '*' ? [] : few(outboundRangesInclude, 4)), ...few(outboundRangesExclude, 4)]
-  return ranges
-    .filter((range) => range.includes(':'))
-    .flatMap(edges)
-    .filter((host) => !besides.some((network) => within(host, network)))
-}
 
 const ways6: Readonly<Record<string, Partial<Case>>> = {
   '': {},
@@ -35,7 +18,11 @@ const ways6: Readonly<Record<string, Partial<Case>>> = {
   ' non-blocking': { nonblock: true },
 }
 /** Of no use but within the pod: outside nothing answers them. */
-const localWays6: Readonly<Record<string, Partial<Case>>> = { ...ways6, ' from ::1': { bind: ['::1', 0] }, ' from ::6': { bind: ['::6', 0] } }
+const localWays6: Readonly<Record<string, Partial<Case>>> = { ...ways6, ' from ::6': { bind: ['::6', 0] } }
+/** Linux drops the reset of a closed port to ::1, and the client would wait in vain. */
+const openWays6: Readonly<Record<string, Partial<Case>>> = { ...localWays6, ' from ::1': { bind: ['::1', 0] } }
+
+const waysTo = (host: string, port: number, open: ReadonlySet<number>) => (!local6.includes(host) ? ways6 : open.has(port) ? openWays6 : localWays6)
 const mappedWays: Readonly<Record<string, Partial<Case>>> = {
   '': {},
   ' ': {},
@@ -45,27 +32,27 @@ const mappedWays: Readonly<Record<string, Partial<Case>>> = {
 }
 
 /** Connections by sockets of IPv6. */
-export function sixCases(rules: Rules, kind: Kind, salt: number): readonly Case[] {
-  const sixes = kind === 'v4' ? ['::1', address.VIP6] : [...hosts6, ...new Set(edges6(rules))]
-  const destinations = [
-    ...sixes.map((host) => ({ host, name: shown(host), ways: local6.includes(host) ? localWays6 : ways6 })),
-    ...(kind === 'v6' ? [] : hosts4).map((host) => ({ host: mapped(host), name: `mapped ${shown(host)}`, ways: mappedWays })),
+export function sixCases(subject: Subject, kind: Kind, salt: number): readonly Case[] {
+  const open = openPorts(subject)
+  const sixes = kind === 'v4' ? ['::1', address.VIP6] : destinations6(subject)
+  const hosts = [
+    ...sixes.map((host) => ({ host, name: shown(host), ways: (port: number) => waysTo(host, port, open) })),
+    ...(kind === 'v6' ? [] : hosts4).map((host) => ({ host: mapped(host), name: `mapped ${shown(host)}`, ways: () => mappedWays })),
   ]
-  const cases = identities(rules).flatMap(({ name: who, ...as }) =>
-    destinations.flatMap(({ host, name, ways }) =>
-      [...outboundPorts(rules), 53]
-        .filter((port) => port !== 0)
-        .flatMap((port) =>
-          Object.entries(ways).map(([way, change]) => ({
-            id: `${who} -> ${name}:${port}${way.trimEnd()}`,
-            ...as,
-            to: [[host, port]] as const,
-            ...change,
-          })),
-        ),
+  const ports = [...outboundPorts(subject), 53].filter((port) => port !== 0)
+  const cases = everybody(subject).flatMap(({ name: who, ...as }) =>
+    hosts.flatMap(({ host, name, ways }) =>
+      ports.flatMap((port) =>
+        Object.entries(ways(port)).map(([way, change]) => ({
+          id: `${who} -> ${name}:${port}${way.trimEnd()}`,
+          ...as,
+          to: [[host, port]] as const,
+          ...change,
+        })),
+      ),
     ),
   )
-  return choose(cases, COUNT.connections, salt)
+  return choose(cases, COUNT.connections[kind], salt)
 }
 
 /** Ports that have a server everywhere, so that no case waits for an answer. */
@@ -77,17 +64,19 @@ interface Server {
   readonly host: string
 }
 
-function servers(rules: Rules, kind: Kind): readonly Server[] {
-  const fours = [address.VIP, address.PEER, address.SRC2ND, address.POD, '127.0.0.1', '127.0.0.53']
-  const known = rules.nameservers.filter((host) => host.startsWith('10.'))
+const isSix = (host: string) => host.includes(':')
+
+/** The usual ones of the test's network, and those that the rules name. */
+function servers({ interest }: Subject, kind: Kind): readonly Server[] {
+  const known = few(interest.nameservers, 6).filter(reachable)
+  const fours = [address.VIP, address.PEER, address.SRC2ND, address.POD, '127.0.0.1', '127.0.0.53', ...known.filter((host) => !isSix(host))]
+  const sixes = [address.VIP6, address.PEER6, address.SRC2ND6, address.POD6, '::1', ...known.filter(isSix)]
   return [
-    ...(kind === 'v6' ? ['127.0.0.1'] : [...fours, ...known]).flatMap((host): Server[] => [
+    ...(kind === 'v6' ? ['127.0.0.1'] : fours).flatMap((host): Server[] => [
       { name: shown(host), family: 4, host },
       { name: `mapped ${shown(host)}`, family: 6, host: mapped(host) },
     ]),
-    ...(kind === 'v4' ? [] : [address.VIP6, address.PEER6, address.SRC2ND6, address.POD6, '::1']).map(
-      (host): Server => ({ name: shown(host), family: 6, host }),
-    ),
+    ...(kind === 'v4' ? [] : sixes).map((host): Server => ({ name: shown(host), family: 6, host })),
   ]
 }
 
@@ -103,13 +92,10 @@ const scripts: Readonly<Record<string, (to: Endpoint, other: Endpoint) => readon
   ],
 }
 
-/** iptables knows the answers of the DNS proxy by its ids: another one's would not come from the server that was asked. */
-const knowsProxy = ({ dns, proxyUids, proxyGids }: Rules) => !dns || proxyUids.includes(proxy.uid) || proxyGids.includes(proxy.gid)
-
-export function datagramsFor(rules: Rules, kind: Kind, salt: number): readonly DatagramCase[] {
-  if (!knowsProxy(rules)) return []
-  const all = servers(rules, kind)
-  const cases = identities(rules).flatMap(({ name: who, ...as }) =>
+export function datagramsFor(subject: Subject, kind: Kind, salt: number): readonly DatagramCase[] {
+  if (!subject.interest.udp) return []
+  const all = servers(subject, kind)
+  const cases = everybody(subject).flatMap(({ name: who, ...as }) =>
     all.flatMap(({ name, family, host }, index) =>
       serverPorts.flatMap((port) =>
         Object.entries(scripts).map(([script, steps]): DatagramCase => {

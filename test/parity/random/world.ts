@@ -1,73 +1,89 @@
 /**
  * Two pods of the same shape for a whole run: one gets each set's iptables rules, the other its annotations by a hot reload of one agent. A third one
- * is never enrolled: it gets the pods that Istio refuses.
+ * is never enrolled: it gets the pods that the mesh refuses.
  */
 import type { PodView } from '../../../core/views.ts'
-import { Agent, type AgentConfig } from '../../lab/agent.ts'
-import { applyIptables, type Backend, backendMissing, fromScratch, type IstioRuleOptions, istioTables } from '../../lab/istio-iptables.ts'
-import { must } from '../../lab/net.ts'
-import { type Sites, sitesOf } from '../setups.ts'
-import { address, type Kind, type Site } from '../shape.ts'
-import type { FamilySet } from './compare.ts'
+import { Agent, type AgentConfig, until } from '../../lab/agent.ts'
+import { applyIptables, type Backend, backendMissing, fromScratch, type RuleFiles } from '../../lab/restore.ts'
+import { answerEverywhere } from '../everywhere.ts'
+import type { Layout, MeshUnderTest } from '../mesh.ts'
+import { createSite, type Kind, type Site } from '../shape.ts'
+import type { RandomSet } from './sets.ts'
+
+type Sites = Readonly<Record<Kind, Site>>
 
 export interface World extends AsyncDisposable {
   readonly withRules: Sites
   readonly withAgent: Sites
   readonly agent: Agent
   readonly backends: readonly Backend[]
+  /** Of the pods, as the agent sees them. */
+  readonly addresses: Readonly<Record<Kind, readonly string[]>>
   /** Why a backend is not used. */
   readonly missing: readonly string[]
-  setRules(kind: Kind, rules: Required<IstioRuleOptions>, backend: Backend): Promise<void>
+  setRules(kind: Kind, rules: RuleFiles, backend: Backend): Promise<void>
   /** The pod as the agent sees it; `fresh`: one that was never enrolled. */
-  setPod(set: FamilySet, fresh: boolean): Promise<PodView>
+  setPod(set: RandomSet, fresh: boolean): Promise<PodView>
 }
 
 /** Milliseconds that a reload may take on a machine that has much else to do. */
 const PATIENCE = 30_000
 
-/** Every address that the pod does not know is the peer's, so that a connection that no rule takes ends somewhere at once. */
-async function answerEverything({ lab, peer }: Site): Promise<void> {
-  await must(lab.node.command(['ip', 'route', 'add', 'default', 'via', address.PEER]))
-  await must(peer.command(['ip', 'route', 'add', '10.88.0.0/24', 'via', address.NODE]))
-  await must(peer.command(['ip', 'route', 'replace', 'local', '0.0.0.0/0', 'dev', 'lo', 'table', 'main']))
-}
+const kinds: readonly Kind[] = ['v4', 'dual', 'v6']
 
-async function answerAllOfIPv6({ lab, peer }: Site): Promise<void> {
-  await must(lab.node.command(['ip', '-6', 'route', 'add', 'default', 'via', address.PEER6, 'dev', 'br0']))
-  await must(peer.command(['ip', '-6', 'route', 'add', 'fd00:88::/64', 'via', address.NODE6, 'dev', 'eth0']))
-  await must(peer.command(['ip', '-6', 'route', 'replace', 'local', '::/0', 'dev', 'lo', 'table', 'main']))
-}
-
-async function openSites(prefix: string, stack: AsyncDisposableStack): Promise<Sites> {
-  const sites = await sitesOf(prefix, stack)
-  for (const [kind, site] of Object.entries(sites)) {
-    await answerEverything(site)
-    if (kind !== 'v4') await answerAllOfIPv6(site)
+async function openSite(prefix: string, kind: Kind, layout: Layout): Promise<Site> {
+  const site = await createSite(`${prefix}-${kind}`, kind, layout)
+  try {
+    await answerEverywhere(site, kind)
     await site.listen('both')
+    return site
+  } catch (error) {
+    await site[Symbol.asyncDispose]()
+    throw error
   }
-  return sites
+}
+
+async function openSites(prefix: string, layout: Layout, stack: AsyncDisposableStack): Promise<Sites> {
+  const opened = await Promise.allSettled(kinds.map((kind) => openSite(prefix, kind, layout)))
+  for (const each of opened) if (each.status === 'fulfilled') stack.use(each.value)
+  const sites = opened.map((each) => {
+    if (each.status === 'rejected') throw each.reason
+    return each.value
+  })
+  return Object.fromEntries(kinds.map((kind, index) => [kind, sites[index]])) as Record<Kind, Site>
 }
 
 /** `wanted`: the backends to use; default: those that this machine has. */
-export async function createWorld(wanted: readonly Backend[] = ['nft', 'legacy']): Promise<World> {
+export async function createWorld({ name, layout }: MeshUnderTest, wanted: readonly Backend[] = ['nft', 'legacy']): Promise<World> {
   await using stack = new AsyncDisposableStack()
-  const withRules = await openSites('random-rules', stack)
-  const withAgent = await openSites('random-agent', stack)
+  const [withRules, withAgent] = [await openSites('random-rules', layout, stack), await openSites('random-agent', layout, stack)]
   const found = await Promise.all(wanted.map(async (backend) => ({ backend, reason: await backendMissing(withRules.v4.pod, backend) })))
   const backends = found.flatMap(({ backend, reason }) => (reason === undefined ? [backend] : []))
-  const agent = stack.use(await Agent.start({ pods: [{ name: 'v4', netns: withAgent.v4.pod.netns }] }))
+  // What a pod of this mesh must have to be enrolled, the first set says.
+  const pods = kinds.map((kind) => ({ name: kind, netns: withAgent[kind].pod.netns }))
+  const agent = stack.use(await Agent.start({ mesh: name, pods }, { wait: 'answering' }))
   const rules = { v4: new Rules(withRules.v4), dual: new Rules(withRules.dual), v6: new Rules(withRules.v6) }
+  const addresses = await addressesOf(agent)
   const owned = stack.move()
   return {
     withRules,
     withAgent,
     agent,
     backends,
+    addresses,
     missing: found.flatMap(({ reason }) => reason ?? []),
-    setRules: (kind, options, backend) => rules[kind].set(options, backend),
-    setPod: (set, fresh) => configure(agent, withAgent[set.kind], set, fresh),
+    setRules: (kind, files, backend) => rules[kind].set(files, backend),
+    setPod: (set, fresh) => configure(agent, name, withAgent[set.kind], set, fresh),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
+}
+
+async function addressesOf(agent: Agent): Promise<World['addresses']> {
+  const views = await until('the agent has seen all pods', PATIENCE, async () => {
+    const seen = await agent.ask<readonly PodView[]>('/v1/pods', PATIENCE)
+    return seen.length === kinds.length && seen.every(({ addresses }) => addresses.length > 0) ? seen : undefined
+  })
+  return Object.fromEntries(views.map(({ name, addresses }) => [name, addresses])) as Record<Kind, readonly string[]>
 }
 
 /** Both backends are at work in the kernel at once, so the other one's tables are emptied. */
@@ -79,29 +95,17 @@ class Rules {
     this.#site = site
   }
 
-  async set(options: Required<IstioRuleOptions>, backend: Backend): Promise<void> {
+  async set(files: RuleFiles, backend: Backend): Promise<void> {
     if (this.#backend !== undefined && this.#backend !== backend)
       await applyIptables(this.#site.pod, fromScratch({ v4: '', v6: '', loopbackAddresses: [] }), this.#backend)
-    await applyIptables(this.#site.pod, fromScratch(istioTables(options)), backend)
+    await applyIptables(this.#site.pod, fromScratch(files), backend)
     this.#backend = backend
   }
 }
 
-async function configure(agent: Agent, { pod, peer }: Site, { pod: wanted, options, kind }: FamilySet, fresh: boolean): Promise<PodView> {
-  const annotations = { 'sidecar.istio.io/status': '{}', ...wanted.annotations }
-  const netns = fresh ? peer.netns : pod.netns
-  const config: AgentConfig = {
-    options: { ...options },
-    pods: [
-      {
-        name: fresh ? `fresh-${kind}` : kind,
-        netns,
-        annotations,
-        containers: wanted.containers,
-        ...(wanted.nameservers === undefined ? {} : { nameservers: wanted.nameservers }),
-      },
-    ],
-  }
+async function configure(agent: Agent, mesh: string, { pod, peer }: Site, set: RandomSet, fresh: boolean): Promise<PodView> {
+  const place = fresh ? { name: `fresh-${set.kind}`, netns: peer.netns } : { name: set.kind, netns: pod.netns }
+  const config: AgentConfig = { mesh, options: set.options, pods: [{ ...set.pod, ...place }] }
   await agent.write(config)
   const reload = await agent.ask<{ outcome: string; reason?: string }>('/v1/reload', PATIENCE)
   if (reload.outcome === 'refused') throw new Error(`the config was refused: ${reload.reason ?? ''}`)

@@ -1,5 +1,7 @@
+import type { Measured } from '../../parity/mesh.ts'
+
 /** Rows of Istio's tables for IPv6 and DNS as they were measured elsewhere: a probe that is wrong in both columns does not pass these. */
-export const measured: readonly (readonly [connection: string, field: string, value: string])[] = [
+export const istioMeasured: readonly Measured[] = [
   ['dual pod, dual proxy: app -> VIP6:80', 'accepted by', 'proxy:15001'],
   ['dual pod, dual proxy: app -> VIP6:80', 'accepted SO_ORIGINAL_DST v6 28', 'asked (28 bytes)'],
   ['dual pod, dual proxy: app -> VIP6:80', 'accepted SO_ORIGINAL_DST v6 27', 'EINVAL'],

@@ -1,19 +1,13 @@
-/** Which families a pod has, and whether IPv6 and DNS are captured: what the environment says, what the options say, and what is known of its name servers. */
+/** What decides on IPv6 and DNS: what the environment says, what the options say, and what is known of the pod's name servers. */
 import fc from 'fast-check'
 import type { MeshOptions } from '../../lab/istio-options.ts'
-import { address } from '../addresses.ts'
-import type { Kind } from '../shape.ts'
-import type { PodSet } from './pods.ts'
 
 export interface Families {
-  /** Of the pod's addresses, in their order. */
-  readonly families: readonly ('ipv4' | 'ipv6')[]
   readonly nameservers?: readonly string[]
   readonly env: Readonly<Record<string, string>>
   readonly options: Pick<MeshOptions, 'dualStack' | 'captureDns' | 'nameservers'>
 }
 
-const families = fc.constantFrom<Families['families'][]>(['ipv4'], ['ipv4'], ['ipv4', 'ipv6'], ['ipv4', 'ipv6'], ['ipv6', 'ipv4'], ['ipv6'])
 const manyServers: readonly (readonly string[])[] = [
   ['10.96.0.10'],
   ['10.96.0.10', 'fd00:96::10'],
@@ -47,19 +41,5 @@ const options = fc
   )
 
 export const anyFamilies: fc.Arbitrary<Families> = fc
-  .record({ families, nameservers: maybe(servers, 6), env: environment, options })
+  .record({ nameservers: maybe(servers, 6), env: environment, options })
   .map(({ nameservers: [list], ...rest }) => ({ ...rest, ...(list === undefined ? {} : { nameservers: list }) }))
-
-/** What the test's networks have: the addresses of IPv4 come first where there are both. */
-export const kindOf = ({ families }: Families): Kind => (families[0] === 'ipv6' ? 'v6' : families.length > 1 ? 'dual' : 'v4')
-
-const addresses: Readonly<Record<Kind, readonly string[]>> = { v4: [address.POD], dual: [address.POD, address.POD6], v6: [address.POD6] }
-
-/** A pod and its options, with what decides on IPv6 and DNS. */
-export function withFamilies({ pod, options, ...rest }: PodSet, families: Families): PodSet & { readonly kind: Kind } {
-  const { env, nameservers, options: more } = families
-  const kind = kindOf(families)
-  const containers = pod.containers.map((each) => (each.name === 'istio-proxy' ? { ...each, env: { ...each.env, ...env } } : each))
-  const complete = { ...pod, containers, addresses: addresses[kind], ...(nameservers && { nameservers }) }
-  return { ...rest, kind, options: { ...options, ...more }, pod: complete }
-}

@@ -1,15 +1,8 @@
 /** Pods as somebody may write them, with options of the mesh: what is usual, what is odd, and now and then what is wrong. */
 import fc from 'fast-check'
-import type { Backend } from '../../lab/istio-iptables.ts'
 import { type MeshOptions, names, type SidecarPod, traffic } from '../../lab/istio-options.ts'
-
-export interface PodSet {
-  readonly pod: SidecarPod
-  readonly options: MeshOptions
-  readonly backend: Backend
-  /** Chooses the connections. */
-  readonly salt: number
-}
+import type { MeshSet } from '../../parity/mesh.ts'
+import { anyFamilies, type Families } from './families.ts'
 
 const networks = ['10.96.0.0/12', '10.96.0.10/32', '10.97.0.10/31', '10.88.0.0/24', '10.77.0.0/24', '10.77.0.20/32', '10.0.0.0/8', '192.0.2.0/24']
 const oddNetworks = [
@@ -143,10 +136,23 @@ const anyOptions = fc
   // The init container is told no group of its own.
   .map(({ proxyGid, ...rest }): MeshOptions => defined(rest.setup === 'init' ? rest : { ...rest, proxyGid }) as MeshOptions)
 
-export const podSets = (backends: readonly Backend[]): fc.Arbitrary<PodSet> =>
-  fc.record({
-    pod: fc.record({ annotations, containers }),
-    options: anyOptions,
-    backend: fc.constantFrom(...backends),
-    salt: fc.noBias(fc.noShrink(fc.nat())),
-  })
+interface Sidecar {
+  readonly annotations: Readonly<Record<string, string>>
+  readonly containers: SidecarPod['containers']
+  readonly options: MeshOptions
+}
+
+function setOf({ annotations, containers, options }: Sidecar, { env, nameservers, options: more }: Families): MeshSet {
+  return {
+    pod: {
+      annotations: { 'sidecar.istio.io/status': '{}', ...annotations },
+      containers: containers.map((each) => (each.name === 'istio-proxy' ? { ...each, env: { ...each.env, ...env } } : each)),
+      ...(nameservers && { nameservers }),
+    },
+    options: { ...options, ...more },
+  }
+}
+
+export const istioSets: fc.Arbitrary<MeshSet> = fc
+  .tuple(fc.record({ annotations, containers, options: anyOptions }), anyFamilies)
+  .map(([sidecar, families]) => setOf(sidecar, families))

@@ -1,0 +1,56 @@
+/** Istio's set-ups: pods of every kind with proxies of every kind, with and without DNS capture. */
+import type { MeshSetup } from '../../parity/mesh.ts'
+
+/** A sidecar with these variables. */
+const sidecar = (env: Readonly<Record<string, string>>) => ({
+  pod: { annotations: { 'sidecar.istio.io/status': '{}' }, containers: [{ name: 'app' }, { name: 'istio-proxy', env }] },
+  options: {},
+})
+
+const captured = { ISTIO_META_DNS_CAPTURE: 'true' }
+const dual = { ISTIO_DUAL_STACK: 'true' }
+
+/** TCP where DNS is what matters: port 53, and one connection that shows the rest is as before. */
+const names = /:53$|(app|proxy) -> (VIP6|mapped VIP|VIP):80$/
+
+/** test/mesh/parity.test.ts tries IPv4 in the pods of IPv4. */
+export const istioSetups: readonly MeshSetup[] = [
+  { name: 'v4 pod, v4 proxy', kind: 'v4', mode: 'any', ...sidecar({}), tcp: 'plain', ipv4: 'elsewhere' },
+  {
+    name: 'v4 pod, dual proxy',
+    kind: 'v4',
+    mode: 'dual',
+    ...sidecar({}),
+    tcp: 'thorough',
+    ipv4: 'elsewhere',
+    udp: { flavours: ['mapped'], ports: 22_000 },
+  },
+  { name: 'v4 pod, DNS', kind: 'v4', mode: 'both', ...sidecar(captured), tcp: names, udp: { flavours: ['v4', 'mapped'], ports: 23_000 } },
+  { name: 'dual pod, dual proxy', kind: 'dual', mode: 'dual', ...sidecar(dual), tcp: 'thorough' },
+  { name: 'dual pod, two listeners', kind: 'dual', mode: 'both', ...sidecar(dual), tcp: 'plain' },
+  { name: 'dual pod, v4 proxy', kind: 'dual', mode: 'any', ...sidecar(dual), tcp: 'plain' },
+  { name: 'dual pod, v6 proxy', kind: 'dual', mode: 'v6only', ...sidecar(dual), tcp: 'plain' },
+  { name: 'dual pod, loopback proxy', kind: 'dual', mode: 'loopbacks', ...sidecar(dual), tcp: 'plain' },
+  {
+    name: 'dual pod, DNS',
+    kind: 'dual',
+    mode: 'both',
+    ...sidecar({ ...dual, ...captured }),
+    tcp: names,
+    udp: { flavours: ['v4', 'v6', 'mapped'], ports: 24_000 },
+  },
+  {
+    name: 'dual pod, no DNS proxy',
+    kind: 'dual',
+    mode: 'nodns',
+    ...sidecar({ ...dual, ...captured }),
+    tcp: names,
+    udp: { flavours: ['v4', 'v6', 'mapped'], ports: 26_000, unanswered: true },
+  },
+  { name: 'v4-first pod', kind: 'dual', mode: 'dual', ...sidecar({}), tcp: 'plain' },
+  { name: 'v4-first pod, DNS', kind: 'dual', mode: 'both', ...sidecar(captured), tcp: names, udp: { flavours: ['v6'], ports: 27_000 } },
+  { name: 'v6 pod, dual proxy', kind: 'v6', mode: 'dual', ...sidecar({}), tcp: 'thorough' },
+  { name: 'v6 pod, v6 proxy', kind: 'v6', mode: 'v6only', ...sidecar({}), tcp: 'plain' },
+  { name: 'v6 pod, v4 proxy', kind: 'v6', mode: 'any', ...sidecar({}), tcp: 'plain' },
+  { name: 'v6 pod, DNS', kind: 'v6', mode: 'both', ...sidecar(captured), tcp: names, udp: { flavours: ['v6', 'mapped'], ports: 28_000 } },
+]
