@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import type { Kit } from './plugin.ts'
 import { cidrsOf, idRange, portRange } from './prefix.ts'
+import { parseYaml } from './yaml.ts'
 
 /** The schema, and besides a function that throws an Error which says what was expected. */
 const accepted = <T>(schema: z.ZodType<T>, read: (value: T) => unknown): z.ZodType<T> =>
@@ -52,6 +53,7 @@ export const kit: Kit = {
   cidrs: (text) => listOf(text, cidrsOf),
   ids: (text) => numbersIn(listOf(text, idRange)),
   boolean: parseBoolean,
+  yaml: parseYaml,
   portList: z.array(portSpec),
   cidrList: z.array(cidrSpec),
   idList: z.array(idSpec),
