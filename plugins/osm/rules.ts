@@ -1,0 +1,94 @@
+/**
+ * The rules of the nat tables OUTPUT and PREROUTING that the mesh writes for a sidecar, in their effective order. They are of IPv4 alone. A rule whose list
+ * is empty is left out, and so are two that decide nothing: 127.0.0.1 is always local, and the exception for port 15000 stands behind a rule that takes everything.
+ */
+import type { Interception, Match, Rule, TargetSpec } from '../../core/plugin.ts'
+import type { Settings } from './settings.ts'
+
+const dnsServer = '127.0.0.153'
+
+const pass = (name: string, when: Match): Rule => ({ name, when, then: 'pass' })
+
+/** The rule, when the list that it is about has elements. */
+const given = (list: readonly unknown[], rule: Rule): Rule[] => (list.length === 0 ? [] : [rule])
+
+const noIpv6 = pass('IPv6 is not captured', { family: 'ipv6' })
+
+/** What stands in OUTPUT itself. */
+function translations({ podIp, dns }: Settings): Rule[] {
+  return [
+    ...(podIp === undefined
+      ? []
+      : [{ name: 'sidecar calls localhost', when: { proto: 'tcp', from: 'sidecar', to: ['pod', 'loopback'] }, then: 'app' } as const]),
+    ...(dns ? [{ name: 'DNS', when: { proto: 'udp', to: 'DNS proxy', port: 'DNS' }, then: 'dns' } as const] : []),
+  ]
+}
+
+/** Which of the lists excludes a connection decides nothing, so their order does not matter either. */
+function exclusions({ outboundInterfaces, excludedNetworks, excludedOutboundPorts }: Settings): Rule[] {
+  return [
+    ...given(outboundInterfaces, pass('excluded interface', { to: 'excluded interfaces' })),
+    ...given(excludedNetworks, pass('excluded destination', { to: 'excluded destinations' })),
+    ...given(excludedOutboundPorts, pass('excluded port', { port: 'excluded outbound ports' })),
+  ]
+}
+
+function inclusion({ includedNetworks }: Settings): Rule[] {
+  if (includedNetworks === '*') return [{ name: 'everything else', when: { proto: 'tcp' }, then: 'outbound' }]
+  return given(includedNetworks, { name: 'included destination', when: { proto: 'tcp', to: 'included destinations' }, then: 'outbound' })
+}
+
+const outboundRules = (settings: Settings): Rule[] => [
+  noIpv6,
+  ...translations(settings),
+  { name: 'sidecar calls its own pod', when: { proto: 'tcp', from: 'sidecar', to: 'pod' }, unless: { to: 'loopback' }, then: 'inbound' },
+  pass('stays in the pod', { to: 'pod' }),
+  pass('sidecar goes out', { from: 'sidecar' }),
+  ...exclusions(settings),
+  ...inclusion(settings),
+]
+
+const inboundRules = ({ excludedInboundPorts, inboundInterfaces, ownPorts }: Settings): Rule[] => [
+  noIpv6,
+  ...given(excludedInboundPorts, pass('excluded port', { port: 'excluded inbound ports' })),
+  ...given(inboundInterfaces, pass('excluded interface', { from: 'excluded inbound interfaces' })),
+  ...given(ownPorts, pass('port of the sidecar', { port: 'ports of the sidecar' })),
+  { name: 'everything else', when: { proto: 'tcp' }, then: 'inbound' },
+]
+
+const listOf = (names: string | readonly string[] | undefined): readonly string[] => [names ?? []].flat()
+
+const setsOf = ({ when, unless }: Rule): readonly string[] => [when, unless].flatMap((match) => [match?.port, match?.to, match?.from].flatMap(listOf))
+
+function only<T>(names: readonly string[], entries: Readonly<Record<string, T>>): Record<string, T> {
+  return Object.fromEntries(Object.entries(entries).filter(([name]) => names.includes(name)))
+}
+
+export function interceptionOf(settings: Settings): Interception {
+  const [outbound, inbound] = [outboundRules(settings), inboundRules(settings)]
+  const { includedNetworks, podIp = false } = settings
+  const sets = {
+    sidecar: { uid: [settings.proxyUid] },
+    'DNS proxy': { cidrs: [dnsServer] },
+    DNS: { ports: [53] },
+    'excluded interfaces': { interfaces: settings.outboundInterfaces },
+    'excluded destinations': { cidrs: settings.excludedNetworks },
+    'excluded outbound ports': { ports: settings.excludedOutboundPorts },
+    'included destinations': { cidrs: includedNetworks === '*' ? [] : includedNetworks },
+    'excluded inbound ports': { ports: settings.excludedInboundPorts },
+    'excluded inbound interfaces': { interfaces: settings.inboundInterfaces },
+    'ports of the sidecar': { ports: settings.ownPorts },
+  }
+  const targets: Readonly<Record<string, TargetSpec>> = {
+    outbound: { port: settings.proxyPort, ipv6: false },
+    inbound: { port: settings.inboundPort, ipv6: false },
+    app: { ipv4: podIp, ipv6: false },
+    dns: { ipv4: dnsServer, port: 5300, ipv6: false },
+  }
+  const rules = [...outbound, ...inbound]
+  const used = only(
+    rules.map(({ then }) => then),
+    targets,
+  )
+  return { sets: only(rules.flatMap(setsOf), sets), targets: used, outbound, inbound, proxy: { uid: settings.proxyUid } }
+}
