@@ -68,7 +68,8 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 	/* Its device, which a hook does not see, says whom it means: the proxy would not know. */
 	if (is_link_local(family, attempt->dest) && !attempt->local)
 		return refuse(ctx, six, attempt, REASON_NO_SOURCE, ECONNREFUSED);
-	if (is_zero(attempt->source) && is_loopback(family, to)) {
+	/* Also towards a target elsewhere, to which the kernel would go from an address that fits it. */
+	if (is_zero(attempt->source) && (is_loopback(family, to) || is_loopback(family, attempt->dest))) {
 		copy_address(source, preferred_source(attempt));
 		if (is_zero(source))
 			return refuse(ctx, six, attempt, REASON_NO_SOURCE, ECONNREFUSED);
@@ -78,12 +79,13 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 		return refuse(ctx, six, attempt, REASON_NO_STORAGE, ECONNREFUSED);
 	origin->role = ROLE_NONE;
 	read_source(sk, family, now);
-	if (is_localhost(family, source) || is_link_local(family, source)) {
+	if ((is_localhost(family, source) && is_loopback(family, to)) || is_link_local(family, source)) {
 		/* What an unbound socket gets anyway: leave no binding behind. A link-local address would bind the device as well. */
 		set_ipv4(source, 0);
 	} else if (!is_zero(source) && sk->src_port) {
 		/* Bound to 0.0.0.0:PORT: bind() is refused now. To the pod's own address instead; sk_lookup gives it the proxy's listener. */
-		copy_address(to, source);
+		if (is_loopback(family, to))
+			copy_address(to, source);
 		set_ipv4(source, 0);
 	}
 	if (is_zero(attempt->source) && !is_same(source, now) && (!is_zero(source) || !is_zero(origin->bound))) {

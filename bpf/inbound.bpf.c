@@ -150,6 +150,18 @@ static __always_inline int decide(struct bpf_sk_lookup *ctx, const struct ends *
 	return refuse(note, REASON_BAD_RULE);
 }
 
+/*
+ * From inside: a redirected socket that was bound to 0.0.0.0:PORT goes to the pod's address, where the proxy need not listen. A target that is at
+ * that address itself, and keeps the port that was asked for, has its own listener there.
+ */
+static __always_inline int from_inside(struct bpf_sk_lookup *ctx, __u64 policy_id, struct note *note)
+{
+	const struct policy *policy = bpf_map_lookup_elem(&policies, &policy_id);
+	__be16 port = bpf_htons(ctx->local_port);
+
+	return !policy || is_target(policy, port) ? assign(ctx, port, note) : SK_PASS;
+}
+
 static __always_inline void tell(struct bpf_sk_lookup *ctx, const struct ends *ends, __u64 policy, const struct note *note)
 {
 	struct event *event = begin_event(pod_netns, policy, note);
@@ -196,8 +208,7 @@ int mb_inbound(struct bpf_sk_lookup *ctx)
 	if (!handover)
 		verdict = decide(ctx, &ends, policy, &note);
 	else if (handover->origin.role == ROLE_ACCEPTED)
-		/* From inside: a redirected socket that was bound to 0.0.0.0:PORT goes to the pod's address, where the proxy need not listen. */
-		verdict = assign(ctx, bpf_htons(ctx->local_port), &note);
+		verdict = from_inside(ctx, policy, &note);
 	else
 		return SK_PASS;
 	if (!handover || verdict == SK_DROP) /* what passes from inside was told when it connected */

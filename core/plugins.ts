@@ -1,5 +1,9 @@
 /** The built-in plugins by the name that the config's `mesh` has: adding a mesh adds a line here. And where those of others come from. */
+import ambient from '../plugins/ambient/ambient.ts'
 import istio from '../plugins/istio/istio.ts'
+import kuma from '../plugins/kuma/kuma.ts'
+import linkerd from '../plugins/linkerd/linkerd.ts'
+import osm from '../plugins/osm/osm.ts'
 import { listed, nearest } from './config/nearest.ts'
 import { kit } from './kit.ts'
 import type { AnyPlugin, MeshReference } from './plugin.ts'
@@ -9,6 +13,10 @@ import { readPackage } from './plugins/package.ts'
 
 export const plugins: Readonly<Record<string, AnyPlugin>> = {
   istio: istio(kit),
+  ambient: ambient(kit),
+  kuma: kuma(kit),
+  osm: osm(kit),
+  linkerd: linkerd(kit),
 }
 
 /** Where the config's plugins come from. */

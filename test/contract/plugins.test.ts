@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { plugins } from '../../core/plugins.ts'
 import { type Cases, testContainer, testPlugin, testPod } from '../../core/testing.ts'
+import { osmDefaults, osmScript } from '../meshes/osm/rules.ts'
 
 const istioPod = (name: string, annotations: Readonly<Record<string, string>>, addresses = ['10.0.0.9']) =>
   testPod({
@@ -37,7 +38,73 @@ const istioPods = [
   }),
 ]
 
+const ambientPod = (name: string, annotations: Readonly<Record<string, string>>, labels: Readonly<Record<string, string>> = {}) =>
+  testPod({ name, addresses: ['10.0.0.9', 'fd00::9'], labels: { 'istio.io/dataplane-mode': 'ambient', ...labels }, annotations })
+
+const ambientPods = [
+  ambientPod('plain', {}),
+  ambientPod('gateway', { 'ambient.istio.io/bypass-inbound-capture': 'true', 'ambient.istio.io/dns-capture': 'false' }),
+  ambientPod('nonsense', { 'ambient.istio.io/bypass-inbound-capture': 'yes', 'istio.io/reroute-virtual-interfaces': 'a b' }),
+  ambientPod('machine', { 'istio.io/reroute-virtual-interfaces': 'vnet0' }),
+  ambientPod('outside', {}, { 'istio.io/dataplane-mode': 'none' }),
+]
+
+const osmPod = (name: string, lists: Readonly<Record<string, string>>, containers = [testContainer('app'), testContainer('envoy')]) =>
+  testPod({
+    name,
+    labels: { 'osm-proxy-uuid': name },
+    annotations: Object.fromEntries(Object.entries(lists).map(([key, value]) => [`openservicemesh.io/${key}`, value])),
+    containers,
+  })
+
+const osmPods = [
+  osmPod('plain', {}),
+  osmPod('lists', {
+    'outbound-port-exclusion-list': '22,6379',
+    'inbound-port-exclusion-list': '7070',
+    'outbound-ip-range-exclusion-list': '10.96.0.0/12',
+    'outbound-ip-range-inclusion-list': '10.0.0.0/8,192.0.2.0/24',
+  }),
+  osmPod('nonsense', { 'outbound-port-exclusion-list': 'http', 'outbound-ip-range-exclusion-list': '10.0.0.1' }),
+  osmPod('edge', {}, [testContainer('app'), testContainer('sidecar')]),
+  osmPod('init', {}, [
+    testContainer('envoy'),
+    testContainer('osm-init', { args: ['-c', osmScript({ ...osmDefaults, inboundPortExclusions: [22] })] }),
+  ]),
+  testPod({ name: 'fsm', labels: { 'fsm-proxy-uuid': 'fsm' }, containers: [testContainer('sidecar')] }),
+]
+
+const linkerdPod = (
+  name: string,
+  annotations: Readonly<Record<string, string>>,
+  proxy: Parameters<typeof testContainer>[1] = {},
+  args: string[] = [],
+) =>
+  testPod({
+    name,
+    addresses: ['10.0.0.9', 'fd00::9'],
+    annotations: Object.fromEntries(Object.entries(annotations).map(([key, value]) => [`config.linkerd.io/${key}`, value])),
+    containers: [testContainer('linkerd-init', { args }), testContainer('linkerd-proxy', proxy), testContainer('app')],
+  })
+
+const linkerdPods = [
+  linkerdPod('plain', {}),
+  linkerdPod(
+    'lists',
+    { 'skip-inbound-ports': '22,9000-9099', 'skip-outbound-ports': '25', 'skip-subnets': '10.1.0.0/16,fd01::/16' },
+    { uid: 2102, gid: 2102 },
+  ),
+  linkerdPod(
+    'ports',
+    { 'inbound-port': '5143', 'outbound-port': '5140', 'proxy-uid': '0' },
+    { env: { LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS: '[::1]:5140' } },
+  ),
+  linkerdPod('arguments', {}, {}, ['--incoming-proxy-port=4143', '--outgoing-proxy-port=4140', '--ports-to-redirect=80,443']),
+  linkerdPod('nonsense', { 'skip-inbound-ports': 'http', 'skip-outbound-ports': '-', 'skip-subnets': 'all', 'inbound-port': '70000' }),
+]
+
 const cases: Readonly<Record<string, Cases>> = {
+  ambient: { pods: ambientPods, options: [{ ipv6: false }, { captureDns: false, probeAddress: '169.254.9.9', probeAddress6: 'fd16::9' }] },
   istio: {
     pods: istioPods,
     options: [
@@ -46,6 +113,14 @@ const cases: Readonly<Record<string, Cases>> = {
       { captureDns: 'servers', nameservers: ['10.96.0.10', 'fd00::53'] },
     ],
   },
+  osm: {
+    pods: osmPods,
+    options: [
+      { localProxyMode: 'PodIP', networkInterfaceExclusionList: ['net1'] },
+      { localDNSProxy: true, outboundPortExclusionList: [9200] },
+    ],
+  },
+  linkerd: { pods: linkerdPods, options: [{ disableIPv6: false }, { setup: 'cni', portsToRedirect: [80] }, { version: '2.10' }] },
 }
 
 for (const [name, plugin] of Object.entries(plugins)) {

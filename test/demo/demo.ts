@@ -1,7 +1,8 @@
 /**
- * npm run demo             two pods with real Envoys, intercepted without one iptables rule; every claim is checked; leaves nothing behind
- * npm run demo -- --keep   stops before the end, leaves it running and says what to type
- * npm run demo -- --clean  removes a kept demo, or one that was killed
+ * npm run demo                  two pods with real Envoys, intercepted without one iptables rule; every claim is checked; leaves nothing behind
+ * npm run demo -- --mesh kuma   the same with the ports, users and containers of another mesh: istio (without --mesh), kuma, osm, linkerd
+ * npm run demo -- --keep        stops before the end, leaves it running and says what to type
+ * npm run demo -- --clean       removes a kept demo, or one that was killed
  */
 import { readFile } from 'node:fs/promises'
 import { relative } from 'node:path'
@@ -10,9 +11,9 @@ import { parseArgs } from 'node:util'
 import { leftovers, type Snapshot, snapshot } from '../../scripts/leftovers.ts'
 import { type Agent, program } from '../lab/agent.ts'
 import { own, release } from '../lab/cleanup.ts'
-import { ADMIN_PORT } from '../lab/envoy-config.ts'
 import { type KernelObjects, objectsBelow, remaining } from './kernel-objects.ts'
-import { APP, BPFFS, claimDirectory, PORT, removeDemo, type Seen, Stage } from './stage.ts'
+import { APP_PORT, type DemoMesh, demoMesh } from './meshes.ts'
+import { APP, BPFFS, claimDirectory, removeDemo, type Seen, Stage } from './stage.ts'
 import { Story } from './story.ts'
 
 /** Requests before, while and after the agent is dead: 2 s of them. */
@@ -20,10 +21,12 @@ const TRAFFIC = { count: 100, pauseMs: 20 }
 
 const story = new Story()
 
-async function setStage(): Promise<Stage> {
-  story.step('Two pods, a real Envoy and an app in each, and no iptables rules')
-  const stage = await Stage.set()
-  for (const { name, address, netns } of [stage.client, stage.server]) story.say(`   ${name} ${address} ${netns}`)
+async function setStage(mesh: DemoMesh): Promise<Stage> {
+  story.step(`Two pods as ${mesh.title} has them, a sidecar and an app in each, and no iptables rules`)
+  story.say(`   the sidecar is ${mesh.proxy} in ${mesh.title}'s layout: ${mesh.layout}`)
+  const stage = await Stage.set(mesh)
+  for (const pod of [stage.client, stage.server])
+    story.say(`   ${[pod.name, pod.address, mesh.ipv6 ? pod.ipv6 : '', pod.netns].filter(Boolean).join(' ')}`)
   const rules = await Promise.all([stage.client, stage.server].map((pod) => pod.exec(['iptables-save'])))
   story.expect(
     'iptables rules in the pods',
@@ -33,12 +36,17 @@ async function setStage(): Promise<Stage> {
   return stage
 }
 
+const endpoint = (address: string) => (address.includes(':') ? `[${address}]:${APP_PORT}` : `${address}:${APP_PORT}`)
+
 /** One request, and how many the sidecars counted for it. */
-async function requestWithCounters(stage: Stage): Promise<{ readonly seen: Seen; readonly client: number; readonly server: number }> {
+async function requestWithCounters(
+  stage: Stage,
+  to = stage.server.address,
+): Promise<{ readonly seen: Seen; readonly client: number; readonly server: number }> {
   const before = await stage.counters()
-  const seen = await stage.request()
+  const seen = await stage.request(to)
   const after = await stage.counters()
-  story.say(`   an app of the client pod (uid ${APP.uid}): GET http://${stage.server.address}:${PORT}/`)
+  story.say(`   an app of the client pod (uid ${APP.uid}): GET http://${endpoint(to)}/`)
   return { seen, client: after.client - before.client, server: after.server - before.server }
 }
 
@@ -50,7 +58,7 @@ async function showDirect(stage: Stage, when: string): Promise<void> {
 }
 
 async function startAgent(stage: Stage): Promise<Agent> {
-  story.step('The agent starts; this is its whole configuration')
+  story.step(`The agent starts; this is its whole configuration, with ${stage.mesh.title}'s defaults`)
   const agent = await stage.createAgent()
   story.show(await readFile(agent.configFile, 'utf8'))
   story.say(`   ${relative('.', program)} run --config ${agent.configFile}`)
@@ -61,17 +69,27 @@ async function startAgent(stage: Stage): Promise<Agent> {
 
 async function showIntercepted(stage: Stage): Promise<void> {
   story.step('The same request takes its way through both sidecars')
-  const { seen, client, server } = await requestWithCounters(stage)
+  const { client, server, mesh } = stage
+  const { who, ipv4, ipv6 } = mesh.appSource(server.address)
+  await expectIntercepted(stage, { client: client.address, server: server.address }, who, ipv4)
+  if (!mesh.ipv6 || ipv6 === undefined) return
+  story.step('And so does one over IPv6')
+  await expectIntercepted(stage, { client: client.ipv6, server: server.ipv6 }, who, ipv6)
+}
+
+async function expectIntercepted(stage: Stage, address: { client: string; server: string }, who: string, source: string): Promise<void> {
+  const to = endpoint(address.server)
+  const { seen, client, server } = await requestWithCounters(stage, address.server)
   const headers = seen.headers ?? {}
   story.expect('answer', seen.error ?? seen.status ?? 0, 200)
   story.expect("requests that the client's sidecar counted", client, 1)
   story.expect("requests that the server's sidecar counted", server, 1)
-  story.expect('the app asked for and sees as its peer (getpeername)', seen.peer ?? '', `${stage.server.address}:${PORT}`)
-  story.expect("the client's sidecar was asked for (SO_ORIGINAL_DST)", headers['x-outbound-destination'] ?? '', `${stage.server.address}:${PORT}`)
-  story.expect("the client's sidecar saw as source", headers['x-outbound-source'] ?? '', stage.client.address)
-  story.expect("the server's sidecar was asked for", headers['x-inbound-destination'] ?? '', `${stage.server.address}:${PORT}`)
-  story.expect("the server's sidecar saw as source: the client pod", headers['x-inbound-source'] ?? '', stage.client.address)
-  story.expect("the server's app saw as source: its sidecar", seen.body?.source ?? '', '127.0.0.6')
+  story.expect('the app asked for and sees as its peer (getpeername)', seen.peer ?? '', to)
+  story.expect("the client's sidecar was asked for (SO_ORIGINAL_DST)", headers['x-outbound-destination'] ?? '', to)
+  story.expect("the client's sidecar saw as source", headers['x-outbound-source'] ?? '', address.client)
+  story.expect("the server's sidecar was asked for", headers['x-inbound-destination'] ?? '', to)
+  story.expect("the server's sidecar saw as source: the client pod", headers['x-inbound-source'] ?? '', address.client)
+  story.expect(`the server's app saw as source: ${who}`, seen.body?.source ?? '', source)
 }
 
 async function killAgent(stage: Stage, agent: Agent): Promise<void> {
@@ -156,14 +174,27 @@ async function nothingLeft(before: Snapshot, objects: KernelObjects): Promise<vo
   story.expect('all that is left', left.length, 0)
 }
 
+/** The proxy really asks for the original destination: nothing redirects yet, so the kernel has no answer, and the proxy drops the connection. */
+async function showDropped(stage: Stage, { port, counter }: NonNullable<DemoMesh['dropsUnredirected']>): Promise<void> {
+  const dropped = async () => (await stage.sidecars.server.stats())[counter] ?? 0
+  const before = await dropped()
+  const seen = await stage.request(stage.server.address, port)
+  story.say(`   the same to port ${port}, where the server's sidecar takes what is redirected`)
+  story.expect(
+    'without the agent: SO_ORIGINAL_DST has no answer, and the connection is dropped',
+    `${seen.status ?? 'no answer'}, ${(await dropped()) - before}`,
+    'no answer, 1',
+  )
+}
+
 function explainKept(stage: Stage, agent: Agent): void {
   const enter = (netns: string) => `nsenter --net=${netns}`
   const merbridge = (command: string) => `${relative('.', program)} ${command} --config ${agent.configFile}`
   story.step('It goes on running. What to type')
   story.say(`
-   a request, as an app       ${enter(stage.client.netns)} setpriv --reuid=1000 --regid=1000 --clear-groups curl -i http://${stage.server.address}:${PORT}/
-   the sidecars' counters     ${enter(stage.client.netns)} curl -s http://127.0.0.1:${ADMIN_PORT}/stats | grep downstream_rq_total
-                              ${enter(stage.server.netns)} curl -s http://127.0.0.1:${ADMIN_PORT}/stats | grep downstream_rq_total
+   a request, as an app       ${enter(stage.client.netns)} setpriv --reuid=${APP.uid} --regid=${APP.gid} --clear-groups curl -i http://${endpoint(stage.server.address)}/
+   the sidecars' counters     ${enter(stage.client.netns)} ${stage.mesh.counters}
+                              ${enter(stage.server.netns)} ${stage.mesh.counters}
    the agent                  ${merbridge('status')}
    its pods, their rules      ${merbridge('pods')}
                               ${merbridge('pods client')}
@@ -172,7 +203,7 @@ function explainKept(stage: Stage, agent: Agent): void {
 `)
 }
 
-async function tell(keep: boolean): Promise<void> {
+async function tell(mesh: DemoMesh, keep: boolean): Promise<void> {
   const before = await snapshot(true)
   await claimDirectory()
   await using stack = new AsyncDisposableStack()
@@ -180,9 +211,10 @@ async function tell(keep: boolean): Promise<void> {
   own(demo)
   stack.defer(() => release(demo))
   stack.use(demo)
-  const stage = await setStage()
+  const stage = await setStage(mesh)
   story.step('Without the agent, traffic goes past the sidecars')
   await showDirect(stage, 'without the agent')
+  if (mesh.dropsUnredirected !== undefined) await showDropped(stage, mesh.dropsUnredirected)
   const agent = await startAgent(stage)
   await showIntercepted(stage)
   const adopted = await inForce(agent)
@@ -203,10 +235,17 @@ async function tell(keep: boolean): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { keep: { type: 'boolean', default: false }, clean: { type: 'boolean', default: false } } })
+  const { values } = parseArgs({
+    options: {
+      mesh: { type: 'string', default: 'istio' },
+      keep: { type: 'boolean', default: false },
+      clean: { type: 'boolean', default: false },
+    },
+  })
+  const mesh = demoMesh(values.mesh)
   if (process.getuid?.() !== 0) throw new Error('network namespaces and BPF need root: sudo npm run demo')
   if (values.clean) await removeDemo()
-  else await tell(values.keep)
+  else await tell(mesh, values.keep)
 }
 
 await main().catch((error: Error) => {

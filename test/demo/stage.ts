@@ -8,12 +8,12 @@ import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent, execute, program, removeLock, until } from '../lab/agent.ts'
 import { mountBpffs, unmountBpffs } from '../lab/bpffs.ts'
-import { type Sidecar, startEnvoy } from '../lab/envoy.ts'
+import type { Sidecar } from '../lab/envoy.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { must } from '../lab/process.ts'
+import { APP_PORT, type DemoMesh } from './meshes.ts'
 
 export const DIRECTORY = '/run/merbridge-demo'
-export const PORT = 8080
 export const APP = { uid: 1000, gid: 1000 }
 
 export const BPFFS = '/sys/fs/bpf/merbridge-demo'
@@ -48,13 +48,21 @@ export async function claimDirectory(): Promise<void> {
 }
 
 export class Stage {
+  readonly mesh: DemoMesh
   readonly client: LabPod
   readonly server: LabPod
   readonly sidecars: { readonly client: Sidecar; readonly server: Sidecar }
   readonly #lab: Lab
   readonly #mounted: boolean
 
-  private constructor(lab: Lab, pods: { client: LabPod; server: LabPod }, sidecars: { client: Sidecar; server: Sidecar }, mounted: boolean) {
+  private constructor(
+    mesh: DemoMesh,
+    lab: Lab,
+    pods: { client: LabPod; server: LabPod },
+    sidecars: { client: Sidecar; server: Sidecar },
+    mounted: boolean,
+  ) {
+    this.mesh = mesh
     this.#lab = lab
     this.client = pods.client
     this.server = pods.server
@@ -62,16 +70,16 @@ export class Stage {
     this.#mounted = mounted
   }
 
-  /** Two pods, each with an app and an Envoy; no agent yet. */
-  static async set(): Promise<Stage> {
+  /** Two pods, each with an app and a sidecar; no agent yet. */
+  static async set(mesh: DemoMesh): Promise<Stage> {
     const mounted = await mountBpffs()
     await note({ mounted, namespaces: [], labDirectory: '', processes: [] })
     const lab = await Lab.create('merbridge-demo')
     try {
-      const pods = { client: await lab.pod('client'), server: await lab.pod('server') }
-      const [client, server] = await Promise.all([startEnvoy(pods.client, 'client'), startEnvoy(pods.server, 'server')])
-      await startApp(pods.server, 'server.ts', [String(PORT)])
-      const stage = new Stage(lab, pods, { client, server }, mounted)
+      const pods = { client: await lab.pod('client', mesh), server: await lab.pod('server', mesh) }
+      const [client, server] = await Promise.all([mesh.start(pods.client, 'client'), mesh.start(pods.server, 'server')])
+      await startApp(pods.server, 'server.ts', [String(APP_PORT), '0.0.0.0', ...(mesh.ipv6 ? ['::'] : [])])
+      const stage = new Stage(mesh, lab, pods, { client, server }, mounted)
       await stage.#note()
       lab.leave() // from here on the journal knows
       await until('the server app answers', 15_000, async () => ((await stage.request()).status === 200 ? true : undefined))
@@ -85,8 +93,8 @@ export class Stage {
   /** An agent for both pods, which `runAgent` starts. */
   async createAgent(): Promise<Agent> {
     await mkdir(AGENT)
-    const pods = [this.client, this.server].map(({ name, netns }) => ({ name, netns, containers: [{ name: 'istio-proxy', uid: 1337, gid: 1337 }] }))
-    return Agent.create({ pods, without: [] }, { directory: AGENT, bpffs: BPFFS })
+    const pods = [this.client, this.server].map((pod) => ({ name: pod.name, netns: pod.netns, ...this.mesh.pod(pod) }))
+    return Agent.create({ mesh: this.mesh.name, pods, without: [] }, { directory: AGENT, bpffs: BPFFS })
   }
 
   /** Starts the agent, for the first time or again; resolves when both pods are enrolled. */
@@ -97,13 +105,19 @@ export class Stage {
   }
 
   /** One request of the client's app to the server's app. */
-  async request(): Promise<Seen> {
-    const [seen] = await this.requests(1, 0, 'new')
+  async request(address = this.server.address, port = APP_PORT): Promise<Seen> {
+    const [seen] = await this.#client(address, port, 1, 0, 'new')
     return seen ?? { error: 'the client printed nothing' }
   }
 
-  async requests(count: number, pauseMs: number, connections: 'keep' | 'new'): Promise<readonly Seen[]> {
-    const argv = [this.server.address, String(PORT), String(count), String(pauseMs), connections]
+  requests(count: number, pauseMs: number, connections: 'keep' | 'new'): Promise<readonly Seen[]> {
+    return this.#client(this.server.address, APP_PORT, count, pauseMs, connections)
+  }
+
+  async #client(
+    ...words: readonly [address: string, port: number, count: number, pauseMs: number, connections: 'keep' | 'new']
+  ): Promise<readonly Seen[]> {
+    const argv = words.map(String)
     const output = await startApp(this.client, 'client.ts', argv, true)
     return output
       .split('\n')
@@ -114,7 +128,8 @@ export class Stage {
   /** Requests that each sidecar says it has handled. */
   async counters(): Promise<{ readonly client: number; readonly server: number }> {
     const [client, server] = await Promise.all([this.sidecars.client.stats(), this.sidecars.server.stats()])
-    return { client: client['http.outbound.downstream_rq_total'] ?? 0, server: server['http.inbound.downstream_rq_total'] ?? 0 }
+    const { counter } = this.mesh
+    return { client: client[counter('outbound')] ?? 0, server: server[counter('inbound')] ?? 0 }
   }
 
   async #note(agent?: Agent): Promise<void> {

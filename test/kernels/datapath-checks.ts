@@ -11,6 +11,7 @@ import type { Refusals } from './differences.ts'
 import { familyChecks, familyNames } from './family-checks.ts'
 import { LOOPBACK, loopbackCheck } from './lo-check.ts'
 import { localityChecks, localityNames } from './locality-checks.ts'
+import { MARKS, marksCheck } from './mark-check.ts'
 
 /** A service address: the node routes it to the server. */
 const VIP = '10.96.0.10'
@@ -35,6 +36,7 @@ const names = [
   ...localityNames,
   ...familyNames,
   LOOPBACK,
+  MARKS,
   'refused while nobody listens',
   'a listener that came later',
   'a proxy that restarts',
@@ -210,6 +212,7 @@ export const datapathChecks = (refusals: Refusals, { short }: { readonly short: 
     await localityChecks({ ...scene, lab, datapath }, check, config, seesProxy)
     await familyChecks({ ...scene, lab, datapath }, check, refusals, seesProxy)
     await loopbackCheck({ ...scene, lab, datapath }, check, config)
+    await marksCheck({ ...scene, lab, datapath }, check, config)
     if (!short) await listeners(scene, check, refusals)
     await agent[Symbol.asyncDispose]()
   },

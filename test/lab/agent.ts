@@ -41,6 +41,8 @@ export interface StaticPod {
 export interface AgentConfig {
   /** Default: istio */
   readonly mesh?: string | { readonly path: string }
+  /** Instead of `mesh` and `options`: entries as the config has them */
+  readonly meshes?: readonly { readonly mesh: string; readonly options?: Readonly<Record<string, unknown>> }[]
   /** The directory whose plugins it may load (--plugin-dir) */
   readonly pluginDirectory?: string
   readonly options?: Readonly<Record<string, unknown>>
@@ -144,9 +146,9 @@ export class Agent {
   /** Replaces the configuration by rename, as editors and config management do. The agent notices by itself. */
   async write(config: AgentConfig): Promise<void> {
     this.#config = config
-    const text = stringify({
+    const whole = {
       version: 1,
-      mesh: config.mesh ?? 'istio',
+      ...(config.meshes === undefined ? { mesh: config.mesh ?? 'istio' } : { meshes: config.meshes }),
       ...(config.options === undefined ? {} : { options: config.options }),
       workloads: { static: config.pods },
       attach: {
@@ -156,7 +158,8 @@ export class Agent {
         ...(config.cgroup === undefined ? {} : { cgroup: config.cgroup }),
       },
       control: { socket: this.#socket },
-    })
+    }
+    const text = stringify(whole, { blockQuote: 'literal', lineWidth: 0 })
     await writeFile(`${this.configFile}.new`, text)
     await rename(`${this.configFile}.new`, this.configFile)
   }
@@ -273,10 +276,10 @@ async function temporaryPlace(): Promise<Place> {
   return { directory, bpffs: `/sys/fs/bpf/${basename(directory)}` }
 }
 
-/** Runs a program to its end (a minute at most); a program that cannot be started or is killed counts as exit code -1. */
-export function execute(file: string, argv: readonly string[]): Promise<Outcome> {
+/** Runs a program to its end (a minute at most, unless told otherwise); a program that cannot be started or is killed counts as exit code -1. */
+export function execute(file: string, argv: readonly string[], milliseconds = 60_000): Promise<Outcome> {
   return new Promise((done) => {
-    execFile(file, argv, { timeout: 60_000, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+    execFile(file, argv, { timeout: milliseconds, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
       done({ code: error === null ? 0 : typeof error.code === 'number' ? error.code : -1, stdout, stderr })
     })
   })

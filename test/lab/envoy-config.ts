@@ -1,9 +1,31 @@
-/** Envoy's bootstrap for a sidecar in Istio's port layout: 15001 outbound, 15006 inbound, 15000 admin. */
+/** Envoy's bootstrap for a sidecar, in Istio's port layout (15001 outbound, 15006 inbound, 15000 admin) unless another mesh's is given. */
 
 export const PROXY_UID = 1337
 export const OUTBOUND_PORT = 15001
 export const INBOUND_PORT = 15006
 export const ADMIN_PORT = 15000
+
+/** What meshes with Envoy do in different ways. */
+export interface EnvoyLayout {
+  /** User and group that it runs as */
+  readonly uid: number
+  readonly outbound: number
+  readonly inbound: number
+  readonly admin: number
+  /**
+   * Where the inbound side calls the app. 'passthrough': at the destination that the client asked for, from 127.0.0.6 or ::6, by which the rules know that
+   * the connection has passed the sidecar already (Istio's InboundPassthroughCluster); a port: at 127.0.0.1.
+   */
+  readonly app: 'passthrough' | number
+}
+
+export const istioLayout: EnvoyLayout = {
+  uid: PROXY_UID,
+  outbound: OUTBOUND_PORT,
+  inbound: INBOUND_PORT,
+  admin: ADMIN_PORT,
+  app: 'passthrough',
+}
 
 const TYPES = 'type.googleapis.com/envoy.extensions'
 
@@ -16,13 +38,16 @@ type Direction = 'outbound' | 'inbound'
 export type Listening = 'v4' | 'v6' | 'dual' | 'each'
 
 /** `name` is what the sidecar calls itself in the headers that it adds. */
-export function sidecarBootstrap(name: string, listening: Listening = 'v4'): object {
+export function sidecarBootstrap(name: string, listening: Listening = 'v4', layout: EnvoyLayout = istioLayout): object {
   return {
     node: { id: name, cluster: name },
-    admin: { address: address('127.0.0.1', ADMIN_PORT) },
+    admin: { address: address('127.0.0.1', layout.admin) },
     static_resources: {
-      listeners: [listener(name, 'outbound', OUTBOUND_PORT, listening), listener(name, 'inbound', INBOUND_PORT, listening)],
-      clusters: [cluster('outbound'), cluster('inbound')],
+      listeners: [listener(name, 'outbound', layout.outbound, listening), listener(name, 'inbound', layout.inbound, listening)],
+      clusters: [
+        original('outbound'),
+        layout.app === 'passthrough' ? { ...original('inbound'), upstream_bind_config: passedSource } : local(layout.app),
+      ],
     },
   }
 }
@@ -69,19 +94,16 @@ function header(key: string, value: string): object {
   return { header: { key, value }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' }
 }
 
-/**
- * Connects to the destination that the client asked for. The inbound one does so from 127.0.0.6 or ::6, by which the rules know that the connection
- * has passed the sidecar already (Istio's InboundPassthroughCluster).
- */
-function cluster(direction: Direction): object {
-  return {
-    name: direction,
-    type: 'ORIGINAL_DST',
-    lb_policy: 'CLUSTER_PROVIDED',
-    connect_timeout: '5s',
-    cleanup_interval: '60s',
-    ...(direction === 'inbound' && { upstream_bind_config: passedSource }),
-  }
+/** Connects to the destination that the client asked for. */
+function original(name: Direction): object {
+  return { name, type: 'ORIGINAL_DST', lb_policy: 'CLUSTER_PROVIDED', connect_timeout: '5s', cleanup_interval: '60s' }
+}
+
+/** Connects to the app of its own pod. */
+function local(port: number): object {
+  const endpoint = { endpoint: { address: address('127.0.0.1', port) } }
+  const load_assignment = { cluster_name: 'inbound', endpoints: [{ lb_endpoints: [endpoint] }] }
+  return { name: 'inbound', type: 'STATIC', connect_timeout: '5s', load_assignment }
 }
 
 const passedSource = {

@@ -3,7 +3,7 @@ import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ADMIN_PORT, type Listening, PROXY_UID, sidecarBootstrap } from './envoy-config.ts'
+import { type EnvoyLayout, istioLayout, type Listening, sidecarBootstrap } from './envoy-config.ts'
 import type { LabPod } from './net.ts'
 import { kill } from './process.ts'
 
@@ -20,48 +20,48 @@ export interface Sidecar extends AsyncDisposable {
   stop(): Promise<void>
 }
 
-/** Starts a sidecar as uid and gid 1337 in the pod and waits until it accepts connections; `name` shows in the headers that it adds. */
-export async function startEnvoy(pod: LabPod, name: string, listening?: Listening): Promise<Sidecar> {
+/** Starts a sidecar in the pod and waits until it accepts connections; `name` shows in the headers that it adds. */
+export async function startEnvoy(pod: LabPod, name: string, listening?: Listening, layout: EnvoyLayout = istioLayout): Promise<Sidecar> {
   if (!existsSync(BINARY)) throw new Error(`no Envoy at ${BINARY}: run npm run setup`)
   const config = join(pod.directory, 'envoy.json')
   const log = join(pod.directory, 'envoy.log')
-  await writeFile(config, JSON.stringify(sidecarBootstrap(name, listening), null, 2))
+  await writeFile(config, JSON.stringify(sidecarBootstrap(name, listening, layout), null, 2))
   const output = openSync(log, 'a')
   const flags = ['--concurrency', '1', '--disable-hot-restart', '--log-level', 'warning']
-  // By descriptor: the checkout may be below a directory that uid 1337 may not search, and 100 MB are too much to copy.
-  const who = { uid: PROXY_UID, gid: PROXY_UID, byDescriptor: true }
+  // By descriptor: the checkout may be below a directory that its user may not search, and 100 MB are too much to copy.
+  const who = { uid: layout.uid, gid: layout.uid, byDescriptor: true }
   const child = pod.spawn([BINARY, '-c', config, ...flags], { ...who, stdio: ['ignore', output, output] })
   closeSync(output)
 
   const stop = () => kill(child, 'SIGTERM')
   const alive = () => child.exitCode === null && child.signalCode === null
   try {
-    await untilReady(pod, alive)
+    await untilReady(pod, layout.admin, alive)
   } catch (cause) {
     const last = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-5).join('\n')
     await stop()
     throw new Error(`Envoy of ${pod.name} did not become ready: ${last}`, { cause })
   }
-  return { pid: child.pid ?? 0, stats: () => stats(pod), stop, [Symbol.asyncDispose]: stop }
+  return { pid: child.pid ?? 0, stats: () => stats(pod, layout.admin), stop, [Symbol.asyncDispose]: stop }
 }
 
-async function untilReady(pod: LabPod, alive: () => boolean): Promise<void> {
+async function untilReady(pod: LabPod, port: number, alive: () => boolean): Promise<void> {
   const end = Date.now() + START_DEADLINE
   while (Date.now() < end && alive()) {
-    const { stdout } = await admin(pod, '/ready')
+    const { stdout } = await admin(pod, port, '/ready')
     if (stdout.trim() === 'LIVE') return
     await sleep(50)
   }
   throw new Error(alive() ? `not ready after ${START_DEADLINE} ms` : 'it has ended')
 }
 
-async function stats(pod: LabPod): Promise<Record<string, number>> {
-  const { code, stdout, stderr } = await admin(pod, '/stats?format=json')
+async function stats(pod: LabPod, port: number): Promise<Record<string, number>> {
+  const { code, stdout, stderr } = await admin(pod, port, '/stats?format=json')
   if (code !== 0) throw new Error(`the admin port of ${pod.name}'s Envoy does not answer: ${stderr}`)
   const answer = JSON.parse(stdout) as { stats: readonly { name?: string; value?: number }[] }
   return Object.fromEntries(answer.stats.flatMap(({ name, value }) => (name === undefined || value === undefined ? [] : [[name, value]])))
 }
 
-function admin(pod: LabPod, path: string) {
-  return pod.exec(['curl', '--silent', '--show-error', '--max-time', '5', `http://127.0.0.1:${ADMIN_PORT}${path}`], { timeoutMs: 8_000 })
+function admin(pod: LabPod, port: number, path: string) {
+  return pod.exec(['curl', '--silent', '--show-error', '--max-time', '5', `http://127.0.0.1:${port}${path}`], { timeoutMs: 8_000 })
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { kit } from '../../core/kit.ts'
 
-const { ports, cidrs, ids, boolean } = kit
+const { ports, cidrs, ids, boolean, yaml } = kit
 
 describe('the parsers for annotations', () => {
   it('split at commas, drop empty elements and trim', () => {
@@ -28,6 +28,11 @@ describe('the parsers for annotations', () => {
     [cidrs, '10.0.0/8', "expected an IP address or a network like 10.0.0.0/8 or fd00::/8, got '10.0.0/8'"],
     [cidrs, 'fe80::1%eth0', "expected an IP address or a network like 10.0.0.0/8 or fd00::/8, got 'fe80::1%eth0'"],
     [cidrs, '10.0.0.0/', "expected an IP address or a network like 10.0.0.0/8 or fd00::/8, got '10.0.0.0/'"],
+    [yaml, 'a: [', 'expected YAML: Flow sequence in block collection must be sufficiently indented and end with a ]'],
+    [yaml, 'a: 1\n---\nb: 2', 'expected one document of YAML, got several'],
+    [yaml, 'a: &x [1]\nb: *x', 'expected YAML without aliases (*name)'],
+    [yaml, 'a: !!binary aGk=', 'expected YAML: Unresolved tag: tag:yaml.org,2002:binary'],
+    [yaml, `a: ${'x'.repeat(16_384)}`, 'expected at most 16384 characters of YAML, got 16387'],
     [boolean, 'yes', "expected true or false, got 'yes'"],
     [boolean, 'constructor', "expected true or false, got 'constructor'"],
   ]
@@ -38,6 +43,22 @@ describe('the parsers for annotations', () => {
   it("read booleans as Go's ParseBool", () => {
     assert.deepEqual(['1', 't', 'T', 'TRUE', 'true', 'True'].map(boolean), Array(6).fill(true))
     assert.deepEqual(['0', 'f', 'F', 'FALSE', 'false', 'False'].map(boolean), Array(6).fill(false))
+  })
+})
+
+describe('YAML of annotations', () => {
+  it('is plain data, of JSON too', () => {
+    assert.deepEqual(yaml('a:\n  b: [1, "2", yes, true, null]\n'), { a: { b: [1, '2', 'yes', true, null] } })
+    assert.deepEqual([yaml('{"a":1}'), yaml(''), yaml('7')], [{ a: 1 }, null, 7])
+    assert.deepEqual(Object.getOwnPropertyNames(yaml('__proto__: {x: 1}')), ['__proto__'])
+  })
+
+  it('ends soon and without harm, however it is nested', () => {
+    for (const text of ['[', '{a: ', '- ', '? ', '&a ']) {
+      const started = performance.now()
+      assert.throws(() => yaml(text.repeat(16_384 / text.length)), /^Error: expected /)
+      assert.ok(performance.now() - started < 5000, text)
+    }
   })
 })
 

@@ -14,13 +14,16 @@ function request(): Promise<object> {
   const { promise, resolve } = Promise.withResolvers<object>()
   const call = get({ host, port, agent, timeout: 5_000 }, (response) => {
     const { remoteAddress, remotePort, localAddress, localPort } = response.socket
-    const names = { peer: `${remoteAddress}:${remotePort}`, local: localAddress, localPort }
+    const names = { peer: `${remoteAddress?.includes(':') ? `[${remoteAddress}]` : remoteAddress}:${remotePort}`, local: localAddress, localPort }
     let body = ''
     response.setEncoding('utf8')
     response.on('data', (text) => {
       body += text
     })
-    response.on('end', () => resolve({ status: response.statusCode, ...names, headers: response.headers, body: JSON.parse(body) }))
+    response.on('end', () => {
+      const { statusCode: status, headers } = response
+      resolve({ status, ...names, headers, ...(status === 200 && { body: JSON.parse(body) }) }) // what a sidecar answers itself is no JSON
+    })
     response.on('error', (error) => resolve({ error: error.message }))
   })
   call.on('timeout', () => call.destroy(new Error('no answer within 5 s')))

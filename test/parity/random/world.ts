@@ -4,6 +4,7 @@
  */
 import type { PodView } from '../../../core/views.ts'
 import { Agent, type AgentConfig, until } from '../../lab/agent.ts'
+import type { LabPod } from '../../lab/net.ts'
 import { applyIptables, type Backend, backendMissing, fromScratch, type RuleFiles } from '../../lab/restore.ts'
 import { answerEverywhere } from '../everywhere.ts'
 import type { Layout, MeshUnderTest } from '../mesh.ts'
@@ -59,6 +60,7 @@ export async function createWorld({ name, layout }: MeshUnderTest, wanted: reado
   const [withRules, withAgent] = [await openSites('random-rules', layout, stack), await openSites('random-agent', layout, stack)]
   const found = await Promise.all(wanted.map(async (backend) => ({ backend, reason: await backendMissing(withRules.v4.pod, backend) })))
   const backends = found.flatMap(({ backend, reason }) => (reason === undefined ? [backend] : []))
+  const unused = { v4: withAgent.v4.peer, dual: withAgent.dual.peer, v6: await withAgent.v6.lab.pod('unused', { ipv6: 'alone' }) }
   // What a pod of this mesh must have to be enrolled, the first set says.
   const pods = kinds.map((kind) => ({ name: kind, netns: withAgent[kind].pod.netns }))
   const agent = stack.use(await Agent.start({ mesh: name, pods }, { wait: 'answering' }))
@@ -73,7 +75,7 @@ export async function createWorld({ name, layout }: MeshUnderTest, wanted: reado
     addresses,
     missing: found.flatMap(({ reason }) => reason ?? []),
     setRules: (kind, files, backend) => rules[kind].set(files, backend),
-    setPod: (set, fresh) => configure(agent, name, withAgent[set.kind], set, fresh),
+    setPod: (set, fresh) => configure(agent, name, fresh ? unused[set.kind] : withAgent[set.kind].pod, set, fresh),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }
@@ -103,8 +105,8 @@ class Rules {
   }
 }
 
-async function configure(agent: Agent, mesh: string, { pod, peer }: Site, set: RandomSet, fresh: boolean): Promise<PodView> {
-  const place = fresh ? { name: `fresh-${set.kind}`, netns: peer.netns } : { name: set.kind, netns: pod.netns }
+async function configure(agent: Agent, mesh: string, { netns }: LabPod, set: RandomSet, fresh: boolean): Promise<PodView> {
+  const place = { name: fresh ? `fresh-${set.kind}` : set.kind, netns }
   const config: AgentConfig = { mesh, options: set.options, pods: [{ ...set.pod, ...place }] }
   await agent.write(config)
   const reload = await agent.ask<{ outcome: string; reason?: string }>('/v1/reload', PATIENCE)

@@ -1,0 +1,4 @@
+import { ambientMesh } from '../meshes/ambient/mesh.ts'
+import { meshSuite } from '../parity/suite.ts'
+
+meshSuite(ambientMesh)

@@ -1,0 +1,30 @@
+import type { Measured } from '../../parity/mesh.ts'
+
+/** Rows of ambient's table as they were measured elsewhere. */
+export const measured: readonly Measured[] = [
+  ['v4 pod: app -> VIP:80', 'accepted by', 'proxy:15001'],
+  ['v4 pod: app -> VIP:80', 'accepted SO_ORIGINAL_DST 16', 'asked (16 bytes)'],
+  ['v4 pod: app -> VIP:80', 'source seen', 'mapped POD:eph'],
+  ['v4 pod: app -> VIP:15008', 'accepted by', 'proxy:15001'],
+  ['v4 pod: app -> VIP:15020', 'accepted by', 'proxy:15001'],
+  ['v4 pod: user 1337 -> VIP:53', 'accepted by', 'dns:15053'],
+  ['v4 pod: app -> VIP:53', 'accepted by', 'dns:15053'],
+  ['v4 pod: app -> 127.0.0.1:8080', 'accepted by', 'app:8080'],
+  ['v4 pod: app -> 127.0.0.9:8080', 'accepted by', 'app:8080'],
+  ['v4 pod: app -> POD:8080', 'accepted by', 'app:8080'],
+  ['v4 pod: app -> POD:15008', 'accepted by', 'proxy:15008'],
+  ['v4 pod: app -> 127.0.0.53:53', 'accepted by', 'dns:15053'],
+  ['v4 pod: udp app -> v4 127.0.0.53:53 unconnected', '2 recv q1 answered by', 'app:53'],
+  ['v4 pod: udp app -> v4 VIP:53 unconnected', '2 recv q1 answered by', 'dns:15053'],
+  ['v4 pod: udp proxy -> v4 VIP:53 unconnected', '2 recv q1 answered by', 'peer:53'],
+  ['v4 pod: proxy -> VIP:80', 'accepted by', 'peer:80'],
+  ['v4 pod: markedBeyond -> VIP:80', 'accepted by', 'peer:80'],
+  ['v4 pod: almostMarked -> VIP:80', 'accepted by', 'proxy:15001'],
+  ['v4 pod: proxyWithoutMark -> VIP:80', 'accepted by', 'proxy:15001'],
+  ...[8080, 22, 15001, 15006, 15020, 15021, 15090, 9999].map((port): Measured => [`v4 pod: peer => POD:${port}`, 'accepted by', 'proxy:15006']),
+  ['v4 pod: peer => POD:15008', 'accepted by', 'proxy:15008'],
+  ['dual pod, gateway: peer => POD:8080', 'accepted by', 'app:8080'],
+  ['dual pod, gateway: app -> VIP6:80', 'accepted by', 'proxy:15001'],
+  ['dual pod: app -> VIP6:80', 'accepted by', 'proxy:15001'],
+  ['dual pod: peer => POD6:8080', 'accepted by', 'proxy:15006'],
+]

@@ -1,0 +1,30 @@
+import type { Measured } from '../../parity/mesh.ts'
+
+/** Rows of OSM's tables as they were measured elsewhere: a probe that is wrong in both columns does not pass these. */
+export const osmMeasured: readonly Measured[] = [
+  ['v4 pod: app -> VIP:80', 'accepted by', 'proxy:15001'],
+  ['v4 pod: app -> VIP:80', 'accepted SO_ORIGINAL_DST 16', 'asked (16 bytes)'],
+  ['v4 pod: app -> VIP:80', 'source seen', 'POD:eph'],
+  ['v4 pod: app -> mapped VIP:80', 'accepted by', 'proxy:15001'],
+  ['v4 pod: app -> VIP:53', 'accepted by', 'proxy:15001'],
+  ['v4 pod: app -> VIP:15000', 'accepted by', 'proxy:15001'],
+  ['v4 pod: proxyGid -> VIP:80', 'accepted by', 'proxy:15001'],
+  ['v4 pod: app -> POD:8080', 'accepted by', 'app:8080'],
+  ['v4 pod: app -> 127.0.0.1:8080', 'accepted by', 'app:8080'],
+  ['v4 pod: proxy -> VIP:80', 'accepted by', 'peer:80'],
+  ['v4 pod: proxy -> POD:8080', 'accepted by', 'proxy:15003'],
+  ['v4 pod, PodIP: proxy -> POD:8080 from 127.0.0.6', 'accepted by', 'proxy:15003'],
+  ['v4 pod: proxy -> 127.0.0.9:8080', 'accepted by', 'proxy:15003'],
+  ['v4 pod: proxy -> 127.0.0.1:8080', 'accepted by', 'app:8080'],
+  ['v4 pod: peer => POD:8080', 'accepted by', 'proxy:15003'],
+  ['v4 pod: peer => POD:8080', 'accepted SO_ORIGINAL_DST 16', 'asked (16 bytes)'],
+  ['v4 pod: peer => POD:15000', 'accepted by', 'proxy:15003'],
+  ['v4 pod: peer => POD:15001', 'accepted by', 'proxy:15003'],
+  ['v4 pod: peer => POD:15010', 'accepted by', 'proxy:15010'],
+  ['v4 pod: peer => POD:15901', 'accepted by', 'proxy:15901'],
+  ['v4 pod, PodIP: proxy -> 127.0.0.1:8080', 'address seen', 'POD:8080'],
+  ['v4 pod, PodIP: proxy -> 127.0.0.1:8080', 'getpeername', 'asked'],
+  ['v4 pod, PodIP: app -> 127.0.0.1:8080', 'address seen', 'asked'],
+  ['v4 rules in a dual pod: app -> VIP6:80', 'accepted by', 'peer:80'],
+  ['v4 rules in a dual pod: peer => POD6:8080', 'accepted by', 'app:8080'],
+]
