@@ -3,8 +3,8 @@ import type { Kit } from '../../core/plugin.ts'
 import { unexpected } from '../shared/text.ts'
 import { flagElements } from './values.ts'
 
-/** `text` and `number`: the last one counts; `list`: all of them together; `truth`: needs no value. */
-type Kind = 'text' | 'number' | 'list' | 'truth'
+/** `text` and `number`: the last one counts; `list` and `numbers`: all of them together; `truth`: needs no value. */
+type Kind = 'text' | 'number' | 'list' | 'numbers' | 'truth'
 
 interface Flag {
   readonly kind: Kind
@@ -16,7 +16,7 @@ const flags: Readonly<Record<string, Flag>> = {
   'outgoing-proxy-port': { kind: 'number', letter: 'o' },
   'proxy-uid': { kind: 'number', letter: 'u' },
   'proxy-gid': { kind: 'number', letter: 'g' },
-  'ports-to-redirect': { kind: 'list', letter: 'r' },
+  'ports-to-redirect': { kind: 'numbers', letter: 'r' },
   'inbound-ports-to-ignore': { kind: 'list' },
   'outbound-ports-to-ignore': { kind: 'list' },
   'subnets-to-ignore': { kind: 'list' },
@@ -75,14 +75,24 @@ function numberOf(text: string): number {
   return Number(digits.replace(/^0(?=\d)/, '0o')) * (sign === '-' ? -1 : 1)
 }
 
+function truthOf(text: string, { boolean }: Kit): boolean {
+  try {
+    return boolean(text)
+  } catch {
+    throw unexpected('true or false', text, text)
+  }
+}
+
 /** Throws an Error that names the argument: the container fails with it. */
 export function readArguments(args: readonly string[], kit: Kit): InitArguments {
   const [numbers, lists, truths] = [new Map<string, number>(), new Map<string, readonly string[]>(), new Map<string, boolean>()]
+  const add = (name: string, elements: readonly string[]) => void lists.set(name, [...(lists.get(name) ?? []), ...elements])
   const take: Readonly<Record<Kind, (name: string, value: string) => void>> = {
     text: () => undefined,
     number: (name, value) => void numbers.set(name, numberOf(value)),
-    list: (name, value) => void lists.set(name, [...(lists.get(name) ?? []), ...flagElements(value)]),
-    truth: (name, value) => void truths.set(name, kit.boolean(value)),
+    list: (name, value) => add(name, flagElements(value)),
+    numbers: (name, value) => add(name, value.split(',')),
+    truth: (name, value) => void truths.set(name, truthOf(value, kit)),
   }
   const rest = args.slice(0, args.includes('--') ? args.indexOf('--') : undefined)
   for (let next = rest.shift(); next !== undefined; next = rest.shift()) {

@@ -1,5 +1,6 @@
 /** The settings that the arguments of linkerd-init give: they leave nothing to annotations and options. */
 import type { Kit, PortSpec } from '../../core/plugin.ts'
+import { unexpected } from '../shared/text.ts'
 import { type InitArguments, readArguments } from './args.ts'
 import type { Complaints } from './complaints.ts'
 import type { Options } from './options.ts'
@@ -13,7 +14,7 @@ const title = (name: string): string => `argument --${name} of linkerd-init`
 const anyPort = (text: string): number => {
   const port = integer(text) ?? Number.NaN
   if (port >= 0 && port <= 65535) return port
-  throw new Error(`expected ports from 0 to 65535, got '${text.slice(0, 60)}'`)
+  throw unexpected('ports from 0 to 65535', text, text)
 }
 
 export function readFlags(args: readonly string[], options: Options, complaints: Complaints, kit: Kit): Settings {

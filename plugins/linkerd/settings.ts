@@ -58,15 +58,13 @@ function injectedNumber(pod: Pod, name: string, bits: 32 | 64, read: (text: stri
 function portOf(pod: Pod, options: Options, name: PortName, complaints: Complaints): number {
   const own = options[portNames[name]]
   if (options.setup === 'cni') return own
-  const annotated = injectedNumber(pod, annotationPort(name), 32, listenPort, own, complaints)
+  const annotated = injectedNumber(pod, `${name}-port`, 32, listenPort, own, complaints)
   const environment = proxyOf(pod)?.env ?? {}
   const variable = listenVariables[name].find((each) => environment[each] !== undefined)
   if (variable === undefined) return annotated
   const [first = ''] = (environment[variable] ?? '').split(',')
   return complaints.read(`environment variable ${variable}`, first, (text) => listenPort(text.slice(text.lastIndexOf(':') + 1)), annotated)
 }
-
-const annotationPort = (name: PortName): string => `${name}-port`
 
 /** An id by the proxy's container, else by the annotation, else by the option. The CNI plugin does not look at the container. */
 function ownerOf(pod: Pod, options: Options, name: 'proxy-uid' | 'proxy-gid', complaints: Complaints): number {

@@ -103,6 +103,23 @@ const linkerdPods = [
   linkerdPod('nonsense', { 'skip-inbound-ports': 'http', 'skip-outbound-ports': '-', 'skip-subnets': 'all', 'inbound-port': '70000' }),
 ]
 
+const kumaPod = (name: string, annotations: Readonly<Record<string, string>>, containers = [testContainer('app'), testContainer('kuma-sidecar')]) =>
+  testPod({ name, addresses: ['10.0.0.9', 'fd00::9'], labels: { 'kuma.io/sidecar-injection': 'enabled' }, annotations, containers })
+
+const kumaPods = [
+  kumaPod('plain', {}),
+  kumaPod('lists', {
+    'traffic.kuma.io/exclude-inbound-ports': '22,9000',
+    'traffic.kuma.io/exclude-outbound-ports': '25',
+    'traffic.kuma.io/exclude-outbound-ports-for-uids': 'tcp:80,443:1000-1999;udp:*:3000',
+    'traffic.kuma.io/exclude-outbound-ips': '10.96.0.0/12,fd00:96::/64',
+    'traffic.kuma.io/exclude-inbound-ips': '10.1.0.0/16,fd01::/16',
+  }),
+  kumaPod('gateway', { 'kuma.io/gateway': 'enabled' }),
+  kumaPod('IPv4', { 'kuma.io/transparent-proxying-ip-family-mode': 'ipv4' }),
+  kumaPod('nonsense', { 'traffic.kuma.io/exclude-outbound-ports': 'http', 'traffic.kuma.io/exclude-inbound-ips': 'all' }),
+]
+
 const cases: Readonly<Record<string, Cases>> = {
   ambient: { pods: ambientPods, options: [{ ipv6: false }, { captureDns: false, probeAddress: '169.254.9.9', probeAddress6: 'fd16::9' }] },
   istio: {
@@ -111,6 +128,15 @@ const cases: Readonly<Record<string, Cases>> = {
       { proxyUid: [1000, 1337], includeOutboundPorts: ['9000-9100'] },
       { captureDns: 'all' },
       { captureDns: 'servers', nameservers: ['10.96.0.10', 'fd00::53'] },
+    ],
+  },
+  kuma: {
+    pods: kumaPods,
+    options: [
+      { captureDns: 'none' },
+      { version: '2.9', captureDns: 'servers', nameservers: ['10.96.0.10', 'fd00::a'] },
+      { version: '2.7', includeInboundPorts: [80] },
+      { includeOutboundPorts: ['9000-9100'] },
     ],
   },
   osm: {

@@ -121,8 +121,8 @@ const everywhere = /^(SO_ORIGINAL_DST|getpeername|source that)/
 export function verdictOf(feature: Feature, all: readonly Evidence[]): Verdict {
   const ruled = all.filter(({ about }) => feature.ruled?.(about) ?? true)
   const has = (about: About) => (each: Difference) => feature.has(asked(each), about)
-  const tried = everywhere.test(feature.name) || ruled.some(({ about, cases }) => cases.some(has(about)))
-  if (!tried) return { kind: 'none' }
   const rows = [...new Set(ruled.flatMap(({ about, differences }) => differences.filter(has(about)).map(({ row }) => row)))].sort()
-  return rows.length === 0 ? { kind: 'same' } : { kind: 'but', rows }
+  if (rows.length > 0) return { kind: 'but', rows }
+  const tried = everywhere.test(feature.name) || ruled.some(({ about, cases }) => cases.some(has(about)))
+  return { kind: tried ? 'same' : 'none' }
 }

@@ -73,14 +73,17 @@ export interface Layout {
 
 /** One fixed set-up of the suite: a pod of a kind, and how its proxy listens. */
 export interface MeshSetup extends MeshSet {
-  /** Begins the names of its cases: "dual pod, DNS"; it begins with "v4" where there are no rules for IPv6, as rows of docs/parity.md expect. */
+  /**
+   * Begins the names of its cases: "dual pod, DNS"; the mesh's own name before it counts as absent. Rows of docs/parity.md for all meshes look at the end:
+   * "loopback proxy" where the proxy listens there alone, "no DNS proxy" where it has none.
+   */
   readonly name: string
   readonly kind: Kind
   readonly mode: Mode
   /** TCP: every destination, and by every way (`thorough`); or those that `some` matches. */
   readonly tcp: 'plain' | 'thorough' | RegExp
   readonly udp?: DatagramChoice
-  /** Sockets of IPv4 in a pod of IPv4: another test does that already. */
+  /** Sockets of IPv4 in a pod of IPv4 (other pods have few of these: they use mapped addresses): another test does that already. */
   readonly ipv4?: 'elsewhere'
   /** Cases that only this set-up has. */
   readonly more?: readonly Case[]

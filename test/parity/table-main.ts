@@ -5,6 +5,7 @@ import { meshesNamed } from '../meshes/index.ts'
 import { essential, show } from './compare.ts'
 import type { MeshUnderTest } from './mesh.ts'
 import { parityDocument } from './rows.ts'
+import type { Kind } from './shape.ts'
 import { kindsOf, type Ran, Twins } from './twins.ts'
 import { type Column, columnOf, explained, places, withColumns } from './verdicts.ts'
 
@@ -23,17 +24,20 @@ function readArguments() {
   }
 }
 
+async function ranOfKind<Rules>(mesh: MeshUnderTest<Rules>, kind: Kind): Promise<readonly Ran[]> {
+  await using twins = await Twins.create(mesh, kind)
+  if (!twins.complete) throw new Error('this kernel lacks a feature (merbridge status): its table would be another one')
+  const found: Ran[] = []
+  for (const setup of mesh.setups.filter((each) => each.kind === kind)) found.push(await twins.run(setup))
+  return found
+}
+
+/** What fails is told when the pods of all kinds have gone. */
 async function ranOf<Rules>(mesh: MeshUnderTest<Rules>): Promise<readonly Ran[]> {
-  const all = await Promise.all(
-    kindsOf(mesh).map(async (kind) => {
-      await using twins = await Twins.create(mesh, kind)
-      if (!twins.complete) throw new Error('this kernel lacks a feature (merbridge status): its table would be another one')
-      const found: Ran[] = []
-      for (const setup of mesh.setups.filter((each) => each.kind === kind)) found.push(await twins.run(setup))
-      return found
-    }),
+  const all = await Promise.allSettled(kindsOf(mesh).map((kind) => ranOfKind(mesh, kind)))
+  return all.flatMap((each) =>
+    each.status === 'fulfilled' ? each.value : fail(`${mesh.name}: ${each.reason instanceof Error ? each.reason.message : each.reason}`, 1),
   )
-  return all.flat()
 }
 
 const { mesh: name, write } = readArguments()

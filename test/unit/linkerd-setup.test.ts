@@ -61,6 +61,8 @@ group('linkerd-init', () => {
     [[...needed, '--ipv6=no'], /--ipv6: expected true or false, got 'no'/],
     [[...needed, '--ports-to-redirect', 'http'], /--ports-to-redirect .*expected ports from 0 to 65535, got 'http'/],
     [[...needed, '--ports-to-redirect', '80-90'], /got '80-90'/],
+    [[...needed, '--ports-to-redirect', ''], /--ports-to-redirect .*got ''/],
+    [[...needed, `--ipv6=\u001b${'x'.repeat(1000)}`], /--ipv6: expected true or false, got '\?x{59}\.\.\.'/],
     [[...needed, '--subnets-to-ignore', '10.0.0.1'], /--subnets-to-ignore of linkerd-init: expected networks/],
     [[...needed, '--inbound-ports-to-ignore', 'http'], /--inbound-ports-to-ignore .*no port is left/],
     [[...needed, '--inbound-ports-to-ignore', '8"0'], /expected a list without quotation marks/],

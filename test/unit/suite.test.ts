@@ -1,8 +1,9 @@
 // What the differential suite makes of a mesh: what it tries, how it reads rules and warnings. No kernel is asked.
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import type { Interception } from '../../core/plugin.ts'
-import { meshesNamed } from '../meshes/index.ts'
+import { meshes, meshesNamed } from '../meshes/index.ts'
 import { matches, type Packet, verdict } from '../mutants/decide.ts'
 import { packetsOf } from '../mutants/packets.ts'
 import { istioLayout } from '../parity/listeners.ts'
@@ -161,6 +162,14 @@ describe('what a pod says', () => {
     assert.equal(unnamed({ warnings }, 'A_B'), undefined)
     assert.match(unnamed({ warnings: [] }, 'acme.io/mode') ?? '', /names acme\.io\/mode/)
   })
+})
+
+describe('the ring mesh', () => {
+  for (const { name } of meshes) {
+    for (const file of [`parity-${name}.test.ts`, `parity-random-${name}.test.ts`]) {
+      it(`has test/mesh/${file}`, () => assert(existsSync(new URL(`../mesh/${file}`, import.meta.url))))
+    }
+  }
 })
 
 it('the command lines know the meshes by name', () => {

@@ -1,5 +1,6 @@
 /** Istio's set-ups: pods of every kind with proxies of every kind, with and without DNS capture. */
 import type { MeshSetup } from '../../parity/mesh.ts'
+import { address, app } from '../../parity/shape.ts'
 
 /** A sidecar with these variables. */
 const sidecar = (env: Readonly<Record<string, string>>) => ({
@@ -38,6 +39,8 @@ export const istioSetups: readonly MeshSetup[] = [
     ...sidecar({ ...dual, ...captured }),
     tcp: names,
     udp: { flavours: ['v4', 'v6', 'mapped'], ports: 24_000 },
+    // Rules that take UDP change where ::1 is local.
+    more: [{ id: 'app -> POD6:9999 from ::1', as: app, to: [[address.POD6, 9999]], bind: ['::1', 0], alone: true }],
   },
   {
     name: 'dual pod, no DNS proxy',

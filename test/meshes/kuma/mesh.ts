@@ -1,5 +1,6 @@
 /** Kuma as the differential suite sees it. */
 import type { Interest, MeshUnderTest, Who } from '../../parity/mesh.ts'
+import { kumaMeasured } from './measured.ts'
 import { kumaSets } from './random.ts'
 import { readPod } from './reading.ts'
 import { type KumaRules, kumaTables } from './rules.ts'
@@ -46,6 +47,7 @@ export const kumaMesh: MeshUnderTest<KumaRules> = {
   },
   sets: kumaSets,
   setups: kumaSetups,
+  measured: kumaMeasured,
   read: readPod,
   tables: kumaTables,
   output: outputTable,

@@ -24,30 +24,30 @@ const excluded = {
 }
 
 export const kumaSetups: readonly MeshSetup[] = [
-  { name: 'kuma v4 pod, two listeners', kind: 'v4', mode: 'both', ...set(noDns), tcp: 'thorough' },
-  { name: 'kuma v4 pod, DNS', kind: 'v4', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v4', 'mapped'], ports: 33_000 } },
-  { name: 'kuma dual pod, two listeners', kind: 'dual', mode: 'both', ...set(noDns), tcp: 'thorough' },
-  { name: 'kuma dual pod, DNS', kind: 'dual', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v4', 'v6', 'mapped'], ports: 34_000 } },
+  { name: 'IPv4 pod, two listeners', kind: 'v4', mode: 'both', ...set(noDns), tcp: 'thorough' },
+  { name: 'IPv4 pod, DNS', kind: 'v4', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v4', 'mapped'], ports: 33_000 } },
+  { name: 'dual pod, two listeners', kind: 'dual', mode: 'both', ...set(noDns), tcp: 'thorough' },
+  { name: 'dual pod, DNS', kind: 'dual', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v4', 'v6', 'mapped'], ports: 34_000 } },
   {
-    name: 'kuma dual pod, DNS of servers',
+    name: 'dual pod, DNS of servers',
     kind: 'dual',
     mode: 'both',
     ...set({}, { captureDns: 'servers' }, ['10.96.0.10']),
     tcp: queries,
     udp: { flavours: ['v4', 'v6'], ports: 36_000 },
   },
-  { name: 'kuma v6 pod, DNS', kind: 'v6', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v6', 'mapped'], ports: 37_000 } },
+  { name: 'v6 pod, DNS', kind: 'v6', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v6', 'mapped'], ports: 37_000 } },
   {
-    name: 'kuma dual pod, IPv4 only',
+    name: 'v4 rules, dual pod',
     kind: 'dual',
     mode: 'both',
     ...set({ 'kuma.io/transparent-proxying-ip-family-mode': 'ipv4', ...noDns }),
     tcp: 'plain',
   },
-  { name: 'kuma dual pod, exclusions', kind: 'dual', mode: 'both', ...set(excluded), tcp: 'plain' },
-  { name: 'kuma gateway', kind: 'dual', mode: 'both', ...set({ 'kuma.io/gateway': 'enabled', ...noDns }), tcp: 'plain' },
+  { name: 'dual pod, exclusions', kind: 'dual', mode: 'both', ...set(excluded), tcp: 'plain' },
+  { name: 'gateway', kind: 'dual', mode: 'both', ...set({ 'kuma.io/gateway': 'enabled', ...noDns }), tcp: 'plain' },
   {
-    name: 'kuma injected',
+    name: 'injected',
     kind: 'dual',
     mode: 'both',
     ...injected({
@@ -60,6 +60,6 @@ export const kumaSetups: readonly MeshSetup[] = [
     }),
     tcp: 'plain',
   },
-  { name: 'kuma 2.9, DNS', kind: 'dual', mode: 'both', ...set({}, { version: '2.9' }), tcp: queries },
-  { name: 'kuma 2.7, inbound of IPv6', kind: 'dual', mode: 'both', ...set(noDns, { version: '2.7' }), tcp: 'plain' },
+  { name: 'version 2.9, DNS', kind: 'dual', mode: 'both', ...set({}, { version: '2.9' }), tcp: queries },
+  { name: 'version 2.7, inbound of IPv6', kind: 'dual', mode: 'both', ...set(noDns, { version: '2.7' }), tcp: 'plain' },
 ]

@@ -43,6 +43,12 @@ function valuesOf(args: readonly string[]): ReadonlyMap<string, readonly string[
   return values
 }
 
+function redirected(text: string): number {
+  const port = /^\d+$/.test(text) ? Number(text) : Number.NaN
+  if (!(port <= 65535)) throw new Refusal('--ports-to-redirect')
+  return port
+}
+
 export function parseFlags(args: readonly string[], found: Lists): LinkerdRules {
   const values = valuesOf(args)
   const number = (name: string, most: number, least = Number.NEGATIVE_INFINITY) => {
@@ -60,7 +66,7 @@ export function parseFlags(args: readonly string[], found: Lists): LinkerdRules 
     inboundIgnored: found.ports('--inbound-ports-to-ignore', list('inbound-ports-to-ignore')),
     outboundIgnored: found.ports('--outbound-ports-to-ignore', list('outbound-ports-to-ignore')),
     subnets: at('--subnets-to-ignore', () => list('subnets-to-ignore').map(subnet)),
-    redirected: list('ports-to-redirect').map(Number),
+    redirected: (values.get('ports-to-redirect') ?? []).flatMap((text) => text.split(',')).map(redirected),
     ipv6: (values.get('ipv6')?.at(-1) ?? 'true') === 'true',
   }
 }

@@ -1,0 +1,4 @@
+import { ambientMesh } from '../meshes/ambient/mesh.ts'
+import { randomSuite } from '../parity/random/suite.ts'
+
+randomSuite(ambientMesh)
