@@ -69,6 +69,12 @@ function dnsOverTcp(settings: Settings): Rule[] {
   return [{ name: 'DNS over TCP', when: { proto: 'tcp', port: 'DNS', ...toServers(settings) }, then: 'dns' }]
 }
 
+/** The rules about loopback before have decided already where they do not leave out port 53. */
+function toLocalhost(settings: Settings): Rule[] {
+  if (settings.version === '2.14' || dnsFamilies(settings) === undefined) return []
+  return [pass('to localhost', { proto: 'tcp', to: 'loopback' })]
+}
+
 /** KUMA_MESH_OUTBOUND */
 function chain(settings: Settings): Rule[] {
   const { includePorts, excludePorts } = settings.outbound
@@ -78,7 +84,7 @@ function chain(settings: Settings): Rule[] {
     ...aroundLoopback(settings),
     pass('sidecar goes out', { proto: 'tcp', from: 'sidecar' }),
     ...dnsOverTcp(settings),
-    pass('to localhost', { proto: 'tcp', to: 'loopback' }),
+    ...toLocalhost(settings),
     includePorts.length > 0
       ? { name: 'included port', when: { proto: 'tcp', port: 'included outbound ports' }, then: 'outbound' }
       : { name: 'everything else', when: { proto: 'tcp' }, then: 'outbound' },

@@ -125,13 +125,7 @@ group('the kuma plugin', () => {
       outbound.map(({ name, then }) => `${name}: ${then}`),
       [
         ...['DNS of the sidecar: pass', 'DNS: dns', 'DNS over TCP goes out: pass', 'sidecar hands over to the app: pass'],
-        ...[
-          'sidecar calls its own pod: inbound',
-          'stays in the pod: pass',
-          'sidecar goes out: pass',
-          'to localhost: pass',
-          'everything else: outbound',
-        ],
+        ...['sidecar calls its own pod: inbound', 'stays in the pod: pass', 'sidecar goes out: pass', 'everything else: outbound'],
       ],
     )
     assert.deepEqual(
