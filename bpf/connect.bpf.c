@@ -78,14 +78,17 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, int six, const st
 	if (!origin)
 		return refuse(ctx, six, attempt, REASON_NO_STORAGE, ECONNREFUSED);
 	origin->role = ROLE_NONE;
+	origin->moved = 0;
 	read_source(sk, family, now);
 	if ((is_localhost(family, source) && is_loopback(family, to)) || is_link_local(family, source)) {
 		/* What an unbound socket gets anyway: leave no binding behind. A link-local address would bind the device as well. */
 		set_ipv4(source, 0);
 	} else if (!is_zero(source) && sk->src_port) {
 		/* Bound to 0.0.0.0:PORT: bind() is refused now. To the pod's own address instead; sk_lookup gives it the proxy's listener. */
-		if (is_loopback(family, to))
+		if (is_loopback(family, to)) {
 			copy_address(to, source);
+			origin->moved = target->port != 0; /* who keeps the port that was asked for is no proxy whose listener is known */
+		}
 		set_ipv4(source, 0);
 	}
 	if (is_zero(attempt->source) && !is_same(source, now) && (!is_zero(source) || !is_zero(origin->bound))) {

@@ -207,9 +207,10 @@ struct origin {
 	__be16 port;
 	__be16 sport;	    /* source port of a connection with a sequence number */
 	enum family family; /* of addr */
-	enum role role;
-	__u32 sequence;	 /* of the SYN, in a pod of nat_pods; 0: the 4-tuple alone names the connection */
-	__be32 bound[4]; /* the source address that we bound last, undone when the socket is used again; zero: we never bound it */
+	__u16 role;	    /* enum role */
+	__u16 moved;	    /* of a client: its target's loopback address gave way to the pod's own, where the proxy need not listen */
+	__u32 sequence;	    /* of the SYN, in a pod of nat_pods; 0: the 4-tuple alone names the connection */
+	__be32 bound[4];    /* the source address that we bound last, undone when the socket is used again; zero: we never bound it */
 };
 _Static_assert(sizeof(struct origin) == 48, "origin");
 

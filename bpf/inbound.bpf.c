@@ -49,17 +49,6 @@ static __always_inline int assign(struct bpf_sk_lookup *ctx, __be16 port, struct
 	return refuse(note, reason);
 }
 
-static __always_inline int is_target(const struct policy *policy, __be16 port)
-{
-	for (int i = 0; i < MAX_TARGETS; i++) {
-		if (i >= policy->targets_used)
-			break;
-		if (policy->targets[i].port == port)
-			return 1;
-	}
-	return 0;
-}
-
 static __always_inline void read_ends(struct bpf_sk_lookup *ctx, struct ends *ends)
 {
 	if (ctx->family == AF_INET) {
@@ -82,6 +71,22 @@ static __always_inline struct handover *find_handover(struct bpf_sk_lookup *ctx,
 	return bpf_map_lookup_elem(&handovers, &tuple);
 }
 
+/* Of targets at this address: others with the same port have listeners of their own. */
+static __always_inline int is_target(const struct policy *policy, const struct ends *ends, __be16 port)
+{
+	for (int i = 0; i < MAX_TARGETS; i++) {
+		const struct target *target = &policy->targets[i];
+
+		if (i >= policy->targets_used)
+			break;
+		if (target->port != port)
+			continue;
+		if (ends->family == FAMILY_IPV6 ? is_same(target->addr6, ends->server) : target->addr4 == ends->server[0])
+			return 1;
+	}
+	return 0;
+}
+
 /* To a loopback address: only the pod itself can be the client, and the connect hook has decided already. */
 static __always_inline int to_loopback(struct bpf_sk_lookup *ctx, const struct ends *ends, __u64 policy_id)
 {
@@ -98,7 +103,7 @@ static __always_inline int to_loopback(struct bpf_sk_lookup *ctx, const struct e
 	 * then. Not counted here, because late segments of a closed connection look the same (and get the same reset from the kernel).
 	 */
 	policy = bpf_map_lookup_elem(&policies, &policy_id);
-	return policy && is_target(policy, bpf_htons(ctx->local_port)) ? SK_DROP : SK_PASS;
+	return policy && is_target(policy, ends, bpf_htons(ctx->local_port)) ? SK_DROP : SK_PASS;
 }
 
 static __always_inline __u64 facts_of(struct bpf_sk_lookup *ctx, const struct ends *ends, const struct policy *policy, __u64 id)
@@ -150,18 +155,6 @@ static __always_inline int decide(struct bpf_sk_lookup *ctx, const struct ends *
 	return refuse(note, REASON_BAD_RULE);
 }
 
-/*
- * From inside: a redirected socket that was bound to 0.0.0.0:PORT goes to the pod's address, where the proxy need not listen. A target that is at
- * that address itself, and keeps the port that was asked for, has its own listener there.
- */
-static __always_inline int from_inside(struct bpf_sk_lookup *ctx, __u64 policy_id, struct note *note)
-{
-	const struct policy *policy = bpf_map_lookup_elem(&policies, &policy_id);
-	__be16 port = bpf_htons(ctx->local_port);
-
-	return !policy || is_target(policy, port) ? assign(ctx, port, note) : SK_PASS;
-}
-
 static __always_inline void tell(struct bpf_sk_lookup *ctx, const struct ends *ends, __u64 policy, const struct note *note)
 {
 	struct event *event = begin_event(pod_netns, policy, note);
@@ -207,8 +200,8 @@ int mb_inbound(struct bpf_sk_lookup *ctx)
 	handover = find_handover(ctx, &ends);
 	if (!handover)
 		verdict = decide(ctx, &ends, policy, &note);
-	else if (handover->origin.role == ROLE_ACCEPTED)
-		verdict = from_inside(ctx, policy, &note);
+	else if (handover->origin.role == ROLE_ACCEPTED && handover->origin.moved) /* the proxy need not listen at the pod's own address */
+		verdict = assign(ctx, bpf_htons(ctx->local_port), &note);
 	else
 		return SK_PASS;
 	if (!handover || verdict == SK_DROP) /* what passes from inside was told when it connected */

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '88247132f22af2b027aa7a0f2aba1012090a0707de64a350d5f276b99ecda600'
+export const contractHash = '4751064e9c70ab5cfdc19905cc1348c5da049d58c797b071dba123f30e9ab67b'
 
 export const Limit = {
   RULES: 64,
@@ -302,7 +302,8 @@ export interface OriginRecord {
   readonly port: number
   readonly sport: number
   readonly family: Family
-  readonly role: Role
+  readonly role: number
+  readonly moved: number
   readonly sequence: number
   readonly bound: readonly number[]
 }
@@ -311,7 +312,8 @@ export const originCodec = structOf<OriginRecord>('origin', 48, {
   port: [16, be16],
   sport: [18, be16],
   family: [20, enumeration<Family>()],
-  role: [24, enumeration<Role>()],
+  role: [24, u16],
+  moved: [26, u16],
   sequence: [28, u32],
   bound: [32, arrayOf(be32, 4)],
 })

@@ -78,6 +78,8 @@ interface Candidate {
   readonly compilePod?: CompilePod
   readonly keptPod?: KeptPod
   readonly mayKeep?: true
+  /** What takes it out of the rules of before. */
+  readonly remedy?: string
   readonly againMs?: number
   /** Nothing is known against it: its plugin could not be asked now. */
   readonly deferred?: boolean
@@ -104,7 +106,7 @@ function candidate(
   const { plugin, options } = selection.mesh
   const description = describe(plugin, facts, options)
   const known = { pod, addresses, warnings: [...selection.warnings, ...description.warnings], ...netns, selection }
-  if ('cannot' in description) return { outcome: { ...known, state: 'cannot', reason: description.cannot } }
+  if ('cannot' in description) return { outcome: { ...known, state: 'cannot', reason: description.cannot }, mayKeep: true, remedy: startAgain }
   if ('refused' in description) return { outcome: { ...known, state: 'cannot', reason: description.refused }, mayKeep: true }
   const { interception } = description
   if (!seesArrival && asksForArrival(interception)) return { outcome: { ...known, state: 'cannot', reason: noArrival }, mayKeep: true }
@@ -125,6 +127,8 @@ function candidate(
     compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, policyRules, locality, natRules, ...sticky },
   }
 }
+
+const startAgain = 'a mesh reads this when a pod starts; to end its interception, start the pod again, or take it out of the configuration'
 
 const noArrival =
   'its inbound rules name network interfaces, and this kernel does not tell by which one a connection came in (Linux 5.17 does, or attach.without in the config has arrival_interface)'
@@ -158,12 +162,13 @@ function keeping(candidate: Candidate, placement: Placement, { inForce, capaciti
   const withRules: Outcome =
     outcome.state === 'failed' && candidate.deferred !== true
       ? { ...outcome, kept: true, reason: `${outcome.reason} The pod keeps the rules of before.` }
-      : { ...refusedButEnrolled(outcome), kept: true }
+      : { ...refusedButEnrolled(outcome, candidate.remedy), kept: true }
   return { ...candidate, outcome: withRules, keptPod }
 }
 
-function refusedButEnrolled({ reason, ...outcome }: Outcome): Outcome {
-  return { ...outcome, state: 'enrolled', warnings: [...outcome.warnings, `${reason}; the rules of before stay`] }
+function refusedButEnrolled({ reason, ...outcome }: Outcome, remedy?: string): Outcome {
+  const warning = `${reason}; the rules of before stay${remedy === undefined ? '' : `: ${remedy}`}`
+  return { ...outcome, state: 'enrolled', warnings: [...outcome.warnings, warning] }
 }
 
 interface Attempt {

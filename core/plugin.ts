@@ -117,7 +117,10 @@ export interface Interception {
   readonly loopbackAddresses?: readonly string[]
 }
 
-/** This pod cannot be intercepted at the socket; it keeps what it has and is named. */
+/**
+ * This pod cannot be intercepted at the socket, or its mesh intercepts nothing in it. A pod that is not enrolled stays so and is named; one that is keeps the rules
+ * that it has, with a warning, until it starts again: without them its connections would bypass the mesh, because of a change that the mesh reads only then.
+ */
 export interface Cannot {
   readonly cannot: string
 }

@@ -1,6 +1,6 @@
 /** One Interception as a policy: a struct policy, the trie entries of its sets, and an id that is the hash of both. */
 import { createHash } from 'node:crypto'
-import { parseAddress, zeroWords } from '../address.ts'
+import { isLoopback, parseAddress, zeroWords } from '../address.ts'
 import { Fact, Limit, Lookup, policyCodec, type RuleRecord, TargetFamily, type TargetRecord, Verdict } from '../contract.ts'
 import type { Interception, TargetSpec } from '../plugin.ts'
 import { type Condition, conditionsOf } from './conditions.ts'
@@ -51,11 +51,16 @@ const concernsUdp = (rules: readonly RuleRecord[]): boolean =>
     return verdict !== Verdict.PASS && wants(Fact.TCP) !== true && wants(Fact.UDP) !== false
   })
 
+const isOnLoopback = (text: string | false): boolean => {
+  const address = text === false ? undefined : parseAddress(text)
+  return address !== undefined && isLoopback(address)
+}
+
 /** Ports that inbound rules send to, and ports that outbound rules reach on the pod's own loopback. */
 function proxyPortsOf({ targets = {}, inbound }: LocalInterception): number[] {
   const takesInbound = new Set(inbound.map((rule) => rule.then))
   const used = Object.entries(targets).filter(
-    ([name, { ipv4 = '127.0.0.1', ipv6 = '::1' }]) => takesInbound.has(name) || ipv4 === '127.0.0.1' || ipv6 === '::1',
+    ([name, { ipv4 = '127.0.0.1', ipv6 = '::1' }]) => takesInbound.has(name) || isOnLoopback(ipv4) || isOnLoopback(ipv6),
   )
   return [...new Set(used.flatMap(([, { port }]) => port ?? []))]
 }

@@ -53,7 +53,7 @@ export async function explainView(agent: Agent, { features }: Started, query: UR
     { name, netns, addresses, compiled: agent.enrolment?.desired.pods.get(netns) },
     await kernelOf(agent.datapath, netns, pod.netns, features),
   )
-  return state === 'enrolled'
-    ? view
-    : { ...view, notes: [...view.notes, `the pod is ${state}: ${reason ?? 'no reason is known'}; these are the rules that it has`] }
+  const why = outcome.kept ? outcome.warnings.slice(-1) : []
+  const ofBefore = state === 'enrolled' ? why : [`the pod is ${state}: ${reason ?? 'no reason is known'}; these are the rules that it has`]
+  return { ...view, notes: [...view.notes, ...ofBefore] }
 }

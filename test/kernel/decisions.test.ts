@@ -18,7 +18,7 @@ describe('decisions of the datapath', { timeout: 120_000 }, () => {
   test('no room for a hand-over: the connection is refused and never reaches the proxy without its origin', async () => {
     await using datapath = new DatapathUnderTest('full')
     const agent = await datapath.start(datapath.config([client]), { maxEntries: { handovers: 1 } })
-    const origin = { addr: [0, 0, 0, 0], port: 0, sport: 0, family: 4, role: 0, sequence: 0, bound: [0, 0, 0, 0] } as const
+    const origin = { addr: [0, 0, 0, 0], port: 0, sport: 0, family: 4, role: 0, moved: 0, sequence: 0, bound: [0, 0, 0, 0] } as const
     const entry = (created: bigint) => handoverCodec.encode({ origin, created })
     const key = tupleCodec.encode({ netns: 1n, source: [1, 0, 0, 0], dest: [2, 0, 0, 0], sport: 1, dport: 1, family: 4 })
     agent.datapath.maps.handovers.update(key, entry(process.hrtime.bigint()))

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Agent } from '../../core/agent.ts'
 import { kit } from '../../core/kit.ts'
+import { explainView } from '../../core/observe/explain.ts'
 import { podViews } from '../../core/observe/pods.ts'
 import type { AnyPlugin, Interception, Pod } from '../../core/plugin.ts'
 import { AskAgain } from '../../core/plugins/again.ts'
@@ -11,7 +12,7 @@ import { until } from '../lab/agent.ts'
 import { must } from '../lab/net.ts'
 import { connectOnce } from '../parity/probe.ts'
 import { app } from '../parity/shape.ts'
-import { DatapathUnderTest, kernel, reached, threePods } from './fixture.ts'
+import { cgroup, DatapathUnderTest, kernel, reached, threePods } from './fixture.ts'
 
 describe('a pod without new rules', { timeout: 180_000 }, () => {
   let pods: Awaited<ReturnType<typeof threePods>>
@@ -164,13 +165,28 @@ describe('a pod without new rules', { timeout: 180_000 }, () => {
     assert.deepEqual([outcomeOf(never)?.state, outcomeOf(never)?.reason], ['cannot', 'annotation acme/ports: eighty is no port'])
   })
 
-  test('cannot takes it out', async () => {
+  test('its plugin cannot any more: it stays enrolled with a warning until it leaves the config; a pod that is not enrolled stays out', async () => {
     await using datapath = new DatapathUnderTest('keepcannot')
     const mesh = pluginOf()
-    const agent = await datapath.start(datapath.withPlugin([pods.client], mesh.plugin))
+    const config = datapath.withPlugin([pods.client], mesh.plugin)
+    const agent = await datapath.start(config)
+    const before = await viewOf(agent)
     mesh.answer = () => kit.cannot('gVisor')
     await agent.reload(datapath.withPlugin([pods.client], mesh.plugin))
-    assert.equal(outcomeOf(agent)?.state, 'cannot')
+    assert.equal(outcomeOf(agent)?.state, 'enrolled')
+    assert.deepEqual(outcomeOf(agent)?.warnings, [
+      'gVisor; the rules of before stay: a mesh reads this when a pod starts; to end its interception, start the pod again, or take it out of the configuration',
+    ])
+    assert.equal((await viewOf(agent))?.policy, before?.policy)
+    const query = new URLSearchParams({ pod: 'client', to: `${pods.server.address}:8080` })
+    const explained = await explainView(agent, { at: '', configPath: '', stateDir: '', cgroup, features: kernel.features }, query)
+    assert.match(explained.notes.join(), /gVisor; the rules of before stay/)
+    assert.equal(reached(await pods.out()), 'client:15001')
+
+    await agent.reload(datapath.withPlugin([], mesh.plugin))
+    assert.equal(reached(await pods.out()), 'server:app', 'it left the config')
+    await agent.reload(datapath.withPlugin([pods.client], mesh.plugin))
+    assert.deepEqual([outcomeOf(agent)?.state, outcomeOf(agent)?.reason], ['cannot', 'gVisor'])
     assert.equal(reached(await pods.out()), 'server:app')
   })
 

@@ -143,6 +143,17 @@ describe('plan', { timeout: 240_000 }, () => {
     assert.match(await text([]), /nothing to change\n2 pods stay as they are\n$/)
   })
 
+  test('a pod that the plugin would not enrol any more stays as it is, and the plan says so', async () => {
+    const tproxy = { ...at(0), annotations: { 'sidecar.istio.io/interceptionMode': 'TPROXY' } }
+    const path = await file({ ...listing(0, 2), pods: [tproxy, at(2)] })
+    const view = await planned([path])
+    assert.deepEqual([changes(view), view.changes], [{ 'default/web': 'unchanged', 'default/old': 'unchanged' }, false])
+    const web = view.pods.find(({ name }) => name === 'default/web')
+    assert.deepEqual([web?.state, web?.policyAfter], ['enrolled', web?.policyBefore])
+    assert.match(web?.warnings.join() ?? '', /TPROXY.*; the rules of before stay: .*start the pod again, or take it out of the configuration$/)
+    assert.match(await text([path]), /web.*the rules of before stay/)
+  })
+
   test('pods join, leave and get other rules, as a reload then does it, entry by entry', async () => {
     const next: AgentConfig = {
       options: { excludeOutboundPorts: [15020, '8000-8010'], excludeOutboundCidrs: ['10.5.0.0/16'], proxyPort: 15101, includeInboundPorts: [80] },

@@ -8,7 +8,7 @@ import { type Column, type Difference, judge, type Named, rowFor } from './compa
 import { answerEverywhere } from './everywhere.ts'
 import type { Evidence } from './features.ts'
 import type { MeshSetup, MeshUnderTest } from './mesh.ts'
-import { wrongWarnings } from './random/told.ts'
+import { keepsOldRules, wrongWarnings } from './random/told.ts'
 import { type Rows, rowsOf, rowsOfPod } from './rows.ts'
 import { type About, runSetup, type Trial } from './setups.ts'
 import { createSite, type Kind, type Site } from './shape.ts'
@@ -123,6 +123,8 @@ export class Twins<Rules = unknown> implements AsyncDisposable {
     if (reload.outcome === 'refused') throw new Error(`the config was refused: ${reload.reason ?? ''}`)
     const [view] = await agent.ask<readonly PodView[]>('/v1/pods', PATIENCE)
     if (view?.state !== 'enrolled') throw new Error(`the pod is ${view?.state}: ${view?.reason ?? ''}`)
+    const old = keepsOldRules(view)
+    if (old !== undefined) throw new Error(`the pod did not get the set-up's rules: ${old}`)
     return view
   }
 

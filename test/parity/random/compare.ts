@@ -8,7 +8,7 @@ import type { Site } from '../shape.ts'
 import { connectionsFor } from './connections.ts'
 import type { RandomSet } from './sets.ts'
 import { datagramsFor, sixCases } from './sixes.ts'
-import { unnamed as notNamed, wrongWarnings } from './told.ts'
+import { keepsOldRules, unnamed as notNamed, wrongWarnings } from './told.ts'
 import type { World } from './world.ts'
 import { type Subject, subjectOf } from './worth.ts'
 
@@ -36,7 +36,7 @@ function questionsFor({ kind, salt }: RandomSet, subject: Subject): (site: Site,
 
 const withWrong = <Kind extends string>(kind: Kind, wrong: string | undefined) => ({ kind, ...(wrong === undefined ? {} : { wrong }) })
 
-/** A pod that is not enrolled must say so, and name what is at fault. */
+/** A pod that was never enrolled (others keep the rules of the set before) stays out, must say so, and name what is at fault. */
 async function notEnrolled(world: World, set: RandomSet, kind: 'refused' | 'unsupported', about: string): Promise<Outcome> {
   const view = await world.setPod(set, true)
   const state = view.state === 'cannot' ? undefined : `its state is ${view.state}; expected cannot, because of ${about}`
@@ -50,6 +50,8 @@ export async function compareSet<Rules>(mesh: MeshUnderTest<Rules>, world: World
   const { rules, warned } = reading
   const [view] = await Promise.all([world.setPod(set, false), world.setRules(set.kind, mesh.tables(rules), set.backend)])
   if (view.state !== 'enrolled') throw new Error(`the pod is ${view.state}: ${view.reason ?? ''}`)
+  const old = keepsOldRules(view)
+  if (old !== undefined) throw new Error(`the pod did not get the set's rules: ${old}`)
   const subject = subjectOf(mesh, rules)
   const rows = rowsOfPod(named, { ...subject.ports, dns: subject.layout.dns?.port }, subject.interest.ipv6)
   const ask = questionsFor(set, subject)

@@ -29,3 +29,6 @@ export function wrongWarnings({ warnings }: Said, names: readonly string[] = [])
   })
   return wrong.length === 0 ? undefined : `${wrong.join('; ')}; warnings: ${listed(warnings)}`
 }
+
+/** Rules of before instead of the set's own: its connections would say nothing about the set. Answers what is wrong. */
+export const keepsOldRules = ({ warnings }: Said): string | undefined => warnings.find((text) => text.includes('the rules of before stay'))

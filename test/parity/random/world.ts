@@ -66,6 +66,7 @@ export async function createWorld({ name, layout }: MeshUnderTest, wanted: reado
   const agent = stack.use(await Agent.start({ mesh: name, pods }, { wait: 'answering' }))
   const rules = { v4: new Rules(withRules.v4), dual: new Rules(withRules.dual), v6: new Rules(withRules.v6) }
   const addresses = await addressesOf(agent)
+  let mistaken = false
   const owned = stack.move()
   return {
     withRules,
@@ -75,7 +76,13 @@ export async function createWorld({ name, layout }: MeshUnderTest, wanted: reado
     addresses,
     missing: found.flatMap(({ reason }) => reason ?? []),
     setRules: (kind, files, backend) => rules[kind].set(files, backend),
-    setPod: (set, fresh) => configure(agent, name, fresh ? unused[set.kind] : withAgent[set.kind].pod, set, fresh),
+    setPod: async (set, fresh) => {
+      // One that was enrolled by mistake would keep those rules, and seem wrong for another set too.
+      if (mistaken) await load(agent, { mesh: name, pods: [] })
+      const view = await configure(agent, name, fresh ? unused[set.kind] : withAgent[set.kind].pod, set, fresh)
+      mistaken = fresh && view.state === 'enrolled'
+      return view
+    },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }
@@ -105,12 +112,15 @@ class Rules {
   }
 }
 
-async function configure(agent: Agent, mesh: string, { netns }: LabPod, set: RandomSet, fresh: boolean): Promise<PodView> {
-  const place = { name: fresh ? `fresh-${set.kind}` : set.kind, netns }
-  const config: AgentConfig = { mesh, options: set.options, pods: [{ ...set.pod, ...place }] }
+async function load(agent: Agent, config: AgentConfig): Promise<void> {
   await agent.write(config)
   const reload = await agent.ask<{ outcome: string; reason?: string }>('/v1/reload', PATIENCE)
   if (reload.outcome === 'refused') throw new Error(`the config was refused: ${reload.reason ?? ''}`)
+}
+
+async function configure(agent: Agent, mesh: string, { netns }: LabPod, set: RandomSet, fresh: boolean): Promise<PodView> {
+  const place = { name: fresh ? `fresh-${set.kind}` : set.kind, netns }
+  await load(agent, { mesh, options: set.options, pods: [{ ...set.pod, ...place }] })
   const [view] = await agent.ask<readonly PodView[]>('/v1/pods', PATIENCE)
   if (view === undefined) throw new Error('the agent knows no pod')
   return view
