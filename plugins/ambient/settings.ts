@@ -48,9 +48,13 @@ const sidecarOnly = [
 
 /** Says what Istio ignores without a word to the pod's owner. */
 export function warnOfIgnored(pod: Pod): void {
-  const mode = pod.labels[modeLabel]
-  if (mode !== undefined && mode !== 'ambient' && mode !== 'none')
-    pod.warn(`label ${modeLabel}: expected ambient or none, got '${short(mode)}'; Istio ignores it`)
+  const labels = [
+    { where: `label ${modeLabel}`, mode: pod.labels[modeLabel] },
+    { where: `label ${modeLabel} of the namespace`, mode: pod.namespace.labels[modeLabel] },
+  ]
+  for (const { where, mode } of labels)
+    if (mode !== undefined && mode !== 'ambient' && mode !== 'none')
+      pod.warn(`${where}: expected ambient or none, got '${short(mode)}'; Istio ignores it`)
   for (const name of sidecarOnly)
     if (pod.annotations[name] !== undefined) pod.warn(`annotation ${name} has no effect: it is for sidecars, and ambient ignores it`)
 }

@@ -1,5 +1,6 @@
 /** The rules of a pod without osm-init: the pod's annotations, joined with the options, which stand for the MeshConfig. */
 import type { Pod } from '../../core/plugin.ts'
+import { bounded } from '../shared/bounded.ts'
 import { short } from '../shared/text.ts'
 import { type Flavour, flavours } from './flavours.ts'
 import type { Options } from './options.ts'
@@ -22,11 +23,46 @@ export function warnOfIgnored(pod: Pod, { prefix, title }: Flavour): void {
   const others = Object.values(flavours).map((flavour) => flavour.prefix)
   const isList = (name: string) => name.endsWith('-list') && others.some((other) => name.startsWith(`${other}/`))
   const known = new Set<string>(lists.map((name) => `${prefix}/${name}`))
-  for (const name of Object.keys(pod.annotations)) {
-    if (isList(name) && !known.has(name)) pod.warn(`annotation ${short(name)}: ${title} does not know it and ignores it`)
+  const unknown = Object.keys(pod.annotations).filter((name) => isList(name) && !known.has(name))
+  const ofNamespace = Object.keys(pod.namespace.annotations).filter(isList)
+  const complaints = [
+    ...unknown.map((name) => `annotation ${short(name)}: ${title} does not know it and ignores it`),
+    ...ofNamespace.map((name) => `annotation ${short(name)} of the namespace: ${title} reads such a list of pods only and ignores it`),
+  ]
+  for (const complaint of bounded(complaints)) pod.warn(complaint)
+}
+
+/** Elements of each list that the rules do not have; throws where the text cannot be read. */
+const missing: Readonly<Record<(typeof lists)[number], (text: string, settings: Settings) => readonly (string | number)[]>> = {
+  'outbound-port-exclusion-list': (text, { excludedOutboundPorts }) => without(ports(text), excludedOutboundPorts),
+  'inbound-port-exclusion-list': (text, { excludedInboundPorts }) => without(ports(text), excludedInboundPorts),
+  'outbound-ip-range-exclusion-list': (text, { excludedNetworks }) => without(networks(text), excludedNetworks),
+  'outbound-ip-range-inclusion-list': (text, { includedNetworks }) => without(networks(text), includedNetworks === '*' ? [] : includedNetworks),
+}
+
+function without<T>(all: readonly T[], known: readonly unknown[]): T[] {
+  const those = new Set(known)
+  return all.filter((each) => !those.has(each))
+}
+
+/** Lists that the rules in osm-init do not have: somebody changed them since. What the rules have besides may come from the MeshConfig. */
+export function warnOfDifferent(pod: Pod, settings: Settings, { prefix, title, init }: Flavour): void {
+  const differs = (name: (typeof lists)[number], text: string): string | undefined => {
+    try {
+      const some = missing[name](text, settings)
+      return some.length === 0 ? undefined : `the rules in ${init} do not have ${bounded(some.map(String)).join(', ')}`
+    } catch (error) {
+      return messageOf(error)
+    }
   }
-  for (const name of Object.keys(pod.namespace.annotations)) {
-    if (isList(name)) pod.warn(`annotation ${short(name)} of the namespace: ${title} reads such a list of pods only and ignores it`)
+  for (const name of lists) {
+    const text = pod.annotations[`${prefix}/${name}`]
+    const reason = text === undefined ? undefined : differs(name, text)
+    if (reason !== undefined) {
+      pod.warn(
+        `annotation ${prefix}/${name} has no effect: ${reason}; ${title} read it when it created the pod, and the rules in ${init} count until the pod is created again`,
+      )
+    }
   }
 }
 

@@ -27,7 +27,7 @@ export const optionsOf = ({ z, cidrList }: Kit) => {
       .enum(['Localhost', 'PodIP'])
       .default('Localhost')
       .describe("where the sidecar reaches the app: what it connects to 127.0.0.1 stays there (Localhost) or goes to the pod's IPv4 address (PodIP)"),
-    localDNSProxy: z.boolean().default(false).describe('osm-edge: queries to 127.0.0.153 go to the DNS proxy of the sidecar'),
+    localDNSProxy: z.boolean().default(false).describe('osm-edge, and FSM 1.0: queries to 127.0.0.153 go to the DNS proxy of the sidecar'),
     outboundIPRangeExclusionList: networkList.describe('destinations that are not captured'),
     outboundIPRangeInclusionList: networkList.describe('destinations that are captured; empty, with an empty list of the pod: all'),
     outboundPortExclusionList: portList.describe('ports of other pods and servers that are not captured'),

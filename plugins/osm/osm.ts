@@ -1,14 +1,15 @@
 /**
- * The sidecar of OSM (Open Service Mesh), osm-edge and FSM: rules of IPv4 for TCP, and one for the DNS proxy of osm-edge. docs/osm.md says what each annotation,
+ * The sidecar of OSM (Open Service Mesh), osm-edge and FSM: rules of IPv4 for TCP, and one for the DNS proxy of osm-edge and FSM 1.0. docs/osm.md says what each annotation,
  * label and option does.
  *
  *     pod, options --script.ts or annotations.ts--> Settings --rules.ts--> Interception
  *
- * flavours.ts knows what differs between the three, and decides which pods have a sidecar; values.ts reads texts as the mesh and iptables do.
+ * flavours.ts knows what differs between the three, and decides which pods have a sidecar; values.ts reads texts as the mesh and iptables do,
+ * and frame.ts takes the script of osm-init apart.
  */
 import type { Kit, Pod } from '../../core/plugin.ts'
-import { fromAnnotations, warnOfIgnored } from './annotations.ts'
-import { containerOf, type Flavour, flavourOf, injectionOf, isSidecarPod, noSidecar } from './flavours.ts'
+import { fromAnnotations, warnOfDifferent, warnOfIgnored } from './annotations.ts'
+import { containerOf, type Flavour, flavourOf, isSidecarPod, noSidecar, warnOfLateWords, wrongInjection } from './flavours.ts'
 import { type Options, optionsOf } from './options.ts'
 import { interceptionOf } from './rules.ts'
 import { readScript } from './script.ts'
@@ -29,11 +30,15 @@ function obstacle(pod: Pod, { interceptionMode }: Options, flavour: Flavour): st
 /** The rules of osm-init are those that the pod has, whatever its annotations have become since. */
 function readSettings(pod: Pod, options: Options, flavour: Flavour): Reading {
   const script = containerOf(pod, flavour.init)?.args.at(-1)
-  return script === undefined ? fromAnnotations(pod, options, flavour) : readScript(script, pod, flavour)
+  if (script === undefined) return fromAnnotations(pod, options, flavour)
+  const reading = readScript(script, pod, flavour)
+  if ('settings' in reading) warnOfDifferent(pod, reading.settings, flavour)
+  return reading
 }
 
-function warnOfNoEffect(pod: Pod, { localDNSProxy }: Options, { title, dns }: Flavour): void {
-  if (localDNSProxy && !dns) pod.warn(`localDNSProxy has no effect: ${title} has no rule for DNS`)
+function warnOfNoEffect(pod: Pod, { localDNSProxy }: Options, { title, dns }: Flavour, reading: Reading): void {
+  if (!localDNSProxy || dns || ('settings' in reading && reading.settings.dns)) return
+  pod.warn(`localDNSProxy has no effect: ${title} has no rule for DNS`)
 }
 
 export default (kit: Kit) => {
@@ -50,8 +55,9 @@ export default (kit: Kit) => {
       if (reason !== undefined) return kit.cannot(reason)
       const reading = readSettings(pod, options, flavour)
       warnOfIgnored(pod, flavour)
-      warnOfNoEffect(pod, options, flavour)
-      const refused = [...injectionOf(pod, flavour).wrong, ...('refused' in reading ? reading.refused : [])]
+      warnOfLateWords(pod, flavour)
+      warnOfNoEffect(pod, options, flavour, reading)
+      const refused = [...wrongInjection(pod, flavour), ...('refused' in reading ? reading.refused : [])]
       for (const complaint of refused) pod.warn(complaint)
       if (refused.length > 0)
         return kit.refused(`${flavour.title} does not start a pod with ${refused.join('; ')}. Correct it and start the pod again`)

@@ -3,17 +3,13 @@
  * their effective order; a line that the mesh does not write, or not there, is not understood.
  */
 import type { Pod } from '../../core/plugin.ts'
+import { bounded } from '../shared/bounded.ts'
+import { ipv4 } from '../shared/networks.ts'
 import { short } from '../shared/text.ts'
 import type { Flavour } from './flavours.ts'
+import { chainsOf, type Line, lineOf, NotUnderstood, notHere } from './frame.ts'
 import { mostPorts, podAddress, type Reading, type Settings } from './settings.ts'
 import { interfaceExpected, isInterface, networks, ports } from './values.ts'
-
-interface Line {
-  readonly number: number
-  readonly text: string
-  /** A rule without its chain */
-  readonly rule: string
-}
 
 interface Collected {
   readonly uids: Set<number>
@@ -29,10 +25,6 @@ interface Collected {
   everything: boolean
 }
 
-class NotUnderstood extends Error {}
-
-const lineOf = ({ number, text }: Line): string => `line ${number} '${short(text)}'`
-
 /** What iptables would say to a value of the line; the mesh's container fails then. */
 function read<T>(found: Collected, line: Line, parse: () => T[]): T[] {
   try {
@@ -43,18 +35,57 @@ function read<T>(found: Collected, line: Line, parse: () => T[]): T[] {
   }
 }
 
+/** The shell, or iptables in one of its versions, does something else with the others. */
+const plainName = /^(?![-!])[^"'`$\\]+$/
+
 function interfacesIn(found: Collected, line: Line, name: string): string[] {
+  if (!plainName.test(name)) throw notHere(line)
   return read(found, line, () => {
     if (isInterface(name)) return [name]
     throw new Error(`expected ${interfaceExpected}, got '${short(name)}'`)
   })
 }
 
+/** As the mesh writes numbers; iptables would take names of services, ranges, and numbers that are octal. */
+const portList = /^[1-9]\d*(?:,[1-9]\d*)*$/
+
 function portsIn(found: Collected, line: Line, text: string): number[] {
+  if (!portList.test(text)) throw notHere(line)
   const all = read(found, line, () => ports(text))
   const count = text.split(',').length
   if (count > mostPorts) found.lists.push({ line, count })
   return all
+}
+
+function onePort(found: Collected, line: Line, text: string): number[] {
+  if (text.includes(',')) throw notHere(line)
+  return portsIn(found, line, text)
+}
+
+/** One with its length, as the mesh writes it; iptables would take names of hosts. */
+function networksIn(found: Collected, line: Line, text: string): string[] {
+  if (!/^[\da-fA-F.:]+\/\d+$/.test(text)) throw notHere(line)
+  return read(found, line, () => networks(text))
+}
+
+/** The greatest number stands for "no user". */
+const mostUid = 0xfffffffe
+
+function takeUid(found: Collected, line: Line, digits: string): void {
+  if (!/^(?:0|[1-9]\d*)$/.test(digits)) throw notHere(line)
+  const id = Number(digits)
+  if (id > mostUid) found.refused.push(`${lineOf(line)}: expected a user from 0 to ${mostUid}, got '${short(digits)}'`)
+  found.uids.add(id)
+}
+
+/** Where a connection can go; 0.0.0.0 and those of groups are no pod's. */
+const isHost = (address: string): boolean => Number.parseInt(address, 10) >= 1 && Number.parseInt(address, 10) <= 223
+
+function takePodIp(found: Collected, line: Line, address: string): void {
+  found.podIp = address
+  if (address === '$POD_IP') return
+  if (!ipv4.test(address)) found.refused.push(`${lineOf(line)}: expected an IPv4 address, got '${short(address)}'`)
+  else if (!isHost(address)) throw notHere(line)
 }
 
 /** Rules of one kind at their place in a chain. */
@@ -65,7 +96,7 @@ interface Stage {
 }
 
 const nothing = () => undefined
-const uid: Stage['take'] = ({ uids }, [id]) => void uids.add(Number(id))
+const uid: Stage['take'] = (found, [id = ''], line) => takeUid(found, line, id)
 const one = (pattern: RegExp, take: Stage['take'] = nothing): Stage => ({ pattern, often: 'once', take })
 
 const exclusion: Stage = {
@@ -73,7 +104,7 @@ const exclusion: Stage = {
   often: 'many',
   take: (found, [device = '', network = '', list = ''], line) => {
     if (device !== '') found.interfaces.outbound.push(...interfacesIn(found, line, device))
-    else if (network !== '') found.networks.excluded.push(...read(found, line, () => networks(network)))
+    else if (network !== '') found.networks.excluded.push(...networksIn(found, line, network))
     else found.ports.outbound.push(...portsIn(found, line, list))
   },
 }
@@ -84,7 +115,7 @@ const inboundExclusion: Stage = {
   take: (found, [device = '', list = '', own = ''], line) => {
     if (device !== '') found.interfaces.inbound.push(...interfacesIn(found, line, device))
     else if (list !== '') found.ports.inbound.push(...portsIn(found, line, list))
-    else found.ports.own.push(...portsIn(found, line, own))
+    else found.ports.own.push(...onePort(found, line, own))
   },
 }
 
@@ -97,16 +128,16 @@ const dns: Stage = {
 }
 
 const podIp: Stage = {
-  pattern: /^-p tcp -o lo -d 127\.0\.0\.1(?:\/32)? -m owner --uid-owner (\d{1,10}) -j DNAT --to-destination (\$POD_IP|[\d.]+)$/,
+  pattern: /^-p tcp -o lo -d 127\.0\.0\.1(?:\/32)? -m owner --uid-owner (\d+) -j DNAT --to-destination (\$POD_IP|[\d.]+)$/,
   often: 'perhaps',
-  take: (found, [id = '', address]) => {
-    found.uids.add(Number(id))
-    found.podIp = address
+  take: (found, [id = '', address = ''], line) => {
+    takeUid(found, line, id)
+    takePodIp(found, line, address)
   },
 }
 
 const redirect = (take: (found: Collected, port: number) => void): Stage =>
-  one(/^-p tcp -j REDIRECT --to-ports? (\S+)$/, (found, [text = ''], line) => take(found, portsIn(found, line, text)[0] ?? 0))
+  one(/^-p tcp -j REDIRECT --to-ports? (\S+)$/, (found, [text = ''], line) => take(found, onePort(found, line, text)[0] ?? 0))
 
 /** Chains of OSM and of FSM have the same names but for the first letter. */
 const chains: Readonly<Record<string, readonly Stage[]>> = {
@@ -121,42 +152,25 @@ const chains: Readonly<Record<string, readonly Stage[]>> = {
     redirect((found, port) => {
       found.proxyPort = port
     }),
-    { pattern: /^-p tcp --dport \d+ -j ACCEPT$/, often: 'many', take: nothing }, // comes too late for anything
+    // Comes too late for anything.
+    { pattern: /^-p tcp --dport (\S+) -j ACCEPT$/, often: 'many', take: (found, [text = ''], line) => void onePort(found, line, text) },
   ],
   INBOUND: [inboundExclusion, one(/^-p tcp -j IN_REDIRECT$/)],
   OUTBOUND: [
-    one(/^-o lo ! -d 127\.0\.0\.1(?:\/32)? -m owner --uid-owner (\d{1,10}) -j IN_REDIRECT$/, uid),
-    one(/^-o lo -m owner ! --uid-owner (\d{1,10}) -j RETURN$/, uid),
-    one(/^-m owner --uid-owner (\d{1,10}) -j RETURN$/, uid),
+    one(/^-o lo ! -d 127\.0\.0\.1(?:\/32)? -m owner --uid-owner (\d+) -j IN_REDIRECT$/, uid),
+    one(/^-o lo -m owner ! --uid-owner (\d+) -j RETURN$/, uid),
+    one(/^-m owner --uid-owner (\d+) -j RETURN$/, uid),
     one(/^-d 127\.0\.0\.1(?:\/32)? -j RETURN$/),
     exclusion,
     {
       pattern: /^-d (\S+) -j OUT_REDIRECT$/,
       often: 'many',
-      take: (found, [network = ''], line) => void found.networks.included.push(...read(found, line, () => networks(network))),
+      take: (found, [network = ''], line) => void found.networks.included.push(...networksIn(found, line, network)),
     },
     one(/^-j (RETURN|OUT_REDIRECT)$/, (found, [target]) => {
       found.everything = target === 'OUT_REDIRECT'
     }),
   ],
-}
-
-/** Frame of the rules in a script of the shell: nothing else may happen there. */
-const frame = [/^$/, /^#/, /^iptables-restore (?:--noflush|-n) <<-?'?EOF'?$/, /^\*nat$/, /^:\w+ \S+(?: \[0:0\])?$/, /^COMMIT$/, /^EOF$/]
-
-/** The rules of each chain: -A comes last, -I first. */
-function chainsOf(script: string): ReadonlyMap<string, readonly Line[]> {
-  const found = new Map(Object.keys(chains).map((name) => [name, { inserted: [] as Line[], appended: [] as Line[] }]))
-  for (const [index, whole] of script.split('\n').entries()) {
-    const line = { number: index + 1, text: whole.trim() }
-    if (frame.some((pattern) => pattern.test(line.text))) continue
-    const words = line.text.replaceAll(/\b(?:OSM|FSM)_PROXY_/g, '').replaceAll(' --match ', ' -m ')
-    const [, how, chain = '', rule = ''] = /^-(A|I) (\w+) (.*)$/.exec(words) ?? []
-    const rules = found.get(chain)
-    if (rules === undefined) throw new NotUnderstood(`${lineOf({ ...line, rule })} is not understood`)
-    rules[how === 'I' ? 'inserted' : 'appended'].push({ ...line, rule })
-  }
-  return new Map([...found].map(([name, { inserted, appended }]) => [name, [...inserted.reverse(), ...appended]]))
 }
 
 function walk(name: string, lines: readonly Line[], found: Collected): void {
@@ -166,7 +180,7 @@ function walk(name: string, lines: readonly Line[], found: Collected): void {
       const match = line === undefined ? null : pattern.exec(line.rule)
       if (line === undefined || match === null) {
         if (often !== 'once') break
-        throw new NotUnderstood(line === undefined ? `the chain ${name} ends too early` : `${lineOf(line)} is not understood at this place`)
+        throw line === undefined ? new NotUnderstood(`the chain ${name} ends too early`) : notHere(line)
       }
       take(found, match.slice(1), line)
       next += 1
@@ -174,7 +188,7 @@ function walk(name: string, lines: readonly Line[], found: Collected): void {
     }
   }
   const rest = lines[next]
-  if (rest !== undefined) throw new NotUnderstood(`${lineOf(rest)} is not understood at this place`)
+  if (rest !== undefined) throw notHere(rest)
 }
 
 function collect(script: string): Collected {
@@ -218,10 +232,13 @@ export function readScript(script: string, pod: Pod, flavour: Flavour): Reading 
   const where = `container ${flavour.init}`
   try {
     const found = collect(script)
-    if (found.refused.length > 0) return { refused: found.refused.map((complaint) => `${where}: ${complaint}`) }
+    if (found.refused.length > 0) return { refused: bounded(found.refused).map((complaint) => `${where}: ${complaint}`) }
     const address = found.podIp === '$POD_IP' ? podAddress(pod, flavour) : { podIp: found.podIp }
     if (!('podIp' in address)) return address
-    return { settings: settingsOf(found, address.podIp), more: found.lists.map(({ line, count }) => `${where}: line ${line.number}: ${count} ports`) }
+    return {
+      settings: settingsOf(found, address.podIp),
+      more: bounded(found.lists.map(({ line, count }) => `${where}: line ${line.number}: ${count} ports`)),
+    }
   } catch (error) {
     if (error instanceof NotUnderstood) return { cannot: `${where}: ${error.message}` }
     throw error

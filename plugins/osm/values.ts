@@ -49,9 +49,10 @@ export function networks(text: string): string[] {
   return [...new Set(all)]
 }
 
-export const interfaceExpected = 'the name of a network interface, at most 15 characters without blanks and "/"'
+export const interfaceExpected = 'the name of a network interface, at most 15 bytes without blanks, "/" and what means something to a shell'
 /** As iptables takes it: one that ends in "+" stands for every name that begins so. */
-export const isInterface = (name: string): boolean => /^[^\s/\p{C}]{1,15}$/u.test(name) && !['.', '..'].includes(name)
+export const isInterface = (name: string): boolean =>
+  /^[^\s/\p{C}"'`$\\]+$/u.test(name) && new TextEncoder().encode(name).length <= 15 && !['.', '..'].includes(name)
 
 /** The address that the mesh calls POD_IP, where its rules can have it: they are of IPv4. */
 export const firstIpv4 = (addresses: readonly string[]): string | undefined => addresses.find((address) => !isIpv6(address))

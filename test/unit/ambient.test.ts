@@ -91,6 +91,14 @@ group('annotations of ambient', () => {
     ])
   })
 
+  it("says that another value of the namespace's label has no effect, in one warning", () => {
+    const inShop = (own: string | undefined, ofNamespace: string) =>
+      ask({ labels: own === undefined ? {} : { [mode]: own }, namespace: { name: 'shop', labels: { [mode]: ofNamespace }, annotations: {} } })
+    const expected = `label ${mode} of the namespace: expected ambient or none, got 'Ambient'; Istio ignores it`
+    for (const own of [undefined, 'ambient']) assert.deepEqual(inShop(own, 'Ambient').warnings, [expected])
+    for (const word of ['ambient', 'none']) assert.deepEqual(inShop('ambient', word).warnings, [])
+  })
+
   it('keeps messages short and readable, and reads 256 kB within a second', () => {
     const long = 262_144
     const started = process.cpuUsage().user

@@ -62,7 +62,8 @@ group('annotations of OSM', () => {
   }
 
   it('names every bad value of a pod', () => {
-    const answer = ask(annotated({ [own(outPorts)]: 'http', [own(outside)]: 'all', 'openservicemesh.io/sidecar-injection': 'maybe' }))
+    const annotations = { [own(outPorts)]: 'http', [own(outside)]: 'all', 'openservicemesh.io/sidecar-injection': 'maybe' }
+    const answer = ask(osmPod({ annotations, labels: {} }))
     assert.ok('refused' in answer)
     assert.equal(answer.warnings.length, 3)
     assert.match(answer.warnings[0] ?? '', /sidecar-injection: expected enabled, .*, got 'maybe'$/)
@@ -132,6 +133,13 @@ group('annotations of OSM', () => {
     assert.match(answer.warnings[2] ?? '', /outbound-port-exclusion-list of the namespace: OSM reads such a list of pods only/)
     assert.equal(answer.interception.sets?.['excluded outbound ports'], undefined)
     assert.equal(answer.interception.sets?.['excluded inbound ports'], undefined)
+  })
+
+  it('says of thousands of names that it ignores them in a few warnings', () => {
+    const names = Array.from({ length: 5000 }, (_, index) => own(`x${index}-list`))
+    const { warnings } = ask(annotated(Object.fromEntries(names.map((name) => [name, '1']))))
+    assert.equal(warnings.length, 8)
+    assert.equal(warnings.at(-1), 'and 4993 more')
   })
 
   it('keeps messages short and readable, and reads 256 kB within a second', () => {

@@ -92,7 +92,7 @@ group('rules in osm-init', () => {
       [{ inboundPortExclusions: [70000] }, /expected ports from 1 to 65535, .*, got '70000'$/],
       [{ rangeExclusions: ['fd00::/8'] }, /expected networks of IPv4/],
       [{ rangeInclusions: ['10.0.0.0/08'] }, /got '10\.0\.0\.0\/08'$/],
-      [{ interfaces: ['sixteen-letters-'] }, /at most 15 characters/],
+      [{ interfaces: ['sixteen-letters-'] }, /at most 15 bytes/],
     ]
     for (const [rules, message] of wrong) {
       const answer = ask(podOf(scriptOf(rules)))
@@ -128,10 +128,10 @@ group('rules in osm-init', () => {
       const answer = ask(podOf(text))
       return 'cannot' in answer ? answer.cannot : ''
     }
-    assert.match(cannot(''), /^container osm-init: the chain PREROUTING ends too early$/)
-    assert.match(cannot(scriptOf().replace(/.*OUTBOUND -j OSM.*/, '')), /the chain OUTBOUND ends too early/)
+    assert.match(cannot(''), /^container osm-init: line 1 '' is not understood: expected 'iptables-restore --noflush <<EOF'$/)
+    assert.match(cannot(scriptOf().replace(/.*OUTBOUND -j OSM.*\n/, '')), /the chain OUTBOUND ends too early/)
     assert.match(
-      cannot(scriptOf().replace(/.*! --uid-owner.*/, '')),
+      cannot(scriptOf().replace(/.*! --uid-owner.*\n/, '')),
       /'-A OSM_PROXY_OUTBOUND -m owner --uid-owner 1500 -j RETURN' is not understood at this place/,
     )
     assert.match(cannot(scriptOf().replace('! --uid-owner 1500', '! --uid-owner 1501')), /several users as the sidecar: 1500, 1501/)

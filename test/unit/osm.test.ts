@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { describe as group, it } from 'node:test'
 import { type PodFacts, selects } from '../../core/describe.ts'
-import { ask, fsmPod, interceptionFor, osm, osmPod, rulesOf } from './osm-pods.ts'
+import { osmDefaults, osmScript } from '../meshes/osm/rules.ts'
+import { ask, fsmPod, interceptionFor, osm, osmPod, rulesOf, withScript } from './osm-pods.ts'
 import { container, podFacts } from './pods.ts'
 
 const edgePod = (more: Partial<PodFacts> = {}) => osmPod({ containers: [container('app'), container('sidecar')], ...more })
@@ -72,18 +73,16 @@ group('options of OSM', () => {
     assert.match(unknown.cannot, /address is not known yet/)
   })
 
-  it('has the rule for DNS in osm-edge only, and says so elsewhere', () => {
-    const dns = (facts: PodFacts) => ask(facts, { localDNSProxy: true })
-    assert.ok('dns' in (interceptionFor(edgePod(), { localDNSProxy: true }).targets ?? {}))
-    assert.ok(!('dns' in (interceptionFor(edgePod()).targets ?? {})))
-    for (const [pod, title] of [
-      [osmPod(), 'OSM'],
-      [fsmPod(), 'FSM'],
-    ] as const) {
-      const answer = dns(pod)
-      assert.ok('interception' in answer && !('dns' in (answer.interception.targets ?? {})))
-      assert.deepEqual(answer.warnings, [`localDNSProxy has no effect: ${title} has no rule for DNS`])
+  it('has the rule for DNS in osm-edge and FSM, by the option, and says that OSM has none', () => {
+    for (const pod of [edgePod(), fsmPod()]) {
+      const answer = ask(pod, { localDNSProxy: true })
+      assert.ok('interception' in answer && 'dns' in (answer.interception.targets ?? {}))
+      assert.deepEqual(answer.warnings, [])
+      assert.ok(!('dns' in (interceptionFor(pod).targets ?? {})))
     }
+    const answer = ask(osmPod(), { localDNSProxy: true })
+    assert.ok('interception' in answer && !('dns' in (answer.interception.targets ?? {})))
+    assert.deepEqual(answer.warnings, ['localDNSProxy has no effect: OSM has no rule for DNS'])
   })
 
   it('intercepts nothing where the mesh has no rules in pods', () => {
@@ -151,7 +150,7 @@ group('pods of OSM', () => {
     ) => isOurs(podFacts({ containers: envoy, annotations: pod, namespace: namespace(labels, ns) }))
     assert.equal(asked(injected, {}), true)
     assert.equal(asked({}, injected), true)
-    assert.equal(asked({}, { ...injected, ...monitored }, {}), true, 'monitored-by as an annotation')
+    assert.equal(asked(injected, { ...injected, ...monitored }, {}), false, 'monitored-by is a label')
     assert.equal(asked({ 'openservicemesh.io/sidecar-injection': 'No' }, injected), false)
     assert.equal(asked({ 'openservicemesh.io/sidecar-injection': 'YES' }, { 'openservicemesh.io/sidecar-injection': 'false' }), true)
     assert.equal(asked({}, {}), false)
@@ -159,10 +158,14 @@ group('pods of OSM', () => {
     assert.equal(asked(injected, {}, { 'flomesh.io/monitored-by': 'fsm' }), false, "another mesh's annotation")
   })
 
+  const waiting = (facts: Partial<PodFacts>) => podFacts({ containers: envoy, ...facts })
+  const said = (word: string) => ({ 'openservicemesh.io/sidecar-injection': word })
+  const ignored = namespace({ ...monitored, 'openservicemesh.io/ignore': '' }, injected)
+
   it('are not those of namespaces that the mesh ignores, or that say no', () => {
-    assert.equal(isOurs(osmPod({ namespace: namespace({ 'openservicemesh.io/ignore': '' }) })), false)
-    assert.equal(isOurs(fsmPod({ namespace: namespace({ 'flomesh.io/ignore': 'false' }) })), false)
-    assert.equal(isOurs(osmPod({ annotations: { 'openservicemesh.io/sidecar-injection': 'disabled' } })), false)
+    assert.equal(isOurs(waiting({ namespace: namespace(monitored, injected) })), true)
+    assert.equal(isOurs(waiting({ namespace: ignored })), false)
+    assert.equal(isOurs(waiting({ annotations: said('disabled'), namespace: namespace(monitored, injected) })), false)
     for (const name of ['kube-system', 'kube-public', 'osm-system', 'fsm-system']) {
       assert.equal(isOurs(osmPod({ namespace: { name, labels: {}, annotations: {} } })), false, name)
     }
@@ -170,23 +173,47 @@ group('pods of OSM', () => {
   })
 
   it('have the reason where the config lists one that the mesh leaves alone', () => {
-    const answer = ask(osmPod({ annotations: { 'openservicemesh.io/sidecar-injection': 'no' } }))
+    const answer = ask(waiting({ annotations: said('no') }))
     assert.ok('cannot' in answer)
     assert.match(answer.cannot, /sidecar-injection says that it shall have no sidecar; OSM intercepts nothing/)
-    const ignored = ask(fsmPod({ namespace: namespace({ 'flomesh.io/ignore': '' }) }))
-    assert.ok('cannot' in ignored)
-    assert.match(ignored.cannot, /namespace has the label flomesh\.io\/ignore; FSM/)
+    const left = ask(waiting({ namespace: ignored }))
+    assert.ok('cannot' in left)
+    assert.match(left.cannot, /namespace has the label openservicemesh\.io\/ignore; OSM/)
   })
 
-  it('are refused when the annotation says neither yes nor no, and seen nevertheless', () => {
-    for (const facts of [
-      { annotations: { 'openservicemesh.io/sidecar-injection': 'on' } },
-      { namespace: namespace(monitored, { 'openservicemesh.io/sidecar-injection': '' }) },
-    ]) {
-      assert.equal(isOurs(osmPod(facts)), true)
-      const answer = ask(osmPod(facts))
+  it('are refused when the annotation says neither yes nor no', () => {
+    for (const facts of [{ annotations: said('on') }, { namespace: namespace(monitored, said('')) }]) {
+      assert.equal(isOurs(waiting(facts)), false)
+      const answer = ask(waiting(facts))
       assert.ok('refused' in answer)
       assert.equal(answer.warnings.length, 1)
     }
+  })
+
+  it('stay what they are once they were injected, whatever the words for the injector become, with one warning', () => {
+    const initOnly = { labels: {}, containers: withScript(osmScript(osmDefaults)) }
+    for (const how of [{}, initOnly]) {
+      const rules = interceptionFor(osmPod(how))
+      for (const [facts, named] of [
+        [
+          { annotations: said('disabled') },
+          /^openservicemesh\.io\/sidecar-injection says that it shall have no sidecar; OSM reads that when it creates/,
+        ],
+        [{ annotations: said('on') }, /^annotation openservicemesh\.io\/sidecar-injection: expected enabled.*, got 'on'; OSM reads/],
+        [{ namespace: namespace(monitored, said('false')) }, /sidecar-injection says/],
+        [{ namespace: ignored }, /^its namespace has the label openservicemesh\.io\/ignore; OSM reads/],
+        [{ annotations: said('no'), namespace: ignored }, /sidecar-injection .* and its namespace has the label/],
+      ] as const) {
+        const pod = osmPod({ ...how, ...facts })
+        assert.equal(isOurs(pod), true)
+        const answer = ask(pod)
+        assert.ok('interception' in answer, JSON.stringify(answer))
+        assert.deepEqual(answer.interception, rules)
+        assert.equal(answer.warnings.length, 1, answer.warnings.join('\n'))
+        assert.match(answer.warnings[0] ?? '', named)
+      }
+    }
+    assert.deepEqual(ask(osmPod({ annotations: said('enabled') })).warnings, [])
+    assert.equal(isOurs(fsmPod({ namespace: namespace({ 'flomesh.io/ignore': 'false' }) })), true)
   })
 })

@@ -104,7 +104,7 @@ function podOf(flavour: Flavour): fc.Arbitrary<MeshSet['pod']> {
     .map(({ annotations, uid, script, bare }) => {
       const sidecar = defined({ name: flavour === 'osm' ? 'envoy' : 'sidecar', uid })
       const fsm = flavour === 'fsm'
-      const text = script && osmScript({ ...script, chains: fsm ? 'FSM' : 'OSM', dns: flavour === 'osm-edge' })
+      const text = script && osmScript({ ...script, chains: fsm ? 'FSM' : 'OSM', dns: flavour !== 'osm' })
       const init = text === undefined ? [] : [{ name: fsm ? 'fsm-init' : 'osm-init', args: ['-c', text] }]
       const unsaid = flavour === 'osm' && bare && !Object.keys(annotations).some((name) => name.startsWith(`${prefixes.fsm}/`))
       return { labels: unsaid ? {} : { [label[flavour]]: 'a' }, annotations, containers: [{ name: 'app' }, sidecar, ...init] }

@@ -86,7 +86,7 @@ function written({ pod, options, addresses }: Facts, flavour: Flavour): OsmRules
     uid: given.proxyUid ?? osmDefaults.uid,
     outboundPort: given.proxyPort ?? osmDefaults.outboundPort,
     inboundPort: given.inboundPort ?? osmDefaults.inboundPort,
-    dns: flavour === 'osm-edge' && given.localDNSProxy === true,
+    dns: flavour !== 'osm' && given.localDNSProxy === true,
     interfaces: joined(given.networkInterfaceExclusionList),
     outboundPortExclusions: joined(given.outboundPortExclusionList, listOf(texts, `${prefix}/${names.outPorts}`, port)),
     inboundPortExclusions: joined(given.inboundPortExclusionList, listOf(texts, `${prefix}/${names.inPorts}`, port)),
@@ -125,8 +125,35 @@ function inScript(script: string, addresses: readonly string[]): OsmRules {
   }
 }
 
+/** An address without the bits that its mask leaves out. */
+function masked(network: string): string {
+  const [address = '', length = ''] = network.split('/')
+  const bits = address.split('.').reduce((all, byte) => all * 256n + BigInt(byte), 0n) >> BigInt(32 - Number(length))
+  return `${bits}/${length}`
+}
+
+/** Lists of a pod with a script that ask for something which the script does not have, or that nobody can read. */
+function late({ pod }: Facts, own: string, rules: OsmRules): readonly string[] {
+  const texts = pod.annotations ?? {}
+  const lacks = (name: string, element: (text: string) => string | number, known: readonly (string | number)[]) => {
+    try {
+      return listOf(texts, `${own}/${name}`, element).some((each) => !known.includes(each)) ? [`${own}/${name}`] : []
+    } catch {
+      return [`${own}/${name}`]
+    }
+  }
+  const network = (text: string) => masked(range(text))
+  return [
+    ...lacks(names.outPorts, port, rules.outboundPortExclusions),
+    ...lacks(names.inPorts, port, rules.inboundPortExclusions),
+    ...lacks(names.outside, network, rules.rangeExclusions.map(masked)),
+    ...lacks(names.inside, network, rules.rangeInclusions.map(masked)),
+  ]
+}
+
 /** What the mesh passes over in silence, and what its rule for ports cannot hold. */
-function warned({ pod, options }: Facts, flavour: Flavour, rules: OsmRules, scripted: boolean): readonly string[] {
+function warned(facts: Facts, flavour: Flavour, rules: OsmRules, scripted: boolean): readonly string[] {
+  const { pod, options } = facts
   const { localDNSProxy, ...given } = options as OsmOptions
   const own = prefixes[flavour]
   const known = [names.outPorts, names.inPorts, names.outside, names.inside].map((name) => `${own}/${name}`)
@@ -140,8 +167,18 @@ function warned({ pod, options }: Facts, flavour: Flavour, rules: OsmRules, scri
     if (scripted || ports.length <= 15) return []
     return pod.annotations?.[`${own}/${name}`] === undefined ? [option] : [`${own}/${name}`, ...(given[option]?.length ? [option] : [])]
   })
-  return [...strange, ...long, ...(localDNSProxy && flavour !== 'osm-edge' ? ['localDNSProxy'] : [])]
+  const dns = localDNSProxy && flavour === 'osm' && !rules.dns ? ['localDNSProxy'] : []
+  const speaksAgainst =
+    isInjected(facts, flavour) && !['enabled', 'yes', 'true', undefined].includes(injectionOf(facts, flavour)) ? [`${own}/${names.inject}`] : []
+  return [...strange, ...long, ...(scripted ? late(facts, own, rules) : []), ...dns, ...speaksAgainst]
 }
+
+const initOf = (flavour: Flavour): string => (flavour === 'fsm' ? 'fsm-init' : 'osm-init')
+
+const isInjected = ({ pod: { labels = {}, containers = [] } }: Facts, flavour: Flavour): boolean =>
+  (flavour === 'fsm' ? 'fsm-proxy-uuid' : 'osm-proxy-uuid') in labels || containers.some(({ name }) => name === initOf(flavour))
+
+const injectionOf = ({ pod }: Facts, flavour: Flavour): string | undefined => pod.annotations?.[`${prefixes[flavour]}/${names.inject}`]?.toLowerCase()
 
 export function readPod(facts: Facts): Reading<OsmRules> {
   const { pod, options } = facts
@@ -149,10 +186,10 @@ export function readPod(facts: Facts): Reading<OsmRules> {
   const { interceptionMode = 'PodLevel' } = options as OsmOptions
   if (!['PodLevel', 'iptables'].includes(interceptionMode)) return { unsupported: 'interceptionMode' }
   const inject = `${prefixes[flavour]}/${names.inject}`
-  const injection = pod.annotations?.[inject]?.toLowerCase()
+  const injection = isInjected(facts, flavour) ? undefined : injectionOf(facts, flavour)
   if (injection !== undefined && !yesOrNo.includes(injection)) return { refused: inject }
   if (injection !== undefined && yesOrNo.indexOf(injection) > 2) return { unsupported: inject }
-  const script = pod.containers?.find(({ name }) => name === (flavour === 'fsm' ? 'fsm-init' : 'osm-init'))?.args?.at(-1)
+  const script = pod.containers?.find(({ name }) => name === initOf(flavour))?.args?.at(-1)
   try {
     const rules = script === undefined ? written(facts, flavour) : inScript(script, facts.addresses)
     return { rules, warned: warned(facts, flavour, rules, script !== undefined) }
