@@ -156,7 +156,7 @@ export interface Kit {
   readonly cidrs: Parser<string[]>
   readonly ids: Parser<IdSpec[]>
   readonly boolean: Parser<boolean>
-  /** Plain data of one document of YAML (or JSON) with at most 16 kB; aliases and tags are errors. */
+  /** Plain data of one document of YAML (or JSON) with at most 16 kB and 64 levels, without aliases and tags; an Error with the name LimitError where there is more. */
   readonly yaml: Parser<unknown>
   /** Schemas for lists among a plugin's options; an element is what the parser of the same kind reads, with the same message when it is not. */
   readonly portList: Zod.ZodArray<Zod.ZodType<PortSpec>>

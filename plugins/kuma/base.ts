@@ -5,11 +5,12 @@
 import type { Kit, Pod, PortSpec } from '../../core/plugin.ts'
 import { short } from '../shared/text.ts'
 import { type Exclusion, exclusion } from './exclusions.ts'
-import { flagOf, treeOfFlags } from './flags.ts'
+import { flagOf, treeOfFlags, wantsHelp } from './flags.ts'
+import { takesOld } from './older.ts'
 import type { Options } from './options.ts'
-import type { Reader } from './reader.ts'
+import { messageOf, type Reader } from './reader.ts'
 import { initOf } from './sidecar.ts'
-import { flag, networksIn, port, portsIn, scalar, scalars, type Tree, treeOf } from './tree.ts'
+import { flag, networksIn, port, portOrZero, portsIn, scalar, scalars, type Tree, treeOf } from './tree.ts'
 import { familyMode, userId } from './values.ts'
 
 export interface Flow {
@@ -21,7 +22,8 @@ export interface Flow {
 }
 
 export interface Base {
-  readonly source: 'flags' | 'annotation' | 'options'
+  /** `older`: the options, and what the injector of Kuma 2 wrote into annotations. */
+  readonly source: 'flags' | 'annotation' | 'options' | 'older'
   /** Absent: the container or the options say it. */
   readonly uid?: number | undefined
   readonly mode: 'dualstack' | 'ipv4'
@@ -45,9 +47,9 @@ export interface Readers {
 
 type Read = <T>(path: string, parse: (value: unknown) => T, fallback: T) => T
 
-const flowOf = (read: Read, name: 'inbound' | 'outbound', usualPort: number): Flow => ({
+const flowOf = (read: Read, name: 'inbound' | 'outbound', usualPort: number, readPort: (value: unknown) => number): Flow => ({
   enabled: read(`redirect.${name}.enabled`, flag, true),
-  port: read(`redirect.${name}.port`, port, usualPort),
+  port: read(`redirect.${name}.port`, readPort, usualPort),
   includePorts: read(`redirect.${name}.includePorts`, portsIn, []),
   excludePorts: read(`redirect.${name}.excludePorts`, portsIn, []),
   excludeCidrs: read(`redirect.${name}.excludePortsForIPs`, networksIn, []),
@@ -65,22 +67,26 @@ function dnsOf(read: Read, source: Base['source']): Base['dns']['capture'] {
 function fromTree(tree: Tree, source: Base['source'], title: (path: string) => string, { refused, impossible }: Readers): Base {
   const read: Read = (path, parse, fallback) => refused.read(title(path), tree.get(path), parse, fallback)
   const user = read('kumaDPUser', scalar, '')
+  const dns = dnsOf(read, source)
+  const [inbound, outbound] = (['inbound', 'outbound'] as const).map((name) => tree.get(`redirect.${name}.enabled`) !== false)
+  /** A flag must be a port in any case; in the configuration 0 does no harm where no rule has it. */
+  const portWhere = (used: boolean | undefined) => (used || source === 'flags' ? port : portOrZero)
   const rulesForUsers = 'redirect.inbound.excludePortsForUIDs'
   return {
     source,
     uid: impossible.read(title('kumaDPUser'), user, userId, undefined),
     mode: read('ipFamilyMode', (value) => familyMode(scalar(value)), 'dualstack'),
     outbound: {
-      ...flowOf(read, 'outbound', 15001),
+      ...flowOf(read, 'outbound', 15001, portWhere(outbound)),
       exclusions: read('redirect.outbound.excludePortsForUIDs', exclusionsIn, []),
       insert: read('redirect.outbound.insertRedirectInsteadOfAppend', flag, false),
     },
     inbound: {
-      ...flowOf(read, 'inbound', 15006),
+      ...flowOf(read, 'inbound', 15006, portWhere(inbound || outbound)),
       port6: read('redirect.inbound.portIPv6', port, undefined),
       open: read(rulesForUsers, exclusionsIn, []).length > 0 ? title(rulesForUsers) : undefined,
     },
-    dns: { capture: dnsOf(read, source), port: read('redirect.dns.port', port, 15053) },
+    dns: { capture: dns, port: read('redirect.dns.port', portWhere(dns !== 'none'), 15053) },
     vnet: read('redirect.vnet.networks', scalars, []),
     dropInvalid: read('dropInvalidPackets', flag, false) ? title('dropInvalidPackets') : undefined,
     logs: read('log.enabled', flag, false) ? title('log.enabled') : undefined,
@@ -93,9 +99,20 @@ function fromFlags(tree: Tree, readers: Readers): Base {
   return fromTree(tree, 'flags', (path) => `container kuma-init: ${flagOf(path)}`, readers)
 }
 
-function fromAnnotation(text: string, pod: Pod, { yaml }: Kit, readers: Readers): Base {
+/** A limit of this reader is not one of Kuma. */
+function yamlOf(text: string, title: string, { yaml }: Kit, { refused, impossible }: Readers): unknown {
+  try {
+    return yaml(text)
+  } catch (error) {
+    if (error instanceof Error && error.name === 'LimitError') impossible.complaints.push(`${title}: ${error.message}; more is not read here`)
+    else refused.complaints.push(`${title}: ${messageOf(error)}`)
+    return {}
+  }
+}
+
+function fromAnnotation(text: string, pod: Pod, kit: Kit, readers: Readers): Base {
   const title = `annotation ${configAnnotation}`
-  const { tree, unknown } = treeOf(readers.refused.read(title, text, yaml, {}), title, readers.refused)
+  const { tree, unknown } = treeOf(yamlOf(text, title, kit, readers), title, readers.refused)
   if (unknown.length > 0) {
     const names = unknown.slice(0, 4).map(short).join(', ')
     pod.warn(`${title}: Kuma does not know ${names}${unknown.length > 4 ? ` and ${unknown.length - 4} more` : ''}, and ignores it`)
@@ -131,7 +148,11 @@ const fromOptions = (options: Options): Base => ({
 /** An empty annotation is none to Kuma. */
 export function baseOf(pod: Pod, options: Options, kit: Kit, readers: Readers): Base {
   const init = initOf(pod)
-  const flags = init && treeOfFlags(init, kit)
+  if (init !== undefined && wantsHelp(init))
+    readers.impossible.complaints.push(
+      'container kuma-init: -h or --help: it prints its help and writes no rules, so nothing is intercepted in this pod',
+    )
+  const flags = init && treeOfFlags(init, kit, takesOld(options), (message) => pod.warn(message))
   if (flags !== undefined) return fromFlags(flags, readers)
   const text = pod.annotations[configAnnotation] ?? ''
   return text === '' ? fromOptions(options) : fromAnnotation(text, pod, kit, readers)

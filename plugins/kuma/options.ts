@@ -2,6 +2,7 @@
 import type { Kit } from '../../core/plugin.ts'
 import { serverAddress, serverExpected } from '../shared/networks.ts'
 import { exclusion } from './exclusions.ts'
+import { maxUser } from './values.ts'
 
 const usualDnsPort = 15053
 
@@ -45,7 +46,7 @@ const sidecarFields = (kit: Kit) => {
     inboundPort: port.default(15006).describe('where the sidecar takes inbound connections'),
     inboundPort6: port.optional().describe('where it takes inbound connections of IPv6, with version 2.7 only; absent: 15010 there'),
     dnsPort: port.default(usualDnsPort).describe('where the sidecar takes queries for names'),
-    proxyUid: z.int().min(0).max(0xffffffff).default(5678).describe('user that the sidecar runs as, unless its container says which (runAsUser)'),
+    proxyUid: z.int().min(0).max(maxUser).default(5678).describe('user that the sidecar runs as, unless its container says which (runAsUser)'),
     ipFamilyMode: z.enum(['dualstack', 'ipv4']).default('dualstack').describe('whether IPv6 is captured too'),
   }
 }

@@ -1,7 +1,10 @@
 /** Reads values one by one and keeps what is wrong with them. */
 import { short } from '../shared/text.ts'
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+/** Reads an annotation; undefined: it is not there, or wrong. */
+export type Read = <T>(name: string, parse: (text: string) => T) => T | undefined
 
 export class Reader {
   readonly complaints: string[] = []

@@ -105,8 +105,9 @@ function dnsRules(settings: Settings): Rule[] {
 
 /** Sets of one kind under one name each. */
 function setsOf<T>(prefix: string, list: readonly (readonly T[])[], spec: (members: readonly T[]) => SetSpec) {
-  const keys = [...new Set(list.map((members) => JSON.stringify(members)))]
-  const nameOf = (members: readonly T[]) => `${prefix} ${keys.indexOf(JSON.stringify(members)) + 1}`
+  const numbers = new Map<string, number>()
+  for (const key of list.map((members) => JSON.stringify(members))) if (!numbers.has(key)) numbers.set(key, numbers.size + 1)
+  const nameOf = (members: readonly T[]) => `${prefix} ${numbers.get(JSON.stringify(members))}`
   return { nameOf, sets: Object.fromEntries(list.map((members) => [nameOf(members), spec(members)])) }
 }
 
@@ -166,15 +167,14 @@ function ofCapturedFamilies(settings: Settings): Settings {
   }
 }
 
-const tooMany = (count: number) =>
-  `${count} rules of ports for users are left when those that differ in one respect are joined, and there is no room for so many: at most ${most.rules} rules and ${most.sets} sets of ports, users and networks fit; give the same users the same ports`
+const tooMany = (count: number, rules: number, sets: number) =>
+  `${count} rules of ports for users are left when those that differ in one respect are joined; with the others they need ${rules} rules and ${sets} sets of ports, users and networks, and at most ${most.rules} rules and ${most.sets} sets fit; give the same users the same ports`
 
 /** A text: why they are more than fit. */
 export function interceptionOf(all: Settings): Interception | string {
   const settings = ofCapturedFamilies(all)
   const { outbound, inbound, dns } = settings
   const left = joined(outbound.exclusions)
-  if (left.length > most.rules) return tooMany(left.length)
   const exclusions = exclusionsOf(left)
   const outboundRules = [
     ...families(settings),
@@ -203,7 +203,9 @@ export function interceptionOf(all: Settings): Interception | string {
   }
   const rules = [...outboundRules, ...inboundRules(settings)]
   const used = named(sets, rules)
-  if (outboundRules.length > most.rules || Object.keys(used).length > most.sets) return tooMany(left.length)
+  if (outboundRules.length > most.rules || Object.keys(used).length > most.sets) {
+    return tooMany(left.length, outboundRules.length, Object.keys(used).length)
+  }
   return {
     sets: used,
     targets: named(targets, rules),

@@ -3,10 +3,11 @@ import type { Kit, Pod, PortSpec } from '../../core/plugin.ts'
 import { isIpv6, serverAddress } from '../shared/networks.ts'
 import { type Base, baseOf, configAnnotation, type Flow, type Readers } from './base.ts'
 import { exclusion } from './exclusions.ts'
+import { exclusionsByProtocol, older, olderAnnotations, removed, takesOld } from './older.ts'
 import { type Options, type Version, versionOf } from './options.ts'
-import { Reader } from './reader.ts'
+import { type Read, Reader } from './reader.ts'
 import { namesakes, sidecarOf, wrongLabel } from './sidecar.ts'
-import { decimal, enabled, familyMode, networks, portOrNone, portOrUsual, ports, truth, userId } from './values.ts'
+import { decimal, enabled, familyMode, networks, portOrNone, ports, truth } from './values.ts'
 
 export interface Settings extends Pick<Base, 'mode' | 'outbound' | 'vnet' | 'dropInvalid' | 'logs'> {
   readonly version: Version
@@ -38,16 +39,7 @@ export const names = {
   mode: 'kuma.io/transparent-proxying-ip-family-mode',
   gateway: 'kuma.io/gateway',
   probePort: 'kuma.io/application-probe-proxy-port',
-  uid: 'kuma.io/sidecar-uid',
-  outboundPort: 'kuma.io/transparent-proxying-outbound-port',
-  inboundPort: 'kuma.io/transparent-proxying-inbound-port',
-  inboundPort6: 'kuma.io/transparent-proxying-inbound-v6-port',
-  dns: 'kuma.io/builtin-dns',
-  dnsPort: 'kuma.io/builtin-dns-port',
 } as const
-
-/** Reads an annotation; undefined: it is not there, or wrong. */
-type Read = <T>(name: string, parse: (text: string) => T) => T | undefined
 
 const annotationsOf =
   (pod: Pod, reader: Reader): Read =>
@@ -58,33 +50,15 @@ const annotationsOf =
 const given = <T>(list: readonly T[] | undefined, otherwise: readonly T[]): readonly T[] =>
   list === undefined || list.length === 0 ? otherwise : list
 
-/** What only the injector of Kuma 2 writes, and its configuration in an annotation takes the place of. */
-function olderAnnotations(base: Base, options: Options, read: Read, impossible: Read): Base {
-  if (base.source !== 'options') return base
-  const dns = read(names.dns, enabled)
-  return {
-    ...base,
-    uid: impossible(names.uid, userId),
-    outbound: { ...base.outbound, port: read(names.outboundPort, portOrUsual) ?? base.outbound.port },
-    inbound: {
-      ...base.inbound,
-      port: read(names.inboundPort, portOrUsual) ?? base.inbound.port,
-      port6: versionOf(options) === '2.7' ? (read(names.inboundPort6, portOrUsual) ?? base.inbound.port6) : base.inbound.port6,
-    },
-    dns: {
-      capture: dns === undefined ? base.dns.capture : !dns ? 'none' : base.dns.capture === 'none' ? 'all' : base.dns.capture,
-      port: read(names.dnsPort, portOrUsual) ?? base.dns.port,
-    },
-  }
-}
-
-function outboundOf({ source, outbound }: Base, read: Read): Base['outbound'] {
+function outboundOf({ source, outbound }: Base, options: Options, read: Read): Base['outbound'] {
   const rules = (text: string) => text.split(';').filter((rule) => rule !== '' || source !== 'flags')
+  const [both, each] = [read(names.excludeForUids, (text) => rules(text).map(exclusion)), takesOld(options) ? exclusionsByProtocol(read) : undefined]
+  const annotated = both === undefined && each === undefined ? undefined : [...(both ?? []), ...(each ?? [])]
   return {
     ...outbound,
     excludePorts: given(read(names.excludeOutboundPorts, ports), outbound.excludePorts),
     excludeCidrs: given(read(names.excludeOutboundIps, networks), outbound.excludeCidrs),
-    exclusions: read(names.excludeForUids, (text) => rules(text).map(exclusion)) ?? outbound.exclusions,
+    exclusions: annotated ?? outbound.exclusions,
   }
 }
 
@@ -156,22 +130,29 @@ function warnOfIgnored(pod: Pod, base: Base, { inbound, outbound }: Pick<Setting
   warnOfOlder(pod, base)
 }
 
+function warnOfRemoved(pod: Pod, options: Options): void {
+  for (const name of takesOld(options) ? [] : [older.excludeTcp, older.excludeUdp])
+    if ((pod.annotations[name] ?? '') !== '') pod.warn(`annotation ${name}: it is ignored: ${removed}`)
+  if (/^(enabled|true|yes)$/.test(pod.annotations[older.ebpf] ?? ''))
+    pod.warn(`annotation ${older.ebpf} has no effect: the pod has the rules of Kuma's iptables, and Merbridge's own programs`)
+}
+
 /** Of two that disagree, Kuma's own configuration wins. */
 function warnOfOlder(pod: Pod, { source, outbound, inbound, dns, uid }: Base): void {
-  if (source === 'options') return
+  if (source === 'options' || source === 'older') return
   const winner = source === 'flags' ? 'the flags of kuma-init win' : `${configAnnotation} wins`
   const says = (name: string, value: number | undefined) => {
     const text = pod.annotations[name]
     if (text !== undefined && value !== undefined && decimal(text, 0xffffffff) !== value && text !== '0')
       pod.warn(`annotation ${name}: it is ignored where it differs from ${value}: ${winner}`)
   }
-  says(names.uid, uid)
-  says(names.outboundPort, outbound.port)
-  says(names.inboundPort, inbound.enabled ? inbound.port : undefined)
-  says(names.dnsPort, dns.capture === 'none' ? undefined : dns.port)
-  const on = pod.annotations[names.dns]
+  says(older.uid, uid)
+  says(older.outboundPort, outbound.port)
+  says(older.inboundPort, inbound.enabled ? inbound.port : undefined)
+  says(older.dnsPort, dns.capture === 'none' ? undefined : dns.port)
+  const on = pod.annotations[older.dns]
   const agrees = dns.capture === 'none' ? /^(disabled|false|no)$/ : /^(enabled|true|yes)$/
-  if (on !== undefined && !agrees.test(on)) pod.warn(`annotation ${names.dns}: it is ignored: ${winner}`)
+  if (on !== undefined && !agrees.test(on)) pod.warn(`annotation ${older.dns}: it is ignored: ${winner}`)
 }
 
 /** Kuma does not inject into a pod whose app runs as the sidecar's user; an init container may. */
@@ -189,10 +170,10 @@ export function readSettings(pod: Pod, options: Options, kit: Kit): Reading {
   const [read, readImpossible] = [annotationsOf(pod, refused), annotationsOf(pod, impossible)]
   const label = wrongLabel(pod)
   if (label !== undefined) refused.complaints.push(label)
-  const base = olderAnnotations(baseOf(pod, options, kit, readers), options, read, readImpossible)
+  const base = olderAnnotations(pod, baseOf(pod, options, kit, readers), options, read, readImpossible)
   const mode = read(names.mode, familyMode) ?? base.mode
   const { capture, port } = base.dns
-  const flows = { outbound: outboundOf(base, read), inbound: inboundOf(base, options, read) }
+  const flows = { outbound: outboundOf(base, options, read), inbound: inboundOf(base, options, read) }
   const uid = base.uid ?? usually(pod, options)
   const effect = (name: string, otherwise: string | undefined) => {
     const wanted = read(name, truth)
@@ -210,5 +191,6 @@ export function readSettings(pod: Pod, options: Options, kit: Kit): Reading {
   }
   judgeNamesakes(pod, uid, refused)
   warnOfIgnored(pod, base, settings)
+  warnOfRemoved(pod, options)
   return { settings, refused: refused.complaints, impossible: impossible.complaints }
 }

@@ -54,6 +54,9 @@ export function port(value: unknown): number {
   throw new Error(`expected a port from 1 to 65535, got '${shown(value)}'`)
 }
 
+/** As `port`, where no rule has it. */
+export const portOrZero = (value: unknown): number => (value === 0 ? 0 : port(value))
+
 const isScalar = (value: unknown): value is string | number => typeof value === 'string' || typeof value === 'number'
 
 export function scalar(value: unknown): string {

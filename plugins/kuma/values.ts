@@ -77,7 +77,7 @@ function networkOf(element: string): string | undefined {
 
 /** Elements are trimmed; those without a character are dropped. */
 export function networks(text: string): string[] {
-  const elements = text.split(',').filter((element) => element !== '')
+  const elements = [...new Set(text.split(','))].filter((element) => element !== '')
   const read = (element: string): string => {
     const network = networkOf(element)
     if (network !== undefined) return network
@@ -92,10 +92,13 @@ export function familyMode(text: string): 'dualstack' | 'ipv4' {
   return text === 'ipv4' ? 'ipv4' : 'dualstack'
 }
 
+/** One less than the largest: iptables does not take that one. */
+export const maxUser = 0xfffffffe
+
 /** The id of a user; one that has a name only cannot be looked up from outside the pod. undefined: the usual one. */
 export function userId(text: string): number | undefined {
   if (text === '') return undefined
-  const id = decimal(text, 0xffffffff)
+  const id = decimal(text, maxUser)
   if (id >= 0) return id
-  throw unexpected('the id of a user; names cannot be looked up here', text, text)
+  throw unexpected(`the id of a user, up to ${maxUser}; names cannot be looked up here`, text, text)
 }

@@ -36,7 +36,11 @@ export interface InitArguments {
   readonly numbers: ReadonlyMap<string, number>
   readonly lists: ReadonlyMap<string, readonly string[]>
   readonly truths: ReadonlyMap<string, boolean>
+  /** It prints its help and does nothing. */
+  readonly help: boolean
 }
+
+const isHelp = (argument: string): boolean => argument === '--help' || /^-w*h/.test(argument)
 
 /** A flag as it was written; `value` absent: the next argument is it, unless it needs none. */
 interface Written {
@@ -96,6 +100,7 @@ export function readArguments(args: readonly string[], kit: Kit): InitArguments 
   }
   const rest = args.slice(0, args.includes('--') ? args.indexOf('--') : undefined)
   for (let next = rest.shift(); next !== undefined; next = rest.shift()) {
+    if (isHelp(next)) return { numbers, lists, truths, help: true }
     for (const { title, name, value } of next.length > 1 && next.startsWith('-') ? flagsIn(next) : []) {
       const kind = flags[name]?.kind ?? 'text'
       const text = value ?? (kind === 'truth' ? 'true' : rest.shift())
@@ -107,5 +112,5 @@ export function readArguments(args: readonly string[], kit: Kit): InitArguments 
       }
     }
   }
-  return { numbers, lists, truths }
+  return { numbers, lists, truths, help: false }
 }

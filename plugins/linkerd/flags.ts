@@ -1,13 +1,13 @@
 /** The settings that the arguments of linkerd-init give: they leave nothing to annotations and options. */
-import type { Kit, PortSpec } from '../../core/plugin.ts'
+import type { Kit, Pod, PortSpec } from '../../core/plugin.ts'
 import { unexpected } from '../shared/text.ts'
 import { type InitArguments, readArguments } from './args.ts'
 import type { Complaints } from './complaints.ts'
-import type { Options } from './options.ts'
+import { proxyOf } from './pods.ts'
 import type { Settings } from './settings.ts'
 import { integer, listenPort, owner, subnets } from './values.ts'
 
-const nothing: InitArguments = { numbers: new Map(), lists: new Map(), truths: new Map() }
+const nothing: InitArguments = { numbers: new Map(), lists: new Map(), truths: new Map(), help: false }
 
 const title = (name: string): string => `argument --${name} of linkerd-init`
 
@@ -17,10 +17,17 @@ const anyPort = (text: string): number => {
   throw unexpected('ports from 0 to 65535', text, text)
 }
 
-export function readFlags(args: readonly string[], options: Options, complaints: Complaints, kit: Kit): Settings {
+/** Before 2.16 there was no such flag, and no rule for IPv6; the proxy of that time has one address to listen on, and not a list of them. */
+function ipv6Of(truths: InitArguments['truths'], pod: Pod): boolean {
+  const env = proxyOf(pod)?.env ?? {}
+  const before = env.LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR !== undefined && env.LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS === undefined
+  return truths.get('ipv6') ?? !before
+}
+
+export function readFlags(pod: Pod, args: readonly string[], complaints: Complaints, kit: Kit): Settings {
   const failed = complaints.refused.length
-  const { numbers, lists, truths } = complaints.read('arguments of linkerd-init', args, (all) => readArguments(all, kit), nothing)
-  const complete = complaints.refused.length === failed
+  const { numbers, lists, truths, help } = complaints.read('arguments of linkerd-init', args, (all) => readArguments(all, kit), nothing)
+  const complete = complaints.refused.length === failed && !help
   const list = (name: string) => lists.get(name) ?? []
   /** Without the argument linkerd-init has -1: no port, and no owner. */
   const number = (name: string, read: (text: string) => number) =>
@@ -35,7 +42,7 @@ export function readFlags(args: readonly string[], options: Options, complaints:
     skipOutboundPorts: ports('outbound-ports-to-ignore'),
     skipSubnets: complaints.read(title('subnets-to-ignore'), list('subnets-to-ignore'), subnets, []),
     portsToRedirect: complaints.read(title('ports-to-redirect'), list('ports-to-redirect'), (all) => all.map(anyPort), []),
-    ipv6: options.version === 'current' && (truths.get('ipv6') ?? true),
-    simulated: truths.get('simulate') ?? false,
+    ipv6: ipv6Of(truths, pod),
+    nothing: help ? '-h or --help' : truths.get('simulate') ? '--simulate' : undefined,
   }
 }

@@ -43,7 +43,8 @@ export default (kit: Kit) => {
       warnOfNoEffect(pod, options)
       for (const complaint of refused) pod.warn(complaint)
       if (refused.length > 0) return kit.refused(`Linkerd does not start a pod with ${refused.join('; ')}. Correct it and start the pod again`)
-      if (settings.simulated) return kit.cannot('argument --simulate of linkerd-init: it writes no rules, so nothing is intercepted in this pod')
+      if (settings.nothing !== undefined)
+        return kit.cannot(`argument ${settings.nothing} of linkerd-init: it writes no rules, so nothing is intercepted in this pod`)
       return { ...interceptionOf(settings, options), proxy: identityOf(pod, settings) }
     },
   })

@@ -14,10 +14,10 @@ export const optionsOf = ({ z, portList, cidrList }: Kit) => {
       .default('init')
       .describe('whose rules are followed where Linkerd has two: those of the container linkerd-init (init) or of its CNI plugin (cni)'),
     version: z
-      .enum(['current', '2.10'])
+      .enum(['current', '2.15', '2.10'])
       .default('current')
       .describe(
-        'whose rules: those of Linkerd 2.11 and later (current), or of 2.10 and before, where the proxy calls its own pod through the inbound port',
+        'whose rules: those of Linkerd 2.16 and later (current), of 2.11 to 2.15, without IPv6 (2.15), or of 2.10 and before, where besides the proxy calls its own pod through the inbound port (2.10)',
       ),
     inboundPort: port.default(4143).describe('where the proxy takes inbound connections, unless the pod says which'),
     outboundPort: port.default(4140).describe('where the proxy takes outbound connections, unless the pod says which'),

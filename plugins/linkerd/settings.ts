@@ -3,6 +3,7 @@ import type { Kit, Pod, PortSpec } from '../../core/plugin.ts'
 import { isIpv6 } from '../shared/networks.ts'
 import { type Complaints, complaintsOf } from './complaints.ts'
 import { readFlags } from './flags.ts'
+import { warnOfIgnored } from './ignored.ts'
 import type { Options } from './options.ts'
 import { annotationOf, initOf, isControlPlane, proxyOf } from './pods.ts'
 import { flagElements, integer, listenPort, owner, quoted, subnets } from './values.ts'
@@ -19,8 +20,8 @@ export interface Settings {
   /** The only ports that are captured inbound; empty: all. */
   readonly portsToRedirect: readonly PortSpec[]
   readonly ipv6: boolean
-  /** linkerd-init is told to write no rules. */
-  readonly simulated: boolean
+  /** The argument by which linkerd-init writes no rules. */
+  readonly nothing: string | undefined
 }
 
 export interface Reading {
@@ -125,13 +126,14 @@ const injected = (pod: Pod, options: Options, complaints: Complaints): Settings 
   skipSubnets: skippedSubnets(pod, options, complaints),
   portsToRedirect: options.portsToRedirect,
   ipv6: hasIPv6(pod, options),
-  simulated: false,
+  nothing: undefined,
 })
 
-/** Each family has the networks of its own; before 2.11 there was neither IPv6 nor a group nor a network. */
+/** Each family has the networks of its own; before 2.16 there was no IPv6, and before 2.11 neither a group nor a network. */
 function ofVersion(settings: Settings, { version }: Options, complaints: Complaints): Settings {
-  const { ipv6, skipSubnets } = settings
-  if (version === 'current') return { ...settings, skipSubnets: skipSubnets.filter((network) => ipv6 || !isIpv6(network)) }
+  const { skipSubnets } = settings
+  const ipv6 = settings.ipv6 && version === 'current'
+  if (version !== '2.10') return { ...settings, ipv6, skipSubnets: skipSubnets.filter((network) => ipv6 || !isIpv6(network)) }
   if (skipSubnets.length > 0) complaints.ignored('skip-subnets', 'Linkerd knows no networks to skip before version 2.11')
   return { ...settings, ipv6: false, proxyGid: -1, skipSubnets: [] }
 }
@@ -139,6 +141,7 @@ function ofVersion(settings: Settings, { version }: Options, complaints: Complai
 export function readSettings(pod: Pod, options: Options, kit: Kit): Reading {
   const complaints = complaintsOf(pod)
   const args = initOf(pod)?.args ?? []
-  const settings = args.length > 0 ? readFlags(args, options, complaints, kit) : injected(pod, options, complaints)
+  const settings = args.length > 0 ? readFlags(pod, args, complaints, kit) : injected(pod, options, complaints)
+  warnOfIgnored(pod, options, args.length > 0 ? settings : undefined)
   return { settings: ofVersion(settings, options, complaints), refused: complaints.refused }
 }

@@ -48,10 +48,40 @@ export function portList(elements: readonly string[]): PortList {
   }
 }
 
+/** What stands between two quotation marks, of which two together are one, and where it ends; undefined: it does not. */
+function quotedAt(text: string, start: number): { readonly field: string; readonly end: number } | undefined {
+  let field = ''
+  for (let from = start + 1; ; ) {
+    const mark = text.indexOf('"', from)
+    if (mark < 0) return undefined
+    field += text.slice(from, mark)
+    if (text[mark + 1] !== '"') return { field, end: mark + 1 }
+    field += '"'
+    from = mark + 2
+  }
+}
+
+/** As Go's encoding/csv reads a line. */
+function quotedFields(text: string): string[] {
+  const wrong = () => unexpected('a list whose quotation marks stand around whole elements, in one line', text, text)
+  const line = text.replace(/\r?\n$/, '')
+  const fields: string[] = []
+  for (let at = 0; at <= line.length; at++) {
+    const comma = line.indexOf(',', at)
+    const plain = line.slice(at, comma < 0 ? line.length : comma)
+    const { field, end } = plain.startsWith('"') ? (quotedAt(line, at) ?? { field: '', end: -1 }) : { field: plain, end: at + plain.length }
+    const stray = !plain.startsWith('"') && /["\n]/.test(plain)
+    if (stray || end < 0 || (end < line.length && line[end] !== ',')) throw wrong()
+    fields.push(field)
+    at = end
+  }
+  return fields
+}
+
 /** The elements of a flag: one line of comma-separated values. An empty text is no element at all. */
 export function flagElements(text: string): string[] {
+  if (text.includes('"')) return quotedFields(text)
   const [line = '', ...rest] = text.split(/\r?\n/).filter((each) => each !== '')
-  if (text.includes('"')) throw unexpected('a list without quotation marks', text, text)
   if (rest.length > 0) throw unexpected('a list in one line', text, text)
   return line === '' ? [] : line.split(',')
 }

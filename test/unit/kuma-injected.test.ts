@@ -63,7 +63,10 @@ group("the configuration of Kuma's injector", () => {
       ['redirect: []', /redirect: expected keys and values, got '\[\]'/],
       ['ipFamilyMode: ipv6', /ipFamilyMode: expected dualstack or ipv4, got 'ipv6'/],
       ['a: [', /expected YAML: /],
-      ['a: &a 1\nb: *a', /expected YAML without aliases/],
+      ['redirect: {dns: {enabled: true, captureAll: true, port: 0}}', /redirect\.dns\.port: expected a port from 1 to 65535, got '0'/],
+      ['redirect: {dns: {enabled: false, port: 70000}}', /redirect\.dns\.port: .*got '70000'/],
+      ['redirect: {inbound: {enabled: false, port: 0}}', /redirect\.inbound\.port: .*got '0'/], // the sidecar calls its own pod there
+      ['redirect: {dns: {}}\nredirect: {}', /expected YAML: Map keys must be unique/],
       ['5678', /expected keys and values, got '5678'/],
     ]
     for (const [text, message] of wrong) {
@@ -73,6 +76,30 @@ group("the configuration of Kuma's injector", () => {
       assert.ok(answer.warnings[0]?.startsWith(`annotation ${config}: `), answer.warnings[0])
       assert.equal(answer.warnings.length, 1, text)
     }
+  })
+
+  it('tells what only Merbridge cannot read apart from what Kuma refuses', () => {
+    for (const [text, message] of [
+      ['a: &a 1\nb: *a', /expected YAML without aliases \(\*name\); more is not read here/],
+      [`kumaDPUser: "${'5'.repeat(17_000)}"`, /expected at most 16384 characters of YAML/],
+      [`${'['.repeat(100)}${']'.repeat(100)}`, /expected YAML of at most 64 levels; more is not read here/],
+      ['- '.repeat(8000), /expected YAML of at most 64 levels; more is not read here/],
+      ['kumaDPUser: "4294967295"', /kumaDPUser: expected the id of a user, up to 4294967294/],
+    ] as const) {
+      const answer = ask({ annotations: { [config]: text } })
+      assert.ok('cannot' in answer, text.slice(0, 20))
+      assert.match(answer.cannot, message)
+      assert.equal(answer.warnings.length, 1)
+    }
+  })
+
+  it('has ports that no rule uses, and the words of YAML 1.1', () => {
+    assert.deepEqual(summary({ annotations: { [config]: 'redirect: {dns: {enabled: false, port: 0}}' } }).ports, { outbound: 15001, inbound: 15006 })
+    assert.deepEqual(
+      summary({ annotations: { [config]: 'redirect: {inbound: {enabled: no, port: 0}, outbound: {enabled: off, port: 0}}' } }).ports,
+      {},
+    )
+    assert.equal(summary({ annotations: { [config]: 'redirect: {dns: {enabled: yes, captureAll: on}}' } }).dns, true)
   })
 
   it('says once what Kuma does not know, and takes keys whatever their case', () => {
@@ -119,6 +146,50 @@ group('the flags of kuma-init', () => {
     })
     assert.equal(summary(withInit('--redirect-inbound=false')).inbound, false)
     assert.equal(summary({ ...withInit('--redirect-inbound', '--redirect-dns', '--redirect-dns-port=53'), nameservers: ['10.0.0.1'] }).inbound, true)
+  })
+
+  it('leave everything to the defaults of the program where none decides, and no file is named', () => {
+    const none = { ports: { outbound: 15001, inbound: 15006 }, uid: [5678], excluded: [], inbound: true, six: true, dns: false }
+    assert.deepEqual(summary(withInit('--verbose'), { captureDns: 'all', excludeInboundPorts: [7], proxyPort: 1 }), none)
+    for (const args of [[], ['--config-file', '/tmp/config.yaml'], ['--config=/tmp/config.yaml', '--verbose']])
+      assert.deepEqual(summary(withInit(...args)), { ...none, ports: { ...none.ports, dns: 15053 }, excluded: [9001], dns: true })
+  })
+
+  it('of Kuma 2.8 and before are followed with their version, and told else', () => {
+    const old = withInit(
+      '--exclude-outbound-tcp-ports-for-uids',
+      '22,80-90:7',
+      '--exclude-outbound-udp-ports-for-uids=53:8',
+      '--ipv6-enabled',
+      'false',
+    )
+    for (const version of ['2.7', '2.9']) {
+      const { outbound, sets = {} } = interceptionFor(old, { version })
+      assert.deepEqual(
+        outbound.slice(0, 3).map(({ when }) => [when?.proto, when?.family].join('')),
+        ['ipv6', 'tcp', 'udp'],
+      )
+      assert.deepEqual([sets['excluded ports 1'], sets['excluded users 2']], [{ ports: [22, '80-90'] }, { uid: [8] }])
+    }
+    const answer = ask(old)
+    assert.ok('interception' in answer)
+    assert.ok(!answer.interception.outbound.some(({ name }) => name.startsWith('ports excluded')))
+    assert.equal(answer.warnings.length, 2)
+    assert.match(answer.warnings[0] ?? '', /^container kuma-init: --exclude-outbound-tcp-ports-for-uids: it is ignored: Kuma 2\.9 has removed it/)
+    for (const [flag, six] of [
+      ['--ipv6-enabled=true', true],
+      ['--ipv6-enabled=false', false],
+      ['--ipv6-enabled', true],
+    ] as const)
+      assert.equal(summary(withInit(flag)).six, six)
+  })
+
+  it('that ask for help write no rules', () => {
+    for (const word of ['-h', '--help']) {
+      const answer = ask(withInit('--redirect-dns', word))
+      assert.ok('cannot' in answer)
+      assert.match(answer.cannot, /^container kuma-init: -h or --help: it prints its help and writes no rules/)
+    }
   })
 
   it('add up where they may be repeated', () => {

@@ -74,7 +74,10 @@ group('pods of Kuma', () => {
     assert.deepEqual(summary(withSidecar({ uid: 77 }, container('kuma-init', { args: ['--kuma-dp-user=66'] }))).uid, [66])
     const named = ask({ annotations: { 'kuma.io/sidecar-uid': 'envoy' } })
     assert.ok('cannot' in named)
-    assert.match(named.cannot, /annotation kuma\.io\/sidecar-uid: expected the id of a user; names cannot be looked up here, got 'envoy'/)
+    assert.match(
+      named.cannot,
+      /annotation kuma\.io\/sidecar-uid: expected the id of a user, up to 4294967294; names cannot be looked up here, got 'envoy'/,
+    )
   })
 
   it('do not start with an app that runs as the sidecar', () => {
@@ -207,4 +210,38 @@ testPlugin(kuma, {
     }),
   ],
   options: [{}, { version: '2.7' }, { version: '2.9' }],
+})
+
+group('a pod that the injector of Kuma 2 wrote, without kuma-init', () => {
+  const written = (more: Readonly<Record<string, string>> = {}) => ({ annotations: { 'kuma.io/transparent-proxying': 'enabled', ...more } })
+
+  it('has only what the injector wrote', () => {
+    const { dns, excluded } = summary(written(), { excludeInboundPorts: [7] })
+    assert.deepEqual({ dns, excluded }, { dns: false, excluded: [7] })
+    const both = summary(written({ 'kuma.io/builtin-dns': 'enabled', 'kuma.io/application-probe-proxy-port': '9001' }))
+    assert.deepEqual([both.dns, both.excluded], [true, [9001]])
+    assert.deepEqual([summary({}).dns, summary({}).excluded], [true, [9001]])
+  })
+
+  it('may have rules by protocol, up to 2.8', () => {
+    const annotations = {
+      [`${traffic}/exclude-outbound-tcp-ports-for-uids`]: '22:7;23:8',
+      [`${traffic}/exclude-outbound-udp-ports-for-uids`]: '53:7',
+    }
+    for (const version of ['2.7', '2.9']) assert.equal(interceptionFor({ annotations }, { version }).outbound[2]?.when?.proto, 'udp')
+    const answer = ask({ annotations })
+    assert.ok('interception' in answer)
+    assert.deepEqual(
+      answer.warnings.map((warning) => warning.slice(0, 83)),
+      Object.keys(annotations).map((name) => `annotation ${name}: it is ignored: Kuma`.slice(0, 84)),
+    )
+    assert.ok('refused' in ask({ annotations: { [`${traffic}/exclude-outbound-tcp-ports-for-uids`]: '7' } }, { version: '2.7' }))
+  })
+
+  it("is told that Kuma's own eBPF mode has no effect", () => {
+    const answer = ask(written({ 'kuma.io/transparent-proxying-ebpf': 'enabled' }))
+    assert.ok('interception' in answer)
+    assert.equal(answer.warnings.length, 1)
+    assert.match(answer.warnings[0] ?? '', /^annotation kuma\.io\/transparent-proxying-ebpf has no effect/)
+  })
 })

@@ -2,14 +2,14 @@
 import assert from 'node:assert/strict'
 import { describe as group, it } from 'node:test'
 import type { PodFacts } from '../../core/describe.ts'
-import { annotated, ask, enrolled, inNamespace, named, rulesFor, summary, usual } from './linkerd-pods.ts'
+import { annotated, ask, enrolled, inNamespace, named, rulesFor, summary, usual, withInit } from './linkerd-pods.ts'
 
 /** Annotation, value, setup and the end of the message: Linkerd does not start a pod with it. */
 const refused: readonly (readonly [string, string, string, RegExp])[] = [
   ['skip-outbound-ports', 'http', 'init', /expected ports and ranges like 8080,9000-9099, without blanks, got 'http'; no port is left, .*$/],
   ['skip-outbound-ports', ',', 'init', /got '', ''; no port is left/],
   ['skip-outbound-ports', '80-70,90:91', 'cni', /got '80-70', '90:91'; no port is left/],
-  ['skip-outbound-ports', '80,"81"', 'init', /expected a list without quotation marks/],
+  ['skip-outbound-ports', '80,"8"1', 'init', /expected a list whose quotation marks stand around whole elements/],
   ['skip-outbound-ports', '80\n81', 'init', /expected a list in one line, got '80\?81'$/],
   ['skip-subnets', '10.0.0.1', 'init', /expected networks like 10\.0\.0\.0\/8, separated by commas, got '10\.0\.0\.1'$/],
   ['skip-subnets', '10.0.0.0/8,', 'init', /got '' in '10\.0\.0\.0\/8,'$/],
@@ -37,6 +37,27 @@ const ignored: readonly (readonly [string, string, string, RegExp, object])[] = 
   ['skip-inbound-ports', 'a,b,c,d,e,f,80', 'cni', /got 'a', 'b', 'c', 'd' and 2 more; Linkerd/, { inbound: [4190, 4191, 80], outbound: [] }],
   ['skip-outbound-ports', '65536,80', 'init', /got '65536'; Linkerd ignores it$/, { outbound: [80] }],
   ['skip-outbound-ports', '-1,1-2-3,80', 'cni', /got '-1', '1-2-3'; Linkerd/, { outbound: [80], inbound: [4190, 4191] }],
+  [
+    'inbound-port',
+    '5143',
+    'cni',
+    /it is ignored: the CNI plugin takes this port from its own configuration only$/,
+    { inbound: [4190, 4191], outbound: [] },
+  ],
+  [
+    'outbound-port',
+    'http',
+    'cni',
+    /it is ignored: the CNI plugin takes this port from its own configuration only$/,
+    { inbound: [4190, 4191], outbound: [] },
+  ],
+  [
+    'admin-port',
+    '9191',
+    'cni',
+    /it is ignored: the CNI plugin takes this port from its own configuration only$/,
+    { inbound: [4190, 4191], outbound: [] },
+  ],
   ['inbound-port', 'http', 'init', /expected a number, got 'http'; Linkerd ignores it$/, {}],
   ['outbound-port', '', 'init', /expected a number, got ''; Linkerd ignores it$/, {}],
   ['control-port', ' 4190', 'init', /got ' 4190'; Linkerd/, {}],
@@ -62,11 +83,8 @@ const good: readonly (readonly [string, string, string, object])[] = [
   ['skip-subnets', '', 'init', {}],
   ['inbound-port', '5143', 'init', { ports: [5143, 4140] }],
   ['outbound-port', '5140', 'init', { ports: [4143, 5140] }],
-  ['inbound-port', '5143', 'cni', { inbound: [4190, 4191], outbound: [] }],
-  ['outbound-port', 'http', 'cni', { inbound: [4190, 4191], outbound: [] }],
   ['control-port', '9190', 'init', { inbound: [9190, 4191, 4567, 4568] }],
   ['admin-port', '9191', 'init', { inbound: [4190, 9191, 4567, 4568] }],
-  ['admin-port', '9191', 'cni', { inbound: [4190, 4191], outbound: [] }],
   ['proxy-uid', '3000', 'init', { uid: [3000] }],
   ['proxy-uid', '3000', 'cni', { uid: [3000], inbound: [4190, 4191], outbound: [] }],
   ['proxy-uid', '0', 'init', { uid: [] }],
@@ -111,6 +129,10 @@ group('annotations of Linkerd', () => {
       assert.deepEqual(summary(rulesFor(annotated({ [annotation]: value }), { setup })), { ...usual, ...changed })
     })
   }
+
+  it('count where linkerd-init has no arguments', () => {
+    assert.deepEqual(summary(rulesFor({ ...withInit([]), ...annotated({ 'inbound-port': '5143' }) })), { ...usual, ports: [5143, 4140] })
+  })
 
   it('has the networks of IPv6 where there are rules for IPv6', () => {
     const { subnets } = summary(rulesFor(annotated({ 'skip-subnets': 'fd00:1::/32,::/0,10.0.0.0/8,::ffff:10.0.0.0/104' }), { disableIPv6: false }))

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe as group, it } from 'node:test'
 import { textOf } from '../repo/files.ts'
-import { annotated, ask, enrolled, inNamespace, isSelected, linkerd, rulesFor, summary, usual, withInit, withProxy } from './linkerd-pods.ts'
+import { annotated, ask, enrolled, inNamespace, isSelected, linkerd, named, rulesFor, summary, usual, withInit, withProxy } from './linkerd-pods.ts'
 import { container } from './pods.ts'
 
 /** As the injector writes them. */
@@ -20,12 +20,16 @@ group('linkerd-init', () => {
       ...withInit(usualArguments, { uid: 7, gid: 8 }),
       ...annotated({ 'inbound-port': '1', 'skip-inbound-ports': '2', 'proxy-uid': '3' }),
     }
-    assert.deepEqual(summary(rulesFor(pod, { disableIPv6: false, skipSubnets: ['10.0.0.0/8'], proxyGid: 5, outboundPort: 6 })), usual)
+    const { rules, warnings } = enrolled(pod, { disableIPv6: false, skipSubnets: ['10.0.0.0/8'], proxyGid: 5, outboundPort: 6 })
+    assert.deepEqual(summary(rules), usual)
+    assert.deepEqual(warnings, [`annotation ${named('skip-inbound-ports')}: it is ignored: the arguments of linkerd-init say something else and win`])
+    rulesFor({
+      ...withInit(usualArguments),
+      ...annotated({ 'skip-inbound-ports': '4567,4568', 'skip-outbound-ports': '4568,4567', 'skip-subnets': '' }),
+    })
+    const three = annotated({ 'skip-inbound-ports': '', 'skip-outbound-ports': '4567', 'skip-subnets': '10.0.0.0/8' })
+    assert.equal(enrolled({ ...withInit(usualArguments), ...three }).warnings.length, 3)
     assert.deepEqual(summary(rulesFor(withInit(usualArguments), { setup: 'cni' })), usual)
-  })
-
-  it('without arguments says nothing', () => {
-    assert.deepEqual(summary(rulesFor({ ...withInit([]), ...annotated({ 'inbound-port': '5143' }) })), { ...usual, ports: [5143, 4140] })
   })
 
   const cases: readonly (readonly [string, readonly string[], object])[] = [
@@ -38,6 +42,7 @@ group('linkerd-init', () => {
     ['numbers of other bases', [...needed, '--proxy-uid', '0x7d0', '--proxy-gid=010'], { uid: [2000], gid: [8] }],
     ['no rule for root', [...needed, '--proxy-uid', '0', '--proxy-gid=-1'], {}],
     ['all lists together', [...needed, '--inbound-ports-to-ignore', '1,2-3', '--inbound-ports-to-ignore=4'], { inbound: [1, '2-3', 4] }],
+    ['a list with quotation marks', [...needed, '--inbound-ports-to-ignore', '"25",26,"27-28"'], { inbound: [25, 26, '27-28'] }],
     ['an empty list', [...needed, '--inbound-ports-to-ignore', ''], {}],
     ['listed ports', [...needed, '--ports-to-redirect', '80,0', '-r443'], { listed: [80, 0, 443] }],
     ['networks', [...needed, '--subnets-to-ignore', '10.0.0.0/8, fd00::/8'], { subnets: ['10.0.0.0/8', 'fd00::/8'] }],
@@ -65,7 +70,8 @@ group('linkerd-init', () => {
     [[...needed, `--ipv6=\u001b${'x'.repeat(1000)}`], /--ipv6: expected true or false, got '\?x{59}\.\.\.'/],
     [[...needed, '--subnets-to-ignore', '10.0.0.1'], /--subnets-to-ignore of linkerd-init: expected networks/],
     [[...needed, '--inbound-ports-to-ignore', 'http'], /--inbound-ports-to-ignore .*no port is left/],
-    [[...needed, '--inbound-ports-to-ignore', '8"0'], /expected a list without quotation marks/],
+    [[...needed, '--inbound-ports-to-ignore', '8"0'], /expected a list whose quotation marks stand around whole elements, in one line, got '8"0'/],
+    [[...needed, '--inbound-ports-to-ignore', '"80'], /got '"80'/],
   ]
   for (const [args, message] of wrong) {
     it(`refuses ${args.join(' ')}`, () => {
@@ -81,6 +87,24 @@ group('linkerd-init', () => {
     assert.deepEqual(summary(rules), { ...bare, inbound: [80] })
     assert.equal(warnings.length, 1)
     assert.match(warnings[0] ?? '', /^argument --inbound-ports-to-ignore of linkerd-init: .* got 'http', ' 81'; Linkerd ignores it$/)
+  })
+
+  it('knows no IPv6 without the flag where the proxy is one of before 2.16', () => {
+    const addresses = (names: readonly string[]) =>
+      Object.fromEntries(names.map((name) => [`LINKERD2_PROXY_OUTBOUND_LISTEN_${name}`, '127.0.0.1:4140']))
+    const six = (names: readonly string[], more: readonly string[] = [], options = {}) =>
+      summary(rulesFor(withInit([...needed, ...more], { env: addresses(names) }), options)).ipv6
+    assert.deepEqual([six(['ADDR']), six(['ADDRS']), six(['ADDR', 'ADDRS']), six([])], [false, true, true, true])
+    assert.deepEqual([six(['ADDR'], ['--ipv6']), six([], [], { version: '2.15' }), six([], ['--ipv6'], { version: '2.15' })], [true, false, false])
+  })
+
+  it('that is asked for help intercepts nothing', () => {
+    for (const word of ['-h', '--help', '-wh']) {
+      const answer = ask(withInit([word]))
+      assert.ok('cannot' in answer, JSON.stringify(answer))
+      assert.match(answer.cannot, /^argument -h or --help of linkerd-init: it writes no rules/)
+    }
+    assert.ok('refused' in ask(withInit(['--proxy-uid', 'x', '-h'])))
   })
 
   it('that only shows its rules intercepts nothing', () => {
@@ -103,8 +127,10 @@ group('linkerd-proxy', () => {
     const pod = { ...withProxy({ env, uid: 3000, gid: 3001 }), ...annotated({ 'inbound-port': '1', 'proxy-uid': '2', 'admin-port': '3' }) }
     const expected = { ...usual, ports: [5143, 5140], uid: [3000], gid: [3001], inbound: [5190, 5191, 4567, 4568], ipv6: true }
     assert.deepEqual(summary(rulesFor(pod, { outboundPort: 9 })), expected)
-    const cni = { ...usual, uid: [2], inbound: [4190, 4191], outbound: [] }
-    assert.deepEqual(summary(rulesFor(pod, { setup: 'cni' })), cni)
+    const cni = enrolled(pod, { setup: 'cni' })
+    assert.deepEqual(summary(cni.rules), { ...usual, uid: [2], inbound: [4190, 4191], outbound: [] })
+    const ignored = (name: string) => `annotation ${named(name)}: it is ignored: the CNI plugin takes this port from its own configuration only`
+    assert.deepEqual(cni.warnings, [ignored('inbound-port'), ignored('admin-port')])
   })
 
   it('has rules for IPv6 where it listens for it, or the option says so', () => {

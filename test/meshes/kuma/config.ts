@@ -1,10 +1,11 @@
 /** Kuma's configuration of its transparent proxy: of the injector's annotation, of kuma-init's flags, or of the plugin's options. */
 
-import type { KumaRules, Version } from './rules.ts'
+import { isOld, type KumaRules, type Version } from './rules.ts'
 import { at, digits, networkList, portList, Refusal, userRules } from './texts.ts'
 
 export interface KumaConfig {
-  readonly from: 'annotation' | 'flags' | 'options'
+  /** `written`: the options, in a pod that the injector of Kuma 2 wrote */
+  readonly from: 'annotation' | 'flags' | 'options' | 'written'
   readonly uid: number | undefined
   readonly mode: 'dualstack' | 'ipv4'
   readonly outbound: KumaRules['outbound']
@@ -84,12 +85,17 @@ export interface Written {
   }
 }
 
-function flowOf(flow: WrittenFlow = {}, usual: number) {
+/** 0 is harmless where no rule has it, but a flag must be a port. */
+function portOf(port: number, used: boolean): number {
+  if (port === 0 && used) throw new Refusal()
+  return digits(String(port), 65535)
+}
+
+function flowOf(flow: WrittenFlow = {}, usual: number, used: boolean) {
   const ports = (list: readonly number[] | string = []) => portList(typeof list === 'string' ? list : list.join(','))
   const ips = (flow.excludePortsForIPs ?? []).join(',')
   if (/^,|,,|,$/.test(ips)) throw new Refusal()
-  const port = flow.port ?? usual
-  digits(port === 0 ? '' : String(port), 65535)
+  const port = portOf(flow.port ?? usual, used)
   if (flow.enabled !== undefined && typeof flow.enabled !== 'boolean') throw new Refusal()
   return { enabled: flow.enabled ?? true, port, include: ports(flow.includePorts), exclude: ports(flow.excludePorts), ips: networkList(ips) }
 }
@@ -97,23 +103,30 @@ function flowOf(flow: WrittenFlow = {}, usual: number) {
 function ofWritten({ kumaDPUser = '', ipFamilyMode = '', dropInvalidPackets = false, redirect = {} }: Written, from: KumaConfig['from']): KumaConfig {
   const { inbound, outbound, dns = {} } = redirect
   if (!/^(dualstack|ipv4|)$/i.test(ipFamilyMode)) throw new Refusal()
+  const goesOut = outbound?.enabled !== false || from === 'flags'
   return {
     from,
     uid: kumaDPUser === '' ? undefined : Number(kumaDPUser),
     mode: ipFamilyMode === 'ipv4' ? 'ipv4' : 'dualstack',
     outbound: {
-      ...flowOf(outbound, 15001),
+      ...flowOf(outbound, 15001, goesOut),
       users: (outbound?.excludePortsForUIDs ?? []).flatMap(userRules),
       insert: outbound?.insertRedirectInsteadOfAppend ?? false,
     },
-    inbound: { ...flowOf(inbound, 15006), open: (inbound?.excludePortsForUIDs ?? []).flatMap(userRules).length },
-    dns: { capture: dns.enabled ? (dns.captureAll ? 'all' : 'servers') : 'none', port: dns.port ?? 15053 },
+    inbound: {
+      ...flowOf(inbound, 15006, goesOut || inbound?.enabled !== false),
+      open: (inbound?.excludePortsForUIDs ?? []).flatMap(userRules).length,
+    },
+    dns: {
+      capture: dns.enabled ? (dns.captureAll ? 'all' : 'servers') : 'none',
+      port: portOf(dns.port ?? 15053, dns.enabled === true || from === 'flags'),
+    },
     dropInvalid: dropInvalidPackets,
   }
 }
 
 /** Of kuma-init's flags, as the injector of Kuma 2 writes them: --name=value, or --name for true. */
-function ofFlags(args: readonly string[]): KumaConfig | undefined {
+function ofFlags(args: readonly string[], version: Version): KumaConfig | undefined {
   const all = (name: string) =>
     args.flatMap((arg) => (arg.startsWith(`--${name}=`) ? [arg.slice(name.length + 3)] : arg === `--${name}` ? ['true'] : []))
   const last = (name: string) => all(name).at(-1)
@@ -123,17 +136,22 @@ function ofFlags(args: readonly string[]): KumaConfig | undefined {
     excludePorts: last(`exclude-${direction}-ports`) ?? '',
     excludePortsForIPs: all(`exclude-${direction}-ips`),
   })
-  if (args.every((arg) => /^--(config|verbose)\b/.test(arg))) return undefined
+  const silent = args.every((arg) => /^--(config|config-file|verbose)(=|$)/.test(arg))
+  if (silent && (args.length === 0 || args.some((arg) => arg.startsWith('--config')))) return undefined
+  const six = last('ipv6-enabled')
+  const byProtocol = (['tcp', 'udp'] as const).flatMap((protocol) =>
+    isOld({ version }) ? all(`exclude-outbound-${protocol}-ports-for-uids`).map((rule) => `${protocol}:${rule}`) : [],
+  )
   const queries = last('redirect-all-dns-traffic') === 'true'
   return ofWritten(
     {
       kumaDPUser: last('kuma-dp-user') ?? '',
-      ipFamilyMode: last('ip-family-mode') ?? '',
+      ipFamilyMode: last('ip-family-mode') ?? (six === 'false' ? 'ipv4' : ''),
       dropInvalidPackets: last('drop-invalid-packets') === 'true',
       redirect: {
         outbound: {
           ...flow('outbound'),
-          excludePortsForUIDs: all('exclude-outbound-ports-for-uids'),
+          excludePortsForUIDs: [...all('exclude-outbound-ports-for-uids'), ...byProtocol],
           insertRedirectInsteadOfAppend: last('redirect-outbound-insert-instead-of-append') === 'true',
         },
         inbound: { ...flow('inbound'), enabled: last('redirect-inbound') !== 'false' },
@@ -145,6 +163,6 @@ function ofFlags(args: readonly string[]): KumaConfig | undefined {
 }
 
 /** undefined: no flag says anything about rules. */
-export function configOf(source: readonly string[] | Written): KumaConfig | undefined {
-  return Array.isArray(source) ? at('kuma-init', () => ofFlags(source)) : ofWritten((source ?? {}) as Written, 'annotation')
+export function configOf(source: readonly string[] | Written, version: Version): KumaConfig | undefined {
+  return Array.isArray(source) ? at('kuma-init', () => ofFlags(source, version)) : ofWritten((source ?? {}) as Written, 'annotation')
 }

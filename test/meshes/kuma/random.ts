@@ -103,10 +103,13 @@ const rare: Readonly<Record<string, fc.Arbitrary<string>>> = {
   'kuma.io/transparent-proxying-ip-family-mode': value(fc.constantFrom('dualstack', 'ipv4', ''), ['ipv6', 'dual']),
   'kuma.io/gateway': value(fc.constantFrom('enabled', 'disabled', 'true', 'no'), [...wrongSwitches, 'builtin']),
   'kuma.io/application-probe-proxy-port': value(fc.constantFrom('0', '9001', '8080'), ['', '65536', 'http']),
+  [traffic('exclude-outbound-tcp-ports-for-uids')]: value(fc.constantFrom('22:1000', '80,443:1000-1999;53:0', ''), ['1000', 'tcp:22:1000']),
+  [traffic('exclude-outbound-udp-ports-for-uids')]: value(fc.constantFrom('53:1000', ''), ['53']),
   [traffic('drop-invalid-packets')]: value(fc.constantFrom('true', 'false', 'yes'), [...wrongSwitches, 'enabled']),
 }
 /** Only where nothing of Kuma's says it better. */
 const older: Readonly<Record<string, fc.Arbitrary<string>>> = {
+  'kuma.io/transparent-proxying': fc.constantFrom('enabled', 'true'),
   'kuma.io/sidecar-uid': fc.constantFrom('5678', '1000', ''),
   'kuma.io/transparent-proxying-inbound-port': value(fc.constantFrom('15006', '16006', '0'), ['70000', '']),
   'kuma.io/transparent-proxying-outbound-port': value(fc.constantFrom('15001', '16001'), ['-1']),
@@ -173,7 +176,9 @@ const written: fc.Arbitrary<Written> = fc
     open: optional(fc.array(rule, { maxLength: 2 }), 1),
     outbound: flow(15001, 16001),
     rules: optional(fc.array(value(anyRule, wrongRules), { maxLength: 3 }), 4),
-    dns: fc.record({ enabled: optional(fc.boolean(), 8), captureAll: optional(fc.boolean(), 7) }).map(defined),
+    dns: fc
+      .record({ enabled: optional(fc.boolean(), 8), captureAll: optional(fc.boolean(), 7), port: optional(fc.constantFrom(15053, 0), 2) })
+      .map(defined),
   })
   .map(({ inbound, outbound, open, rules, dns, ...rest }): Written => {
     const users = (all: readonly string[] | undefined) => (all === undefined ? {} : { excludePortsForUIDs: all })
@@ -206,6 +211,13 @@ type Containers = NonNullable<MeshSet['pod']['containers']>
 
 const sidecar = optional(fc.constantFrom(5678, 1000), 4).map((uid) => ({ name: 'kuma-sidecar', ...(uid === undefined ? {} : { uid }) }))
 
+/** Of Kuma 2.8 and before */
+const olderFlags = fc.subarray([
+  '--ipv6-enabled=false',
+  '--exclude-outbound-tcp-ports-for-uids=22:1000',
+  '--exclude-outbound-udp-ports-for-uids=53:0',
+])
+
 /** What tells the plugin most: nothing but options, the injector's configuration, or the flags of kuma-init. */
 const sources: fc.Arbitrary<{ readonly annotations: Annotations; readonly more: Containers }> = fc.oneof(
   { arbitrary: some(older, 2).map((annotations) => ({ annotations, more: [] })), weight: 4 },
@@ -213,7 +225,12 @@ const sources: fc.Arbitrary<{ readonly annotations: Annotations; readonly more: 
     arbitrary: written.map((each) => ({ annotations: { [traffic('transparent-proxy-config')]: stringify(each) }, more: [] })),
     weight: 3,
   },
-  { arbitrary: written.map((each) => ({ annotations: {}, more: [{ name: 'kuma-init', args: flagsOf(each) }] })), weight: 2 },
+  {
+    arbitrary: fc
+      .tuple(olderFlags, written)
+      .map(([before, each]) => ({ annotations: {}, more: [{ name: 'kuma-init', args: [...before, ...flagsOf(each)] }] })),
+    weight: 2,
+  },
 )
 
 export const kumaSets: fc.Arbitrary<MeshSet> = fc

@@ -5,7 +5,7 @@
 import { parse } from 'yaml'
 import type { Facts, Reading } from '../../parity/mesh.ts'
 import { configOf, type KumaConfig, type KumaOptions, optionsConfig } from './config.ts'
-import type { KumaRules } from './rules.ts'
+import { isOld, type KumaRules } from './rules.ts'
 import { at, digits, networkList, portList, Refusal, userRules } from './texts.ts'
 
 export const traffic = (name: string) => `traffic.kuma.io/${name}`
@@ -34,10 +34,14 @@ const some = <T>(list: readonly T[] | undefined, otherwise: readonly T[]) => (li
 function legacy(config: KumaConfig, read: Read): KumaConfig {
   const port = (name: string, usual: number) => read(`kuma.io/${name}`, (text) => digits(text, 65535)) || usual
   const dns = read('kuma.io/builtin-dns', (text) => choice(text, onOff))
-  const capture = dns === undefined ? config.dns.capture : dns ? (config.dns.capture === 'none' ? 'all' : config.dns.capture) : 'none'
+  // The injector wrote all that is on.
+  const written = /^(enabled|true|yes)$/.test(read('kuma.io/transparent-proxying', (text) => text) ?? '')
+  const unsaid = written ? 'none' : config.dns.capture
+  const capture = dns === undefined ? unsaid : dns ? (config.dns.capture === 'none' ? 'all' : config.dns.capture) : 'none'
   return {
     ...config,
-    uid: read('kuma.io/sidecar-uid', (text) => (text === '' ? undefined : digits(text, 2 ** 32 - 1))),
+    from: written ? 'written' : config.from,
+    uid: read('kuma.io/sidecar-uid', (text) => (text === '' ? undefined : digits(text, 2 ** 32 - 2))),
     outbound: { ...config.outbound, port: port('transparent-proxying-outbound-port', config.outbound.port) },
     inbound: { ...config.inbound, port: port('transparent-proxying-inbound-port', config.inbound.port) },
     dns: { capture, port: port('builtin-dns-port', config.dns.port) },
@@ -72,13 +76,21 @@ function rulesOf(facts: Facts): KumaRules {
   const read: Read = (name, how) => (annotations[name] === undefined ? undefined : at(name, () => how(annotations[name] ?? '')))
   const args = containers.find(({ name }) => name === 'kuma-init')?.args ?? []
   const text = annotations[traffic('transparent-proxy-config')] || undefined
-  const injected = configOf(args) ?? (text === undefined ? undefined : at('transparent-proxy-config', () => configOf(parse(text))))
+  const version = options.version ?? '2.14'
+  const injected = configOf(args, version) ?? (text === undefined ? undefined : at('transparent-proxy-config', () => configOf(parse(text), version)))
   const config = injected ?? legacy(optionsConfig(options), read)
   const sidecar = containers.find(({ name }) => name === 'kuma-sidecar')
   const { outbound } = config
   const written = (all: string) => all.split(';').filter((rule) => rule !== '' || config.from !== 'flags')
-  const users = read(traffic('exclude-outbound-ports-for-uids'), (all) => written(all).flatMap(userRules))
-  const version = options.version ?? '2.14'
+  const users = [
+    read(traffic('exclude-outbound-ports-for-uids'), (all) => written(all).flatMap(userRules)),
+    ...(isOld({ version }) ? ['tcp', 'udp'] : []).map((protocol) =>
+      read(traffic(`exclude-outbound-${protocol}-ports-for-uids`), (all) => {
+        const rules = all.split(';').flatMap((rule) => (rule === '' ? [] : userRules(`${protocol}:${rule}`)))
+        return rules.length > 0 ? rules : undefined
+      }),
+    ),
+  ].filter((each) => each !== undefined)
   return {
     version,
     uid: config.uid ?? sidecar?.uid ?? options.proxyUid ?? 5678,
@@ -87,7 +99,7 @@ function rulesOf(facts: Facts): KumaRules {
       ...outbound,
       exclude: some(read(traffic('exclude-outbound-ports'), portList), outbound.exclude),
       ips: some(read(traffic('exclude-outbound-ips'), networkList), outbound.ips),
-      users: users ?? outbound.users,
+      users: users.length > 0 ? users.flat() : outbound.users,
     },
     inbound: { port6: version === '2.7' ? 15010 : config.inbound.port, ...inbound(config, options, read) },
     dns: { port: config.dns.port, servers: servers(facts, config.dns.capture) },
@@ -96,12 +108,18 @@ function rulesOf(facts: Facts): KumaRules {
 }
 
 /** What Kuma takes and then does nothing with. */
-function warned({ pod: { annotations = {} } }: Facts, { inbound, outbound, dropInvalid }: KumaRules): string[] {
+function warned({ pod: { annotations = {}, containers = [] } }: Facts, { version, inbound, outbound, dropInvalid }: KumaRules): string[] {
   const there = (name: string) => (annotations[traffic(name)] ? [name] : [])
+  const args = containers.find(({ name }) => name === 'kuma-init')?.args ?? []
+  const gone = (name: string) => [
+    ...(annotations[traffic(name)] ? [traffic(name)] : []),
+    ...(args.some((arg) => arg.startsWith(`--${name}`)) ? [`kuma-init: --${name}`] : []),
+  ]
   return [
     ...(inbound.enabled && inbound.open === 0 ? [] : [...there('exclude-inbound-ports'), ...there('exclude-inbound-ips')]),
     ...(inbound.enabled && inbound.open === 0 && inbound.include.length > 0 ? there('exclude-inbound-ports') : []),
     ...(!outbound.enabled || outbound.include.length > 0 ? there('exclude-outbound-ports') : []),
+    ...(isOld({ version }) ? [] : ['tcp', 'udp'].flatMap((protocol) => gone(`exclude-outbound-${protocol}-ports-for-uids`))),
     ...(dropInvalid ? ['no effect: there is no address translation'] : []),
   ]
 }

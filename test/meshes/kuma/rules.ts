@@ -47,7 +47,7 @@ const localhosts = { ipv4: '127.0.0.1/32', ipv6: '::1/128' } as const
 const passthroughs = { ipv4: '127.0.0.6/32', ipv6: '::6/128' } as const
 
 /** Before 2.11 queries over TCP were taken too; then they are left alone. */
-const isOld = ({ version }: KumaRules) => version === '2.9' || version === '2.7'
+export const isOld = ({ version }: Pick<KumaRules, 'version'>) => version === '2.9' || version === '2.7'
 
 function outputRules(rules: KumaRules, family: Family): string[] {
   const { uid, outbound, dns } = rules

@@ -1,6 +1,6 @@
 /** The arguments of linkerd-init as its program reads them, of those that the injector and the tests write: --name value and --name=value. */
 import { type LinkerdRules, linkerdDefaults } from './rules.ts'
-import { at, type Lists, maxOwner, Refusal, subnet } from './values.ts'
+import { at, entries, type Lists, maxOwner, Refusal, subnet } from './values.ts'
 
 /** Without them the program has no port, no owner, no list, and rules for both families. */
 const unset = {
@@ -49,14 +49,17 @@ function redirected(text: string): number {
   return port
 }
 
-export function parseFlags(args: readonly string[], found: Lists): LinkerdRules {
+/** `env`: of the proxy. One of before 2.16 has a single address to listen on, and linkerd-init then knows no IPv6. */
+export function parseFlags(args: readonly string[], found: Lists, env: Readonly<Record<string, string>>): LinkerdRules {
   const values = valuesOf(args)
+  const listens = (name: string) => Object.hasOwn(env, `LINKERD2_PROXY_OUTBOUND_LISTEN_${name}`)
+  const old = listens('ADDR') && !listens('ADDRS')
   const number = (name: string, most: number, least = Number.NEGATIVE_INFINITY) => {
     const value = Number(values.get(name)?.at(-1) ?? -1)
     if (!Number.isInteger(value) || value > most || value < least) throw new Refusal(`--${name}`)
     return value
   }
-  const list = (name: string) => (values.get(name) ?? []).flatMap((text) => (text === '' ? [] : text.split(',')))
+  const list = (name: string) => (values.get(name) ?? []).flatMap((text) => at(`--${name}`, () => entries(text, false)))
   return {
     ...unset,
     inboundPort: number('incoming-proxy-port', 65535, 1),
@@ -67,6 +70,6 @@ export function parseFlags(args: readonly string[], found: Lists): LinkerdRules 
     outboundIgnored: found.ports('--outbound-ports-to-ignore', list('outbound-ports-to-ignore')),
     subnets: at('--subnets-to-ignore', () => list('subnets-to-ignore').map(subnet)),
     redirected: (values.get('ports-to-redirect') ?? []).flatMap((text) => text.split(',')).map(redirected),
-    ipv6: (values.get('ipv6')?.at(-1) ?? 'true') === 'true',
+    ipv6: (values.get('ipv6')?.at(-1) ?? String(!old)) === 'true',
   }
 }

@@ -16,7 +16,7 @@ const range = fc.tuple(port, fc.nat(40)).map(([low, more]) => `${low}-${Math.min
 const rightEntry = fc.oneof(
   { arbitrary: port.map(String), weight: 5 },
   { arbitrary: range, weight: 2 },
-  fc.constantFrom('080', '+80', '80-80', '0-65535'),
+  fc.constantFrom('080', '+80', '80-80', '0-65535', '"25"'),
 )
 const wrongEntry = fc.constantFrom('http', ' 80', '', '90-80', '65536', '80-90-100', '80:90', '-1')
 const entry = fc.oneof({ arbitrary: rightEntry, weight: 30 }, { arbitrary: wrongEntry, weight: 1 })
@@ -129,7 +129,7 @@ const portOptions = list(fc.oneof({ arbitrary: port, weight: 4 }, range))
 const options = fc
   .record({
     setup: optional(fc.constantFrom('init', 'cni'), 6),
-    version: optional(fc.constantFrom('current', '2.10'), 2),
+    version: optional(fc.constantFrom('current', '2.15', '2.10'), 2),
     inboundPort: optional(fc.constantFrom(4143, 5143), 2),
     outboundPort: optional(fc.constantFrom(4140, 5140), 2),
     controlPort: optional(fc.constantFrom(4190, 8080), 1),

@@ -5,11 +5,11 @@
 import type { Facts, Reading } from '../../parity/mesh.ts'
 import { parseFlags } from './flags.ts'
 import { type LinkerdRules, linkerdDefaults } from './rules.ts'
-import { at, atoi, type Lists, lists, maxOwner, Refusal, subnet } from './values.ts'
+import { at, atoi, entries, type Lists, lists, maxOwner, Refusal, range, subnet } from './values.ts'
 
 export interface LinkerdOptions {
   readonly setup?: 'init' | 'cni'
-  readonly version?: 'current' | '2.10'
+  readonly version?: 'current' | '2.15' | '2.10'
   readonly inboundPort?: number
   readonly outboundPort?: number
   readonly controlPort?: number
@@ -73,13 +73,6 @@ function id({ options, annotation, ids, ...source }: Source, name: 'proxy-uid' |
   return cni ? value : (running ?? value)
 }
 
-/** The injector writes flags of comma-separated values, the CNI plugin splits the text itself. */
-function entries(text: string, cni: boolean): string[] {
-  if (!cni && (text.includes('"') || /\n[^\n]/.test(text.trimStart()))) throw new Refusal()
-  const line = cni ? text : text.replaceAll('\n', '')
-  return line === '' && !cni ? [] : line.split(',')
-}
-
 function skipped(source: Source): Pick<LinkerdRules, 'inboundIgnored' | 'outboundIgnored' | 'subnets'> {
   const { options, annotation, controlPlane, found } = source
   const cni = options.setup === 'cni'
@@ -119,6 +112,30 @@ function annotated(source: Source): LinkerdRules {
   }
 }
 
+/** Annotations that decide nothing: `told` by linkerd-init's arguments, which the injector would have written otherwise, or ports where the CNI plugin reads none. */
+function passedOver(own: Values, told: LinkerdRules | undefined, { setup, version }: LinkerdOptions, controlPlane: boolean): string[] {
+  const there = (names: readonly string[]) => names.map(annotationName).filter((name) => own[name] !== undefined)
+  if (told === undefined) return setup === 'cni' ? there(Object.keys(listens)) : []
+  const parts = [
+    ['skip-inbound-ports', told.inboundIgnored, range, 2],
+    ['skip-outbound-ports', told.outboundIgnored, range, controlPlane ? 1e6 : 0],
+    ['skip-subnets', told.subnets, subnet, 0],
+  ] as const
+  // No packet of IPv6 has an address of IPv4 in IPv6 form.
+  const real = (list: readonly (string | undefined)[]) => new Set(list.filter((each) => each !== undefined && !each.startsWith('::ffff:')))
+  return parts.flatMap(([part, all, read, more]) =>
+    there(version === '2.10' && part === 'skip-subnets' ? [] : [part]).filter((name) => {
+      try {
+        const [written, known] = [real(entries(own[name] ?? '', false).map(read)), real(all)]
+        return [...written].some((each) => !known.has(each)) || known.size > written.size + more
+      } catch (error) {
+        if (error instanceof Refusal) return true
+        throw error
+      }
+    }),
+  )
+}
+
 export function readPod({ pod, options: given }: Pick<Facts, 'pod' | 'options'>): Reading<LinkerdRules> {
   const options = given as LinkerdOptions
   const [own, space]: [Values, Values] = [pod.annotations ?? {}, typeof pod.namespace === 'object' ? (pod.namespace.annotations ?? {}) : {}]
@@ -132,12 +149,14 @@ export function readPod({ pod, options: given }: Pick<Facts, 'pod' | 'options'>)
   try {
     const told = init?.args !== undefined && init.args.length > 0
     const all = told
-      ? parseFlags(init.args ?? [], found)
+      ? parseFlags(init.args ?? [], found, proxy?.env ?? {})
       : annotated({ options, annotation, env: proxy?.env ?? {}, ids: proxy ?? {}, controlPlane, found })
     const warned = [
       ...found.warned,
+      ...passedOver(own, told ? all : undefined, options, controlPlane),
       ...(own[annotationName('close-wait-timeout')] !== undefined && options.setup !== 'cni' ? [annotationName('close-wait-timeout')] : []),
     ]
+    if (options.version === '2.15') return { rules: { ...all, ipv6: false }, warned }
     if (options.version !== '2.10') return { rules: all, warned }
     const rules = { ...all, old: true, ipv6: false, proxyGid: -1, subnets: [] }
     return { rules, warned: [...warned, ...(all.subnets.some((network) => !network.startsWith('::ffff:')) ? ['skip-subnets'] : [])] }

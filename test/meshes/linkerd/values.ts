@@ -14,10 +14,18 @@ export function atoi(text: string, bits = 64): number | undefined {
 const isPort = (value: number | undefined): value is number => value !== undefined && value >= 0 && value <= 65535
 
 /** Of an entry of a list of ports: '80', '80-90', or undefined where it is dropped. */
-function range(entry: string): string | undefined {
+export function range(entry: string): string | undefined {
   const bounds = entry.split('-')
   const [low, high] = [atoi(bounds[0] ?? ''), atoi(bounds.at(-1) ?? '')]
   return bounds.length <= 2 && isPort(low) && isPort(high) && low <= high ? `${low}-${high}` : undefined
+}
+
+/** The injector writes flags of comma-separated values, which may stand in quotation marks; the CNI plugin splits the text itself. */
+export function entries(text: string, cni: boolean): string[] {
+  if (cni) return text.split(',')
+  const line = text.replaceAll('\n', '')
+  if (/\n[^\n]/.test(text.trimStart()) || !/^("[^"]*"|[^",]*)(,("[^"]*"|[^",]*))*$/.test(line)) throw new Refusal()
+  return line === '' ? [] : line.replaceAll('"', '').split(',')
 }
 
 /** As Go's net.ParseCIDR and iptables after it, which takes a length with a leading 0 for octal. */
