@@ -3,8 +3,8 @@
  *
  * Two ways to take an error: a new config is refused as a whole (`strict`), a change on the node (a pod that appeared) leaves out that pod alone.
  */
-import { type CompilePod, compile, type Desired, type KeptPod } from './compile/compile.ts'
-import { keptRoutes, keptRules } from './compile/keep.ts'
+import { type CompiledPod, type CompilePod, compile, type Desired, type KeptPod } from './compile/compile.ts'
+import { type KeptRules, keptRoutes, keptRules } from './compile/keep.ts'
 import { type Locality, unmappedIds } from './compile/localize.ts'
 import { unmirroredRules } from './compile/lookups.ts'
 import { addedAddresses, type LoopbackInPlace, notThere, tookUdp, withoutIpv6 } from './compile/loopback.ts'
@@ -51,6 +51,8 @@ export interface InForce {
   readonly maps: MapContents
   /** Rules in words, by policy, as far as they are known. */
   readonly rules: ReadonlyMap<bigint, readonly RuleText[]>
+  /** What was compiled for each pod last, by netns cookie. */
+  readonly pods?: ReadonlyMap<bigint, CompiledPod>
   /** What is at the lo of a pod. */
   readonly loopbackOf?: (netns: bigint) => LoopbackInPlace
 }
@@ -69,8 +71,8 @@ export interface Circumstances {
 
 /** What `maps` hold, with the rules of the enrolment that put it there, as far as that is known. */
 export function inForce(maps: MapContents, enrolment: Enrolment | undefined, loopbackOf?: InForce['loopbackOf']): InForce {
-  const known = [...(enrolment?.desired.pods.values() ?? [])]
-  return { maps, rules: new Map(known.map(({ policy, rules }) => [policy, rules])), ...(loopbackOf && { loopbackOf }) }
+  const pods = enrolment?.desired.pods ?? new Map<bigint, CompiledPod>()
+  return { maps, rules: new Map([...pods.values()].map(({ policy, rules }) => [policy, rules])), pods, ...(loopbackOf && { loopbackOf }) }
 }
 
 interface Candidate {
@@ -124,7 +126,18 @@ function candidate(
   const warnings = [...known.warnings, ...unmappedIds(interception, locality), ...unmirroredRules(placement.state), ...lo]
   return {
     outcome: { ...known, warnings, state: 'enrolled', ...(users && { users }) },
-    compilePod: { name: podTitle(pod), netns: cookie, interception, routes, addresses: own, policyRules, locality, natRules, ...sticky },
+    compilePod: {
+      name: podTitle(pod),
+      netns: cookie,
+      interception,
+      routes,
+      addresses: own,
+      policyRules,
+      locality,
+      natRules,
+      mesh: plugin.name,
+      ...sticky,
+    },
   }
 }
 
@@ -151,7 +164,7 @@ function keeping(candidate: Candidate, placement: Placement, { inForce, capaciti
   if (candidate.mayKeep === undefined || inForce === undefined || !('state' in placement)) return candidate
   const { cookie: netns, routes, rules: policyRules, addresses } = placement.state
   const { natRules = false } = placement
-  const kept = keptRules(inForce.maps, netns, inForce.rules)
+  const kept = keptRules(inForce.maps, netns, inForce.rules, inForce.pods?.get(netns))
   if (kept === undefined) return candidate
   const { outcome } = candidate
   const ofBefore = routes.length > mostRoutes(capacities) ? { routes: keptRoutes(inForce.maps, netns) } : {}
@@ -159,16 +172,25 @@ function keeping(candidate: Candidate, placement: Placement, { inForce, capaciti
   const lo = { loopbackAddresses: addedAddresses(inPlace.added), tookUdp: hooksLoopback && tookUdp(inPlace) }
   const known = { name: podTitle(placement.pod), netns, routes, addresses, policyRules, natRules, ...lo }
   const keptPod = { ...known, kept: { ...kept, ...ofBefore } }
+  const whose = ofAnother(outcome, kept)
   const withRules: Outcome =
     outcome.state === 'failed' && candidate.deferred !== true
-      ? { ...outcome, kept: true, reason: `${outcome.reason} The pod keeps the rules of before.` }
-      : { ...refusedButEnrolled(outcome, candidate.remedy), kept: true }
+      ? { ...outcome, kept: true, reason: `${outcome.reason} The pod keeps the rules of before${whose ?? ''}.` }
+      : { ...keptButEnrolled(outcome, whose, candidate.remedy), kept: true }
   return { ...candidate, outcome: withRules, keptPod }
 }
 
-function refusedButEnrolled({ reason, ...outcome }: Outcome, remedy?: string): Outcome {
-  const warning = `${reason}; the rules of before stay${remedy === undefined ? '' : `: ${remedy}`}`
-  return { ...outcome, state: 'enrolled', warnings: [...outcome.warnings, warning] }
+/** ", those of osm": where they are not of the mesh that the pod is shown under. */
+function ofAnother({ selection }: Outcome, { before }: KeptRules): string | undefined {
+  const mesh = before?.mesh
+  return mesh === undefined || selection === undefined || mesh === selection.mesh.plugin.name ? undefined : `, those of ${mesh}`
+}
+
+/** The reason becomes a warning; one that it repeats is left out. */
+function keptButEnrolled({ reason = '', ...outcome }: Outcome, whose: string | undefined, remedy: string | undefined): Outcome {
+  const stay = whose === undefined ? 'the rules of before stay' : `the rules of before${whose}, stay`
+  const others = outcome.warnings.filter((warning) => !reason.includes(warning))
+  return { ...outcome, state: 'enrolled', warnings: [...others, `${reason}; ${stay}${remedy === undefined ? '' : `: ${remedy}`}`] }
 }
 
 interface Attempt {

@@ -36,6 +36,11 @@ export interface Pod {
   readonly nameservers?: readonly string[]
   /** The annotation's value as `parse` reads it; absent: the fallback; a bad value: a warning on the pod and the fallback. */
   read<T>(annotation: string, parse: Parser<T>, fallback: T): T
+  /**
+   * The same for any other text of the pod, such as an argument or a variable of a container, or an annotation of its namespace; `title` names it in the
+   * warning: "the argument --port is ignored: ...".
+   */
+  parse<T>(title: string, text: string | undefined, parse: Parser<T>, fallback: T): T
   /** Adds a warning that `status` and `pods` show. */
   warn(message: string): void
 }

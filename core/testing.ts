@@ -21,7 +21,7 @@ export type { AnyPlugin, Container, Interception, PluginModule }
 export { type Connection, type Decision, testContainer, testPod }
 
 /** A pod without what only a plugin's caller can add. */
-export type TestPod = Omit<Pod, 'read' | 'warn'>
+export type TestPod = Omit<Pod, 'read' | 'parse' | 'warn'>
 
 export interface Cases {
   /** Pods of the mesh, with and without its annotations: together they should need every rule of the plugin. */

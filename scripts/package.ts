@@ -13,7 +13,7 @@ const platform = `linux-${process.arch}`
 
 /** What is shipped, from where in the checkout to where in the package. */
 const shipped: readonly (readonly [from: string, to: string])[] = [
-  ...['README.md', 'CHANGELOG.md', 'LICENSE', 'bin', 'config', 'deploy', 'bpf/LICENSE', 'bpf/LICENSES'].map((path) => [path, path] as const),
+  ...['README.md', 'CHANGELOG.md', 'LICENSE', 'bin', 'config', 'deploy', 'docs', 'bpf/LICENSE', 'bpf/LICENSES'].map((path) => [path, path] as const),
   ['build/bpf/merbridge.bpf.o', 'dist/bpf/merbridge.bpf.o'],
   [`build/native/${platform}/merbridge.node`, `prebuilds/${platform}/merbridge.node`],
 ]

@@ -30,6 +30,8 @@ export interface CompilePod {
   readonly tookUdp?: boolean
   /** Absent: it has no interfaces, and ids are what they say. */
   readonly locality?: Locality
+  /** Whose rules they are, for messages. */
+  readonly mesh?: string
 }
 
 /** A pod that keeps the rules which the kernel has for it. */
@@ -56,6 +58,8 @@ export interface CompiledPod {
   readonly proxyPorts: readonly number[]
   /** What its lo must have. */
   readonly loopback: LoopbackWant
+  /** Whose rules they are, where that is known. */
+  readonly mesh?: string
 }
 
 export interface PolicySource {
@@ -130,7 +134,8 @@ class PodCompiler {
     })
     this.#byId.set(policy.id, policy)
     const { id, rules, words, proxyPorts, conditions } = policy
-    this.compiled.set(pod.netns, { policy: id, rules, words, proxyPorts, loopback, source: { interception, locality, conditions } })
+    const mesh = pod.mesh === undefined ? {} : { mesh: pod.mesh }
+    this.compiled.set(pod.netns, { policy: id, rules, words, proxyPorts, loopback, source: { interception, locality, conditions }, ...mesh })
   }
 
   keep(pod: KeptPod): void {
@@ -141,7 +146,7 @@ class PodCompiler {
       for (const { map, key, value } of [...entries, ...(routes ?? [])]) this.builder.add(map, key, value, pod.name)
       addNatRules(this.builder, pod)
     })
-    this.compiled.set(pod.netns, { policy, rules, words: new Map(), proxyPorts, loopback })
+    this.compiled.set(pod.netns, { words: new Map(), ...pod.kept.before, policy, rules, proxyPorts, loopback })
   }
 }
 

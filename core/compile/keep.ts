@@ -17,6 +17,7 @@ import {
   routeKeyCodec,
 } from '../contract.ts'
 import type { Entry } from '../native/api.ts'
+import type { CompiledPod } from './compile.ts'
 import type { MapContents, MapName } from './maps.ts'
 import { factWords, type RuleText } from './rules.ts'
 import { verdictText } from './targets.ts'
@@ -31,6 +32,8 @@ export interface KeptRules {
   readonly entries: readonly KeptEntry[]
   readonly rules: readonly RuleText[]
   readonly proxyPorts: readonly number[]
+  /** What the agent knows of the pod's rules besides; absent: they are from before it started. */
+  readonly before?: Pick<CompiledPod, 'words' | 'source' | 'mesh'>
   /** The policy asks for UDP. */
   readonly udp: boolean
   /** Its routes of before, where the present ones are too many; absent: the present ones. */
@@ -80,8 +83,20 @@ function rulesOf(record: PolicyRecord): RuleText[] {
 export const keptRoutes = (have: MapContents, netns: bigint): KeptEntry[] =>
   [...have.routes.values()].filter(({ key }) => routeKeyCodec.decode(key).netns === netns).map((entry) => ({ map: 'routes' as const, ...entry }))
 
-/** undefined: the kernel has no rules for the pod. `known`: the rules in words, by policy, where the agent still has them. */
-export function keptRules(have: MapContents, netns: bigint, known: ReadonlyMap<bigint, readonly RuleText[]>): KeptRules | undefined {
+function withoutPlace({ words, source, mesh }: CompiledPod): NonNullable<KeptRules['before']> {
+  return { words, ...(source === undefined ? {} : { source }), ...(mesh === undefined ? {} : { mesh }) }
+}
+
+/**
+ * undefined: the kernel has no rules for the pod. `known`: the rules in words, by policy, where the agent still has them; `compiled`: what it compiled for
+ * this pod last.
+ */
+export function keptRules(
+  have: MapContents,
+  netns: bigint,
+  known: ReadonlyMap<bigint, readonly RuleText[]>,
+  compiled?: CompiledPod,
+): KeptRules | undefined {
   const pod = have.pods.get(idOf(netns))
   const policy = pod && podCodec.decode(pod.value).policy
   const record = policy === undefined ? undefined : have.policies.get(idOf(policy))
@@ -95,5 +110,6 @@ export function keptRules(have: MapContents, netns: bigint, known: ReadonlyMap<b
   ]
   const proxyPorts = ports.map(({ key }) => proxyPortCodec.decode(key).port)
   const decoded = policyCodec.decode(record.value)
-  return { policy, entries, rules: known.get(policy) ?? rulesOf(decoded), proxyPorts, udp: (decoded.lookups & Lookup.UDP) !== 0 }
+  const before = compiled?.policy === policy ? { before: withoutPlace(compiled) } : {}
+  return { policy, entries, rules: known.get(policy) ?? rulesOf(decoded), proxyPorts, udp: (decoded.lookups & Lookup.UDP) !== 0, ...before }
 }

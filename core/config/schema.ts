@@ -15,7 +15,7 @@ export interface LogSettings {
 }
 
 /** A pod that the config lists; with its addresses, which its namespace has, it is what a plugin sees. */
-export type StaticPod = Omit<Pod, 'addresses' | 'read' | 'warn'> & {
+export type StaticPod = Omit<Pod, 'addresses' | 'read' | 'parse' | 'warn'> & {
   /** Path of the network namespace; /proc/PID/ns/net for a pod that is listed with a pid. */
   readonly netns: string
 }

@@ -126,6 +126,14 @@ function outboundConnection(question: Question, subject: Subject, policy: Policy
 
 const plain = ({ direction, index, name, condition, then }: RuleInWords) => ({ direction, index, name, condition, then })
 
+/** What the words for the rules lack. */
+function onNames(compiled: CompiledPod | undefined): string[] {
+  if (compiled === undefined) return ['the names of the rules are not known: the policy in the kernel is not the one that the agent compiled last']
+  return compiled.source === undefined
+    ? ['the pod keeps rules of before: what their sets contain is not known, and their names only if the agent has seen them since it started']
+    : []
+}
+
 /** `subject` is in the kernel's pods. Throws DATAPATH_FAILED when its policy is not there, USAGE when the question makes no sense for the pod. */
 export function answer(question: Question, subject: Subject, kernel: Kernel): ExplainView {
   const { read } = kernel
@@ -139,7 +147,7 @@ export function answer(question: Question, subject: Subject, kernel: Kernel): Ex
   const inbound = question.who === 'inbound'
   const { connection, assumed } = inbound ? inboundConnection(question, subject, read) : outboundConnection(question, subject, policy, read)
   const evaluation = evaluate(read, policy, connection)
-  const compiled = subject.compiled?.policy === policy.id && subject.compiled.source !== undefined ? subject.compiled : undefined
+  const compiled = subject.compiled?.policy === policy.id ? subject.compiled : undefined
   const rules = rulesInWords(policy.record, connection.direction, compiled)
   const outcome = outcomeOf(policy, connection, evaluation, { ...kernel, portBound: (question.source?.port ?? 0) !== 0 })
   const rule = evaluation.rule === undefined ? undefined : rules[evaluation.rule]
@@ -161,9 +169,7 @@ export function answer(question: Question, subject: Subject, kernel: Kernel): Ex
     ...result,
     result: text,
     notes: [
-      ...(compiled === undefined
-        ? ['the names of the rules are not known: the policy in the kernel is not the one that the agent compiled last']
-        : []),
+      ...onNames(compiled),
       ...notesOn({ question, policy, connection, evaluation, outcome, kernel, isOwn: (address) => isOwn(read, subject.netns, address) }),
     ],
   }

@@ -61,7 +61,7 @@ function onSending({ connection: { family, port }, evaluation: { dest: words, ro
 }
 
 function onDatagrams(answered: Answered): string[] {
-  const { question, connection, outcome } = answered
+  const { question, connection, outcome, isOwn } = answered
   const { family } = connection
   const sent = redirectedTo(outcome)
   if (sent === undefined) return onSending(answered)
@@ -69,7 +69,9 @@ function onDatagrams(answered: Answered): string[] {
   const anyAddress = question.source === undefined || isZero(question.source)
   return [
     ...onSending(answered),
-    `so it is for the first server that a socket asks; on the way to each further one an id (${ids[family]}) stands for the socket or for the proxy, so that every answer comes from the server that was asked`,
+    isOwn(sent.address)
+      ? `so it is for the first server that a socket asks; on the way to each further one an id (${ids[family]}) stands for the socket or for the proxy, so that every answer comes from the server that was asked`
+      : `so it is for the first server that a socket asks; ${formatAddress(sent.address)} is outside of the pod, and a UDP socket may ask one server only through it: a second one gets EINVAL`,
     ...(port !== 0 && anyAddress
       ? ['connect() of a socket with a bound port cannot give it a source: the proxy sees loopback, the app its own address']
       : []),

@@ -4,6 +4,7 @@
  */
 import { types } from 'node:util'
 import { type Context, createContext, Script } from 'node:vm'
+import { messageOf } from '../readable.ts'
 import { attempts, deadline } from './limits.ts'
 import { NotPlain, plain } from './plain.ts'
 import { linesBefore, PluginProblem, scriptOf } from './script.ts'
@@ -43,7 +44,7 @@ function explained(thrown: unknown, what: string, file: string): PluginProblem {
   if (thrown.message.startsWith('Encountered Promise during synchronous parse')) return new PluginProblem(`${what} must not be async`)
   const [, missing = ''] = /^(\w+) is not defined$/.exec(thrown.message) ?? []
   const why = missing !== '' && (missing in globalThis || elsewhere.includes(missing)) ? `: ${purity}` : ''
-  return new PluginProblem(`${what} threw ${thrown.name}: ${thrown.message}${placeIn(thrown.stack, file)}${why}`)
+  return new PluginProblem(`${what} threw ${thrown.name}: ${messageOf(thrown)}${placeIn(thrown.stack, file)}${why}`)
 }
 
 export class Realm {

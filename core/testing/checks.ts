@@ -11,6 +11,7 @@ import { messageOf, type PodFacts } from '../readable.ts'
 import { familyProblems } from './families.ts'
 import { reordered, watched } from './pure.ts'
 import { reachable } from './reach.ts'
+import { textProblems } from './texts.ts'
 
 /** One pod under one set of options. */
 export interface Case {
@@ -213,4 +214,18 @@ const families: Check = {
   problems: (subject) => familyProblems(interceptions(subject)),
 }
 
-export const checks: readonly Check[] = [shape, schema, answers, selection, purity, complete, explain, reach, stable, families]
+const texts: Check = {
+  name: 'has an answer whatever stands in annotations, arguments and variables',
+  problems: ({ plugin, cases }) => {
+    const seen = new Set<PodFacts>()
+    const found = new Map<string, string>()
+    for (const { title, pod, options } of cases) {
+      if (seen.has(pod)) continue // its first options are enough
+      seen.add(pod)
+      for (const [place, problem] of textProblems(plugin, pod, options, new Set(found.keys()))) found.set(place, `${title}: ${problem}`)
+    }
+    return [...found.values()]
+  },
+}
+
+export const checks: readonly Check[] = [shape, schema, answers, texts, selection, purity, complete, explain, reach, stable, families]

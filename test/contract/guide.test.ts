@@ -50,7 +50,7 @@ describe('the guide for authors of plugins', () => {
   it('has tests that pass: the whole contract, and its own', () => {
     const { status, stdout, stderr } = run(process.execPath, '--test', '--test-reporter=tap', 'acme.test.ts')
     assert.equal(status, 0, stdout + stderr)
-    assert.match(stdout, /^# pass 12$/m)
+    assert.match(stdout, /^# pass 13$/m)
   })
 
   it('has tests that fail when the plugin is wrong', () => {
@@ -71,7 +71,7 @@ describe('the guide for authors of plugins', () => {
     const [listed] = config.workloads.static
     const containers = (listed?.containers ?? []).map((each) => ({ name: '', args: [], env: {}, ports: [], ...each }))
     const pod = testPod({ name: listed?.name ?? '', annotations: listed?.annotations ?? {}, containers })
-    assert.equal(plugin.selects({ ...pod, read: () => assert.fail(), warn: () => assert.fail() }), true)
+    assert.equal(plugin.selects({ ...pod, read: () => assert.fail(), parse: () => assert.fail(), warn: () => assert.fail() }), true)
     const answer = ask(plugin, pod, plugin.options.parse(config.options))
     assert.ok('interception' in answer)
     const { interception } = answer

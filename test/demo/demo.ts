@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { leftovers, type Snapshot, snapshot } from '../../scripts/leftovers.ts'
 import { type Agent, program } from '../lab/agent.ts'
-import { own, release } from '../lab/cleanup.ts'
+import { isInterrupted, own, release } from '../lab/cleanup.ts'
 import { type KernelObjects, objectsBelow, remaining } from './kernel-objects.ts'
 import { APP_PORT, type DemoMesh, demoMesh } from './meshes.ts'
 import { APP, BPFFS, claimDirectory, removeDemo, type Seen, Stage } from './stage.ts'
@@ -203,11 +203,24 @@ function explainKept(stage: Stage, agent: Agent): void {
 `)
 }
 
+let said = false
+
+/** Once: by what cleans up, or by what failed because the pods went away below it. */
+function sayInterrupted(): void {
+  if (!said) process.stderr.write('\ndemo: interrupted; removing all that it made\n')
+  said = true
+}
+
 async function tell(mesh: DemoMesh, keep: boolean): Promise<void> {
   const before = await snapshot(true)
   await claimDirectory()
   await using stack = new AsyncDisposableStack()
-  const demo = { [Symbol.asyncDispose]: removeDemo }
+  const demo = {
+    [Symbol.asyncDispose]: async () => {
+      if (isInterrupted()) sayInterrupted()
+      await removeDemo()
+    },
+  }
   own(demo)
   stack.defer(() => release(demo))
   stack.use(demo)
@@ -249,6 +262,7 @@ async function main(): Promise<void> {
 }
 
 await main().catch((error: Error) => {
-  process.stderr.write(`\ndemo: ${error.message}\n`)
+  if (isInterrupted()) sayInterrupted()
+  else process.stderr.write(`\ndemo: ${error.message}\n`)
   process.exitCode = 1
 })

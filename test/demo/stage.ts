@@ -2,12 +2,13 @@
  * The demo's pods and everything else that it makes on the machine. What must be undone is written down in a journal under /run before it is used,
  * so that one and the same `removeDemo` serves the demo's end, Ctrl-C, a kept demo (`--clean`) and a demo that was killed.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdir, readFile, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent, execute, program, removeLock, until } from '../lab/agent.ts'
 import { mountBpffs, unmountBpffs } from '../lab/bpffs.ts'
+import { isInterrupted } from '../lab/cleanup.ts'
 import type { Sidecar } from '../lab/envoy.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { must } from '../lab/process.ts'
@@ -73,14 +74,14 @@ export class Stage {
   /** Two pods, each with an app and a sidecar; no agent yet. */
   static async set(mesh: DemoMesh): Promise<Stage> {
     const mounted = await mountBpffs()
-    await note({ mounted, namespaces: [], labDirectory: '', processes: [] })
+    note({ mounted, namespaces: [], labDirectory: '', processes: [] })
     const lab = await Lab.create('merbridge-demo')
     try {
       const pods = { client: await lab.pod('client', mesh), server: await lab.pod('server', mesh) }
       const [client, server] = await Promise.all([mesh.start(pods.client, 'client'), mesh.start(pods.server, 'server')])
       await startApp(pods.server, 'server.ts', [String(APP_PORT), '0.0.0.0', ...(mesh.ipv6 ? ['::'] : [])])
       const stage = new Stage(mesh, lab, pods, { client, server }, mounted)
-      await stage.#note()
+      stage.#note()
       lab.leave() // from here on the journal knows
       await until('the server app answers', 15_000, async () => ((await stage.request()).status === 200 ? true : undefined))
       return stage
@@ -99,9 +100,11 @@ export class Stage {
 
   /** Starts the agent, for the first time or again; resolves when both pods are enrolled. */
   async runAgent(agent: Agent): Promise<void> {
+    if (isInterrupted()) throw new Error('interrupted') // or it would outlive the removal
     const enrolled = agent.run()
     agent.unref()
-    await Promise.all([enrolled, this.#note(agent)])
+    this.#note(agent)
+    await enrolled
   }
 
   /** One request of the client's app to the server's app. */
@@ -132,9 +135,9 @@ export class Stage {
     return { client: client[counter('outbound')] ?? 0, server: server[counter('inbound')] ?? 0 }
   }
 
-  async #note(agent?: Agent): Promise<void> {
+  #note(agent?: Agent): void {
     const pids = [...this.#lab.pods.flatMap(({ pids }) => pids), ...(agent?.pid === undefined ? [] : [agent.pid])]
-    await note({
+    note({
       mounted: this.#mounted,
       namespaces: [this.#lab.node, ...this.#lab.pods].map(({ netns }) => basename(netns)),
       labDirectory: this.#lab.directory,
@@ -143,8 +146,11 @@ export class Stage {
   }
 }
 
-async function note(journal: Journal): Promise<void> {
-  await writeFile(JOURNAL, JSON.stringify(journal))
+/** At once and as a whole: a signal may come at any time, and what it finds must be all that there is. */
+function note(journal: Journal): void {
+  const next = `${JOURNAL}.next`
+  writeFileSync(next, JSON.stringify(journal))
+  renameSync(next, JOURNAL)
 }
 
 /**

@@ -165,6 +165,30 @@ describe('a pod without new rules', { timeout: 180_000 }, () => {
     assert.deepEqual([outcomeOf(never)?.state, outcomeOf(never)?.reason], ['cannot', 'annotation acme/ports: eighty is no port'])
   })
 
+  test('it has gone to another mesh, which refuses it: whose rules it keeps is said, and explain names them as pods does', async () => {
+    await using datapath = new DatapathUnderTest('keepother')
+    const mesh = pluginOf()
+    const agent = await datapath.start(datapath.withPlugin([pods.client], mesh.plugin))
+    mesh.answer = () => kit.refused('no')
+    const other: AnyPlugin = { ...mesh.plugin, name: 'ember' }
+    await agent.reload(datapath.withPlugin([pods.client], other))
+    await change(agent) // the second look must not take the new mesh for the one of the rules
+    assert.deepEqual(outcomeOf(agent)?.warnings, ['no; the rules of before, those of acme, stay'])
+    const view = await viewOf(agent)
+    assert.deepEqual([view?.mesh, view?.rules.map(({ name }) => name)], ['ember', ['the proxy itself', 'to the web']])
+    const started = { at: '', configPath: '', stateDir: '', cgroup, features: kernel.features }
+    const explained = await explainView(agent, started, new URLSearchParams({ pod: 'client', to: '10.99.7.7:8080' }))
+    assert.deepEqual([explained.rule?.name, explained.rule?.condition], ['to the web', 'proto tcp, port web (8080, 9000-9010)'])
+    assert.deepEqual(
+      explained.earlier.map(({ name }) => name),
+      ['the proxy itself'],
+    )
+    assert.doesNotMatch(explained.notes.join(), /not known/)
+
+    await agent.reload(datapath.withPlugin([pods.client], mesh.plugin))
+    assert.deepEqual(outcomeOf(agent)?.warnings, ['no; the rules of before stay'])
+  })
+
   test('its plugin cannot any more: it stays enrolled with a warning until it leaves the config; a pod that is not enrolled stays out', async () => {
     await using datapath = new DatapathUnderTest('keepcannot')
     const mesh = pluginOf()

@@ -11,6 +11,9 @@ const DEADLINE = 20_000
 const owned: AsyncDisposable[] = []
 let cleaning = false
 
+/** A signal has come, and what is owned is being disposed: whatever fails now fails because of that. */
+export const isInterrupted = (): boolean => cleaning
+
 /** Disposes `resource` if a signal ends the process before `release` is called. */
 export function own(resource: AsyncDisposable): void {
   if (owned.length === 0) for (const signal of SIGNALS) process.on(signal, onSignal)

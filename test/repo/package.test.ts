@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -8,6 +8,8 @@ import { root, textOf } from './files.ts'
 
 /** The only programs that the installed command line finds in PATH: no compiler, no npm, no bpftool. */
 const tools = ['sh', 'readlink', 'dirname']
+
+const yamlFiles = (directory: string) => readdirSync(join(directory, 'config')).flatMap((name) => (name.endsWith('.yaml') ? [`config/${name}`] : []))
 
 describe('the package, unpacked on a machine without compiler and without development dependencies', () => {
   let directory: string
@@ -52,6 +54,17 @@ describe('the package, unpacked on a machine without compiler and without develo
     }
     for (const path of ['core', 'scripts', 'test', 'node_modules']) assert.ok(!existsSync(join(installed, path)), path)
     assert.equal(readFileSync(join(installed, 'dist/bpf/merbridge.bpf.o')).subarray(1, 4).toString(), 'ELF')
+  })
+
+  test('has every page and example that its texts point to', () => {
+    const texts = ['README.md', 'CHANGELOG.md', ...readdirSync(join(installed, 'docs')).map((name) => `docs/${name}`), ...yamlFiles(installed)]
+    const pages = texts.flatMap((file) => [...readFileSync(join(installed, file), 'utf8').matchAll(/\b(?:docs|config)\/[\w.-]+\.(?:md|yaml)\b/g)])
+    const named = [...new Set(pages.map(([page]) => page))]
+    assert.ok(named.length > 15, named.join())
+    assert.deepEqual(
+      named.filter((page) => !existsSync(join(installed, page))),
+      [],
+    )
   })
 
   test('--version prints the version of the package', () => {

@@ -54,6 +54,36 @@ group('describe', () => {
     ])
   })
 
+  it('parses other texts of the pod in the same way', () => {
+    const asked = plugin((pod) => {
+      const args = ['80', 'eighty', undefined]
+      return { ...empty, sets: { read: { ports: args.flatMap((text) => pod.parse('the argument --ports', text, kit.ports, [1])) } } }
+    })
+    const answer = describe(asked, podFacts(), {})
+    assert.ok('interception' in answer)
+    assert.deepEqual(answer.interception.sets?.read?.ports, [80, 1, 1])
+    assert.deepEqual(answer.warnings, [
+      "the argument --ports is ignored: expected a port from 0 to 65535, a range like 15090-15099, or '*', got 'eighty'",
+    ])
+  })
+
+  it("has a schema's error on one line, at most five of its issues", () => {
+    const schema = kit.z.strictObject({ user: kit.z.number(), ports: kit.portList })
+    const list = kit.z.array(kit.z.boolean())
+    const asked = plugin((pod) => {
+      pod.read('a/proxy', (text) => schema.parse(kit.yaml(text)), undefined)
+      pod.read('a/list', (text) => list.parse(kit.yaml(text)), undefined)
+      return empty
+    })
+    assert.deepEqual(
+      describe(asked, podFacts({ annotations: { 'a/proxy': '{ user: me, ports: [70000], more: 1 }', 'a/list': '[1,1,1,1,1,1,1]' } }), {}).warnings,
+      [
+        "annotation a/proxy is ignored: user: expected number, got text; ports.0: expected a port from 0 to 65535, a range like 15090-15099, or '*', got '70000'; Unrecognized key: \"more\"",
+        `annotation a/list is ignored: ${[0, 1, 2, 3, 4].map((index) => `${index}: expected boolean, got number`).join('; ')}; and 2 more`,
+      ],
+    )
+  })
+
   it('passes on that a pod cannot be intercepted', () => {
     assert.deepEqual(
       describe(

@@ -175,6 +175,18 @@ describe('explain', () => {
     assert.match(explainText(view), /the datagram goes to 127\.0\.0\.1:15053.*each further one an id \(127\.64\.0\.0\/10\) stands for the socket/s)
     assert.match(ask(['[fd09::53]:53/udp'], { interception: dns, options: { source: 'fd09::2' } }).notes.join(), /fd6d:6572:6272:6964::\/96/)
     assert.match(ask(['10.96.0.10:80/tcp'], { interception: dns }).earlier[0]?.failed[0]?.actual ?? '', /proto tcp/)
+    const away: Interception = { ...dns, targets: { ...dns.targets, dns: { port: 53, ipv4: '10.96.7.7', ipv6: '2001:db8::7' } } }
+    for (const [to, target] of [
+      ['10.96.0.10:53/udp', '10.96.7.7'],
+      ['[fd09::53]:53/udp', '2001:db8::7'],
+    ] as const) {
+      const notes = ask([to], { interception: away, options: to.startsWith('[') ? { source: 'fd09::2' } : {} }).notes.join()
+      assert.match(
+        notes,
+        new RegExp(`${target} is outside of the pod, and a UDP socket may ask one server only through it: a second one gets EINVAL`),
+      )
+      assert.doesNotMatch(notes, /each further one/)
+    }
     const bound = ask(['10.96.0.10:53/udp'], { interception: dns, options: { source: '0.0.0.0:4000' } })
     assert.deepEqual([bound.to, bound.source], ['127.0.0.1:15053', '10.9.0.2'])
     assert.match(bound.notes.join(), /a bound port cannot give it a source: the proxy sees loopback/)

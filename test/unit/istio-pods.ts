@@ -13,7 +13,12 @@ export function ask(facts: Partial<PodFacts>, options: unknown = {}) {
   const { istio } = plugins
   assert.ok(istio !== undefined)
   const warnings: string[] = []
-  const pod: Pod = { ...podFacts(facts), read: (_annotation, _parse, fallback) => fallback, warn: (message) => void warnings.push(message) }
+  const pod: Pod = {
+    ...podFacts(facts),
+    read: (_annotation, _parse, fallback) => fallback,
+    parse: (_title, _text, _parse, fallback) => fallback,
+    warn: (message) => void warnings.push(message),
+  }
   const answer = istio.describe(pod, istio.options.parse(options) as never)
   return { answer, warnings }
 }

@@ -26,7 +26,12 @@ export const withScript = (script: string, name = 'osm-init'): readonly Containe
 export function ask(facts: PodFacts, options: unknown = {}): Description {
   const warnings: string[] = []
   const parsed = osm.options.parse(options)
-  const pod: Pod = { ...facts, read: (_annotation, _parse, fallback) => fallback, warn: (message) => void warnings.push(message) }
+  const pod: Pod = {
+    ...facts,
+    read: (_annotation, _parse, fallback) => fallback,
+    parse: (_title, _text, _parse, fallback) => fallback,
+    warn: (message) => void warnings.push(message),
+  }
   const answer = osm.describe(pod, parsed as never)
   const known = Object.keys(describe(osm, facts, parsed))
   assert.ok(known.includes('outbound' in answer ? 'interception' : (Object.keys(answer)[0] ?? '')), JSON.stringify(answer))

@@ -31,6 +31,8 @@ function request(): Promise<object> {
   return promise
 }
 
+process.stdout.on('error', () => process.exit(1)) // the demo was interrupted: nobody reads
+
 for (let n = 0; n < Number(count); n++) {
   process.stdout.write(`${JSON.stringify(await request())}\n`)
   await sleep(Number(pause))
