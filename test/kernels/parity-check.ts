@@ -66,7 +66,8 @@ const familiesCheck = (parityFile: string, features: Features): Group => ({
       const document = await readFile(parityFile, 'utf8')
       const rows = [...namedDifferences(document), ...namedDifferences(document, 'Difference of families')]
       const all = namedWith([...features, ...agent.datapath.features], rows)
-      const settled = (ours: typeof rules) => settledDifferences(rules, ours, all, (only) => seen(withRules, only))
+      const settled = (ours: typeof rules) =>
+        settledDifferences(rules, ours, all, (only) => seen(withRules, only)).then(({ differences }) => differences)
       let found = await settled(merbridge)
       const { unnamed } = judge(found, all)
       // Under emulation an answer may come too late for its client: what differs is asked again.
@@ -96,7 +97,7 @@ const ipv4Check = (parityFile: string, features: Features): Group => ({
         ['enrolled'],
       )
       const all = namedWith([...features, ...agent.datapath.features], namedDifferences(await readFile(parityFile, 'utf8')))
-      const found = await compareMode({ site: withRules, column }, await runMatrix(withAgent, 'any', only), 'any', all)
+      const { differences: found } = await compareMode({ site: withRules, column }, await runMatrix(withAgent, 'any', only), 'any', all)
       await agent[Symbol.asyncDispose]()
       assertNamed(found, all)
       return `${only.size} connections, ${found.length} named differences`

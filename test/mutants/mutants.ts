@@ -37,7 +37,8 @@ interface Mutant {
 
 function mutantsOf(direction: string, rules: readonly Rule[]): Mutant[] {
   const all = rules.map((_, index) => index)
-  const name = (index: number) => `'${rules[index]?.name}'`
+  // A list makes as many rules as it has elements: "excluded for users 1", "excluded for users 2" are one by name.
+  const name = (index: number) => `'${rules[index]?.name.replace(/ \d+$/, ' N')}'`
   const dropped = all.map((index) => ({ name: `${direction}: without ${name(index)}`, order: all.filter((each) => each !== index), sameEnd: false }))
   const swapped = all.slice(1).map((index) => ({
     name: `${direction}: ${name(index)} before ${name(index - 1)}`,

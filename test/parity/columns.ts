@@ -31,6 +31,12 @@ export async function runMatrix(site: Site, mode: Mode, only?: ReadonlySet<strin
   return runPlan(site, matrix, mode, only)
 }
 
+export interface Settled {
+  readonly differences: readonly Difference[]
+  /** Connections that the iptables side made once more. */
+  readonly repeated: number
+}
+
 /** How often the iptables side of a difference is tried again. */
 const ATTEMPTS = 3
 
@@ -43,14 +49,17 @@ export async function settledDifferences(
   merbridge: Column,
   named: readonly Named[],
   again: (only: ReadonlySet<string>) => Promise<Column>,
-): Promise<readonly Difference[]> {
+): Promise<Settled> {
   const rules = new Map(first)
+  let repeated = 0
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const { unnamed } = judge(differences(rules, merbridge), named)
     if (unnamed.length === 0) break
-    for (const [name, seen] of await again(new Set(unnamed.map((each) => withoutStep(each.case))))) rules.set(name, seen)
+    const only = new Set(unnamed.map((each) => withoutStep(each.case)))
+    repeated += only.size
+    for (const [name, seen] of await again(only)) rules.set(name, seen)
   }
-  return differences(rules, merbridge)
+  return { differences: differences(rules, merbridge), repeated }
 }
 
 /** The differences of one mode of the matrix. */
@@ -59,7 +68,7 @@ export function compareMode(
   merbridge: Column,
   mode: Mode,
   named: readonly Named[],
-): Promise<readonly Difference[]> {
+): Promise<Settled> {
   return settledDifferences(rules.column, merbridge, named, (only) => runMatrix(rules.site, mode, only))
 }
 

@@ -12,9 +12,13 @@ export interface Difference {
   readonly merbridge: string
 }
 
-/** A row of docs/parity.md; `*` stands for any text. */
+/** A row of docs/parity.md; `*` stands for any text, and ` or ` is between patterns of which one must hold. */
 export interface Named extends Difference {
   readonly name: string
+  /** Meshes whose fixed matrix shows it, where the table says so. */
+  readonly meshes?: readonly string[]
+  /** Title of the document's section that it stands in. */
+  readonly section?: string
 }
 
 const portOf = (endpoint: string) => endpoint.replace(/^.*:/, '')
@@ -61,12 +65,17 @@ export function column(setup: string, cases: readonly Case[], results: readonly 
   return found
 }
 
+/** Of a connection that ended otherwise the rest says nothing, but who accepts one that iptables does not let in. */
+function comparedFields(iptables: ReadonlyMap<string, string>, merbridge: ReadonlyMap<string, string>): Iterable<string> {
+  if (iptables.get('outcome') === merbridge.get('outcome')) return new Set([...iptables.keys(), ...merbridge.keys()])
+  return merbridge.get('outcome') === 'connected' ? ['outcome', 'accepted by'] : ['outcome']
+}
+
 export function differences(iptables: Column, merbridge: Column): readonly Difference[] {
   const found: Difference[] = []
   for (const name of new Set([...iptables.keys(), ...merbridge.keys()])) {
     const [left, right] = [iptables.get(name) ?? new Map<string, string>(), merbridge.get(name) ?? new Map<string, string>()]
-    const compared = left.get('outcome') === right.get('outcome') ? new Set([...left.keys(), ...right.keys()]) : ['outcome']
-    for (const field of compared) {
+    for (const field of comparedFields(left, right)) {
       const pair = { iptables: left.get(field) ?? 'nothing', merbridge: right.get(field) ?? 'nothing' }
       if (pair.iptables !== pair.merbridge) found.push({ case: name, field, ...pair })
     }
@@ -77,14 +86,15 @@ export function differences(iptables: Column, merbridge: Column): readonly Diffe
 /** The rows of every table in the text whose header starts with "| Difference |", or with another title. */
 export function namedDifferences(markdown: string, title = 'Difference'): readonly Named[] {
   const rows: Named[] = []
-  let inside = false
+  let [inside, section] = [false, '']
   for (const line of markdown.split('\n')) {
     const cells = line.split('|').map((cell) => cell.trim().replace(/^`(.*)`$/, '$1'))
+    if (line.startsWith('## ')) section = line.slice(3).trim()
     if (!line.startsWith('|')) inside = false
     else if (cells[1] === title) inside = true
     else if (inside && !/^-+$/.test(cells[1] ?? '')) {
-      const [, name = '', cases = '', field = '', iptables = '', merbridge = ''] = cells
-      rows.push({ name, case: cases, field, iptables, merbridge })
+      const [, name = '', cases = '', field = '', iptables = '', merbridge = '', meshes = ''] = cells
+      rows.push({ name, case: cases, field, iptables, merbridge, section, ...(meshes === '' ? {} : { meshes: meshes.split(', ') }) })
     }
   }
   return rows
@@ -95,8 +105,8 @@ const expressions = new Map<string, RegExp>()
 function expressionOf(pattern: string): RegExp {
   const known = expressions.get(pattern)
   if (known !== undefined) return known
-  const parts = pattern.split('*').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'))
-  const made = new RegExp(`^${parts.join('.*')}$`)
+  const quoted = pattern.replace(/[.+?^${}()|[\]\\]/g, '\\$&')
+  const made = new RegExp(`^(?:${quoted.replaceAll(' or ', '|').replaceAll('*', '.*')})$`)
   expressions.set(pattern, made)
   return made
 }
@@ -110,9 +120,17 @@ export interface Judgement {
   readonly idle: readonly Named[]
 }
 
+const keys = ['case', 'field', 'iptables', 'merbridge'] as const
+
 /** The first row that names the difference. */
 export const rowFor = (difference: Difference, named: readonly Named[]): Named | undefined =>
-  named.find((each) => (['case', 'field', 'iptables', 'merbridge'] as const).every((key) => matches(each[key], difference[key])))
+  named.find((each) => keys.every((key) => matches(each[key], difference[key])))
+
+const covers = (one: Named, other: Named) => keys.every((key) => other[key].split(' or ').every((text) => matches(one[key], text)))
+
+/** Rows that one before them leaves nothing for. */
+export const coveredRows = (named: readonly Named[]): readonly Named[] =>
+  named.filter((row, index) => named.slice(0, index).some((before) => covers(before, row)))
 
 export function judge(found: readonly Difference[], named: readonly Named[]): Judgement {
   const used = new Set<Named>()

@@ -159,6 +159,9 @@ const onlyV4: readonly To[] = [
   ['MULTICAST', 53],
 ]
 
+/** Where several may answer, and chance decides who is first. */
+const crowded = /^MULTICAST/
+
 /** Where nobody may answer an unconnected socket. */
 const quiet = /LOSTVIP|NET2|9999|BROADCAST|MULTICAST|SUBNETCAST/
 
@@ -166,7 +169,7 @@ const single = (to: To): Readonly<Record<string, Script>> => {
   const silent = quiet.test(to.join(':')) ? ({ silent: true } as const) : {}
   return {
     [`${to.join(':')} connected`]: { ...silent, steps: [errors, connect(to), names, ...query('q1'), { do: 'errqueue' }] },
-    [`${to.join(':')} unconnected`]: { ...silent, steps: [...queryTo('q1', to), names] },
+    ...(crowded.test(to[0]) ? {} : { [`${to.join(':')} unconnected`]: { ...silent, steps: [...queryTo('q1', to), names] } }),
   }
 }
 

@@ -78,10 +78,14 @@ function stepFields(name: string, outcome: Outcome): [string, string][] {
 /** A port that conntrack chose, so that two flows of a socket differ. `dns`: the DNS proxy's. */
 const chosen = (dns: number) => new RegExp(`:(?!(?:0|53|5353|8080|9999|150\\d\\d|${dns})$)\\d+$`)
 
+/** Sources that an agent gives to a socket's further servers, of 127.64.0.0/10 and fd6d:6572:6272:6964::/64. */
+const withIds = (text: string) =>
+  text.replace(/\b127\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.\d+\.\d+/g, 'ID').replace(/\[fd6d:6572:6272:6964:[\da-f:]+\]/g, 'ID6')
+
 function fields({ steps }: DatagramCase, result: Result, dns: number): ReadonlyMap<string, string> {
   const normalise = normaliser('', new Set(result.ports.map(String)))
   const found = result.steps.flatMap((outcome, index) => stepFields(`${index + 1} ${steps[index]?.do ?? ''}`, outcome))
-  return new Map([['outcome', 'told'], ...found.map(([name, value]) => [name, normalise(value).replace(chosen(dns), ':chosen')] as const)])
+  return new Map([['outcome', 'told'], ...found.map(([name, value]) => [name, withIds(normalise(value)).replace(chosen(dns), ':chosen')] as const)])
 }
 
 /** `dns`: port of the DNS proxy */

@@ -1,6 +1,6 @@
 /** What a reader asks of a mesh, and what the fixed matrix answers: for each feature whether connections end as with the mesh's own rules. */
 import { address } from './addresses.ts'
-import type { Difference } from './compare.ts'
+import type { Difference, Named } from './compare.ts'
 import { edges } from './networks.ts'
 import type { About } from './setups.ts'
 
@@ -45,10 +45,11 @@ const isMarked = (who: string) => /mark/i.test(who)
 const near = (ports: readonly number[], port: number) => ports.includes(port) || ports.includes(port - 1)
 const symbols = new Map<string, string>(Object.entries(address).map(([symbol, text]) => [text, symbol]))
 const namesOf = (networks: readonly string[]) => new Set(networks.flatMap(edges).map((text) => symbols.get(text) ?? text))
+const networksOf = ({ ruled, networks }: About['interest']) => ruled?.networks ?? networks
 const kept = new WeakMap<About, ReadonlySet<string>>()
 
 function hostsOf(mesh: About): ReadonlySet<string> {
-  const hosts = kept.get(mesh) ?? namesOf(mesh.interest.networks)
+  const hosts = kept.get(mesh) ?? namesOf(networksOf(mesh.interest))
   kept.set(mesh, hosts)
   return hosts
 }
@@ -70,18 +71,17 @@ export const features: readonly Feature[] = [
   {
     name: 'marked sockets',
     has: (each) => outbound(each) && isMarked(each.who),
-    ruled: ({ layout, interest }) => layout.mark !== undefined || interest.who.some(({ mark }) => mark !== undefined),
   },
   { name: 'bound sources', has: (each) => outbound(each) && each.way.includes(' from ') },
   {
     name: 'outbound ports',
-    has: (each, { interest }) => outbound(each) && near(interest.outboundPorts, each.port),
-    ruled: ({ interest }) => interest.outboundPorts.length > 0,
+    has: (each, { interest }) => outbound(each) && near(interest.ruled?.outboundPorts ?? interest.outboundPorts, each.port),
+    ruled: ({ interest }) => (interest.ruled?.outboundPorts ?? interest.outboundPorts).length > 0,
   },
   {
     name: 'outbound networks',
     has: (each, mesh) => outbound(each) && hostsOf(mesh).has(each.host),
-    ruled: ({ interest }) => interest.networks.length > 0,
+    ruled: ({ interest }) => networksOf(interest).length > 0,
   },
   { name: 'inbound', has: inbound },
   {
@@ -107,22 +107,30 @@ export const features: readonly Feature[] = [
 /** Of a set-up. */
 export interface Evidence {
   readonly about: About
-  /** One for each case: who was reached under iptables, or which error came. */
+  /** Every field of every case, as iptables has it. */
   readonly cases: readonly Difference[]
-  readonly differences: readonly (Difference & { readonly row: string })[]
+  /** With the row that names it. */
+  readonly differences: readonly (Difference & { readonly row: Named })[]
 }
 
-/** `rows`: names of those that name a difference */
-export type Verdict = { readonly kind: 'same' | 'none' } | { readonly kind: 'but'; readonly rows: readonly string[] }
+/** What names differences: rows of one name in a section of the document count once. */
+export interface Place {
+  readonly section: string
+  readonly name: string
+}
 
-/** What every connection has: only what differs says that it was compared. */
-const everywhere = /^(SO_ORIGINAL_DST|getpeername|source that)/
+export type Verdict = { readonly kind: 'same' | 'none' } | { readonly kind: 'but'; readonly rows: readonly Place[] }
+
+function placesOf(rows: readonly Named[]): readonly Place[] {
+  const all = new Map(rows.map(({ name, section = '' }) => [`${section}: ${name}`, { section, name }]))
+  return [...all].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, place]) => place)
+}
 
 export function verdictOf(feature: Feature, all: readonly Evidence[]): Verdict {
   const ruled = all.filter(({ about }) => feature.ruled?.(about) ?? true)
   const has = (about: About) => (each: Difference) => feature.has(asked(each), about)
-  const rows = [...new Set(ruled.flatMap(({ about, differences }) => differences.filter(has(about)).map(({ row }) => row)))].sort()
+  const rows = placesOf(ruled.flatMap(({ about, differences }) => differences.filter(has(about)).map(({ row }) => row)))
   if (rows.length > 0) return { kind: 'but', rows }
-  const tried = everywhere.test(feature.name) || ruled.some(({ about, cases }) => cases.some(has(about)))
+  const tried = ruled.some(({ about, cases }) => cases.some(has(about)))
   return { kind: tried ? 'same' : 'none' }
 }

@@ -49,6 +49,8 @@ export interface Interest {
   readonly inboundPorts: readonly number[]
   /** Where queries go: addresses of both families; empty: the usual ones of the test's network are tried */
   readonly nameservers: readonly string[]
+  /** What outbound rules name of the two, where more is tried. */
+  readonly ruled?: { readonly networks?: readonly string[]; readonly outboundPorts?: readonly number[] }
   /** There are rules for IPv6. */
   readonly ipv6: boolean
   /** Queries may be sent over UDP: no rule takes them, or its answers find their way back under iptables. */

@@ -1,29 +1,26 @@
 /** The rows of docs/parity.md that hold for a mesh. */
 import { readFileSync } from 'node:fs'
-import { type Named, namedDifferences } from './compare.ts'
+import { coveredRows, type Named, namedDifferences } from './compare.ts'
 import { type Ports, rowsFor } from './ports.ts'
 
 export interface Rows {
-  /** Of every mesh; which of them occur depends on the mesh. */
-  readonly shared: readonly Named[]
-  /** Each of these occurs in the fixed matrix. */
-  readonly own: readonly Named[]
-  /** What some pods may show besides. */
-  readonly rare: readonly Named[]
+  /** Each of these occurs in the mesh's fixed matrix, and nothing else does. */
+  readonly fixed: readonly Named[]
+  /** What its random pods may show: rows of other meshes and rare ones too. */
+  readonly random: readonly Named[]
 }
 
 export const parityDocument = (): string => readFileSync(new URL('../../docs/parity.md', import.meta.url), 'utf8')
 
-/** What every mesh shows is listed for Istio, so there it must occur. */
+/** Of every mesh, or of one. */
 export function rowsOf(mesh: string, document = parityDocument()): Rows {
   const titled = (...titles: readonly string[]) => titles.flatMap((title) => namedDifferences(document, title))
-  const families = titled('Difference of families')
-  const istio = mesh === 'istio'
-  return {
-    shared: [...titled('Difference'), ...(istio ? [] : families)],
-    own: [...(istio ? families : []), ...titled(`Difference of ${mesh}`)],
-    rare: titled('Rare difference', `Rare difference of ${mesh}`),
-  }
+  const shared = titled('Difference', 'Difference of families')
+  const own = titled(`Difference of ${mesh}`)
+  const random = [...shared, ...own, ...titled('Rare difference', `Rare difference of ${mesh}`)]
+  const [idle] = coveredRows(random)
+  if (idle !== undefined) throw new Error(`docs/parity.md: a row before this one names all that it names, so it must go: ${JSON.stringify(idle)}`)
+  return { fixed: [...shared.filter(({ meshes = [] }) => meshes.includes(mesh)), ...own], random }
 }
 
 /** `v4*` stands for pods without rules for IPv6. */

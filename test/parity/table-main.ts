@@ -4,7 +4,6 @@ import { parseArgs } from 'node:util'
 import { meshesNamed } from '../meshes/index.ts'
 import { essential, show } from './compare.ts'
 import type { MeshUnderTest } from './mesh.ts'
-import { parityDocument } from './rows.ts'
 import type { Kind } from './shape.ts'
 import { kindsOf, type Ran, Twins } from './twins.ts'
 import { type Column, columnOf, explained, places, withColumns } from './verdicts.ts'
@@ -52,4 +51,4 @@ for (const mesh of meshes) {
   columns.set(mesh.name, columnOf(evidence))
   process.stdout.write(`${mesh.name}\n${explained(evidence)}\n`)
 }
-if (write) for (const { file, parity } of places) writeFileSync(file, withColumns(readFileSync(file, 'utf8'), columns, parity, parityDocument()))
+if (write) for (const { file, parity } of places) writeFileSync(file, withColumns(readFileSync(file, 'utf8'), columns, parity))

@@ -9,7 +9,7 @@ import { answerEverywhere } from './everywhere.ts'
 import type { Evidence } from './features.ts'
 import type { MeshSetup, MeshUnderTest } from './mesh.ts'
 import { keepsOldRules, wrongWarnings } from './random/told.ts'
-import { type Rows, rowsOf, rowsOfPod } from './rows.ts'
+import { rowsOf, rowsOfPod } from './rows.ts'
 import { type About, runSetup, type Trial } from './setups.ts'
 import { createSite, type Kind, type Site } from './shape.ts'
 
@@ -23,6 +23,8 @@ export interface Ran {
   readonly unnamed: readonly Difference[]
   /** Rows that name a difference of it, as the document has them. */
   readonly used: readonly Named[]
+  /** Connections that the iptables side made once more. */
+  readonly repeated: number
   readonly evidence: Evidence
   /** What is wrong with the pod's warnings. */
   readonly wrong: string | undefined
@@ -43,15 +45,15 @@ interface Made<Rules> {
   readonly withRules: Site
   readonly withAgent: Site
   readonly agent: Agent
-  readonly rows: Rows
+  /** Of docs/parity.md, as far as they hold on this kernel: each must occur. */
+  readonly rows: readonly Named[]
+  /** The same, and what this kernel shows besides. */
+  readonly named: readonly Named[]
   /** The kernel lacks nothing that rows depend on. */
   readonly complete: boolean
 }
 
-function caseOf(name: string, fields: ReadonlyMap<string, string>): Difference {
-  const outcome = fields.get('outcome') ?? ''
-  return { case: name, field: 'outcome', iptables: outcome, merbridge: outcome }
-}
+const nobody: Named = { name: 'no row', section: '', case: '', field: '', iptables: '', merbridge: '' }
 
 export class Twins<Rules = unknown> implements AsyncDisposable {
   readonly #made: Made<Rules>
@@ -72,15 +74,18 @@ export class Twins<Rules = unknown> implements AsyncDisposable {
     const [withRules, withAgent] = [await site('rules'), await site('agent')]
     const agent = stack.use(await Agent.start({ mesh: mesh.name, pods: [] }, { wait: 'answering' }))
     const { features } = (await agent.status()).kernel
-    const { shared, ...rows } = rowsOf(mesh.name)
-    return new Twins(
-      { mesh, withRules, withAgent, agent, rows: { ...rows, shared: namedWith(features, shared) }, complete: isWhole(features) },
-      stack.move(),
-    )
+    const { fixed } = rowsOf(mesh.name)
+    const named = namedWith(features, fixed)
+    const rows = fixed.filter((row) => named.includes(row))
+    return new Twins({ mesh, withRules, withAgent, agent, rows, named, complete: isWhole(features) }, stack.move())
   }
 
   get complete(): boolean {
     return this.#made.complete
+  }
+
+  get rows(): readonly Named[] {
+    return this.#made.rows
   }
 
   async run(setup: MeshSetup): Promise<Ran> {
@@ -100,18 +105,17 @@ export class Twins<Rules = unknown> implements AsyncDisposable {
   }
 
   async #judge(trial: Trial, about: About, iptables: Column, merbridge: Column) {
-    const { rows, withRules } = this.#made
-    const all = [...rows.shared, ...rows.own, ...rows.rare]
+    const { named: all, withRules } = this.#made
     const named = rowsOfPod(all, about.ports, about.interest.ipv6)
     const again = (only: ReadonlySet<string>) => runSetup(trial, withRules, only, about)
-    const differences = await settledDifferences(iptables, merbridge, named, again)
+    const { differences, repeated } = await settledDifferences(iptables, merbridge, named, again)
     const { unnamed, idle } = judge(differences, named)
     const evidence: Evidence = {
       about,
-      cases: [...iptables].map(([each, fields]) => caseOf(each, fields)),
-      differences: differences.map((each) => ({ ...each, row: rowFor(each, named)?.name ?? '' })),
+      cases: [...iptables].flatMap(([each, fields]) => [...fields].map(([field, seen]) => ({ case: each, field, iptables: seen, merbridge: seen }))),
+      differences: differences.map((each) => ({ ...each, row: rowFor(each, named) ?? nobody })),
     }
-    return { differences, unnamed, evidence, used: all.filter((_, index) => !idle.includes(named[index] as Named)) }
+    return { differences, unnamed, repeated, evidence, used: all.filter((_, index) => !idle.includes(named[index] as Named)) }
   }
 
   /** The agent gets the set-up by a hot reload. */

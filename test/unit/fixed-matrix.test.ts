@@ -1,15 +1,17 @@
 // What the fixed matrix makes of a mesh, and how its result becomes a table. No kernel is asked.
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { meshes } from '../meshes/index.ts'
 import { clientsOf } from '../parity/clients.ts'
-import type { Difference } from '../parity/compare.ts'
+import { type Difference, differences, judge } from '../parity/compare.ts'
+import { datagramCases } from '../parity/datagrams.ts'
 import { type Evidence, features, type Verdict, verdictOf } from '../parity/features.ts'
 import { istioLayout, proxyListeners } from '../parity/listeners.ts'
 import type { Interest, Layout } from '../parity/mesh.ts'
 import { casesFor, datagramsFor } from '../parity/ports.ts'
 import { rowsOf, rowsOfPod } from '../parity/rows.ts'
 import { type About, casesOf, type Trial } from '../parity/setups.ts'
-import { tableIn, withColumns } from '../parity/verdicts.ts'
+import { columnOf, tableIn, withColumns, wrongInDocument } from '../parity/verdicts.ts'
 
 const nothing: Interest = { who: [], networks: [], sources: [], outboundPorts: [], inboundPorts: [], nameservers: [], ipv6: true, udp: true }
 const other: Layout = { proxy: { uid: 2102, gid: 7 }, mark: 0x539, outboundPort: 4140, inboundPort: 4143, ownPorts: [4191] }
@@ -64,6 +66,14 @@ describe('what is tried with a mesh', () => {
     assert(!idsOf({ ...trial, ipv4: 'elsewhere' }, about(), 'pod').includes('app -> PROHIBIT:80'))
   })
 
+  it('no datagram that several may answer', () => {
+    const ids = datagramCases({ flavours: ['v4'], ports: 1 }, { clients: clientsOf(other) }).map(({ id }) => id)
+    assert.deepEqual(
+      ids.filter((id) => id.includes('MULTICAST') && !id.endsWith(' connected')),
+      [],
+    )
+  })
+
   it('a proxy that listens outbound on loopback and inbound everywhere', () => {
     const where = proxyListeners(other, 'split', '::').map(({ name, address, mark }) => `${name} ${address} ${mark}`)
     assert.deepEqual(where, [
@@ -97,19 +107,71 @@ describe("Istio's ports in cases and rows", () => {
 })
 
 describe('rows of docs/parity.md', () => {
-  const table = (title: string, name: string) =>
-    `| ${title} | Cases | Field | iptables | Merbridge |\n|---|---|---|---|---|\n| ${name} | \`*\` | \`f\` | \`a\` | \`b\` |\n\n`
-  const document = ['Difference', 'Difference of families', 'Rare difference', 'Difference of kuma', 'Difference of osm', 'Rare difference of kuma']
-    .map((title) => table(title, title.toUpperCase()))
-    .join('')
+  const table = (title: string, name: string, meshes = '', pattern = name) =>
+    `| ${title} | Cases | Field | iptables | Merbridge | Meshes |\n|---|---|---|---|---|---|\n| ${name} | \`${pattern}\` | \`f\` | \`a\` | \`b\` | ${meshes} |\n\n`
+  const document = [
+    '## First\n',
+    table('Difference', 'all', 'kuma, osm'),
+    '## Families\n',
+    table('Difference of families', 'six', 'istio'),
+    table('Rare difference', 'rare'),
+    '## kuma\n',
+    table('Difference of kuma', 'own'),
+    table('Difference of osm', 'other'),
+    table('Rare difference of kuma', 'own rare'),
+  ].join('')
   const names = (rows: readonly { readonly name: string }[]) => rows.map(({ name }) => name)
 
-  it('hold for every mesh or for one, and must occur where they are listed for it', () => {
+  it('hold in the fixed matrix of the meshes that they name, and in random pods of all', () => {
     const kuma = rowsOf('kuma', document)
-    assert.deepEqual(names(kuma.shared), ['DIFFERENCE', 'DIFFERENCE OF FAMILIES'])
-    assert.deepEqual(names(kuma.own), ['DIFFERENCE OF KUMA'])
-    assert.deepEqual(names(kuma.rare), ['RARE DIFFERENCE', 'RARE DIFFERENCE OF KUMA'])
-    assert.deepEqual(names(rowsOf('istio', document).own), ['DIFFERENCE OF FAMILIES'])
+    assert.deepEqual(names(kuma.fixed), ['all', 'own'])
+    assert.deepEqual(names(kuma.random), ['all', 'six', 'own', 'rare', 'own rare'])
+    assert.deepEqual(names(rowsOf('istio', document).fixed), ['six'])
+    assert.deepEqual(
+      kuma.random.map(({ section }) => section),
+      ['First', 'Families', 'kuma', 'Families', 'kuma'],
+    )
+  })
+
+  it('are an error where one before leaves nothing for them', () => {
+    const with2 = (one: string, two: string) => table('Difference', 'one', '', one) + table('Difference of families', 'two', '', two)
+    for (const [one, two] of [
+      ['x', 'x'],
+      ['*: x -> *', '*: x -> y or v4: x -> z'],
+      ['x or y*', 'y'],
+    ] as const)
+      assert.throws(() => rowsOf('osm', with2(one, two)), /a row before this one names all that it names.*"two"/)
+    for (const [one, two] of [
+      ['x', 'x*'],
+      ['x*', 'x or y'],
+    ] as const)
+      assert.equal(rowsOf('osm', with2(one, two)).random.length, 2)
+  })
+
+  it('name meshes that there are, and each mesh has rows', () => {
+    for (const { name } of meshes) {
+      const { fixed, random } = rowsOf(name)
+      assert(fixed.length > 5, name)
+      assert.deepEqual(
+        random.flatMap((row) => row.meshes ?? []).filter((each) => !meshes.some((mesh) => mesh.name === each)),
+        [],
+      )
+    }
+  })
+
+  it('say who accepts where only Merbridge connects', () => {
+    const seen = (fields: Readonly<Record<string, string>>) => new Map([['v4 pod: peer => POD:80', new Map(Object.entries(fields))]])
+    const found = differences(seen({ outcome: 'ECONNREFUSED' }), seen({ outcome: 'connected', 'accepted by': 'app:80', getsockname: 'POD:eph' }))
+    assert.deepEqual(
+      found.map(({ field, iptables, merbridge }) => [field, iptables, merbridge]),
+      [
+        ['outcome', 'ECONNREFUSED', 'connected'],
+        ['accepted by', 'nothing', 'app:80'],
+      ],
+    )
+    const { fixed } = rowsOf('istio')
+    const inbound = found.map((each) => ({ ...each, case: 'dual pod, loopback proxy: peer => POD:80' }))
+    assert.deepEqual(judge(inbound, fixed).unnamed, inbound.slice(1))
   })
 })
 
@@ -123,12 +185,14 @@ describe('the table of features and verdicts', () => {
   const evidence = (mesh: About, tried: readonly string[], found: readonly (readonly [Difference, string])[] = []): Evidence => ({
     about: mesh,
     cases: tried.map((name) => difference(name, 'outcome', 'connected', 'connected')),
-    differences: found.map(([each, row]) => ({ ...each, row })),
+    differences: found.map(([each, row]) => ({ ...each, row: { ...each, name: row, section: 'Its rows' } })),
   })
   const verdict = (feature: string, ...all: readonly Evidence[]): Verdict | undefined => {
     const found = features.find(({ name }) => name === feature)
     return found && verdictOf(found, all)
   }
+
+  const but = (...names: readonly string[]): Verdict => ({ kind: 'but', rows: names.map((name) => ({ section: 'Its rows', name })) })
 
   it('same, same but for rows, or none', () => {
     const tried = ['app -> VIP:80', 'app -> VIP:443', 'peer => POD:8080 from VIP']
@@ -136,19 +200,16 @@ describe('the table of features and verdicts', () => {
       [difference('app -> VIP:443', 'accepted by'), 'one'],
       [difference('app -> VIP:443 from POD', 'getsockname'), 'two'],
     ])
-    assert.deepEqual(verdict('app to outside', all), { kind: 'but', rows: ['one'] })
-    assert.deepEqual(verdict('outbound ports', all), { kind: 'but', rows: ['one'] })
-    assert.deepEqual(verdict('getpeername and getsockname', all), { kind: 'but', rows: ['two'] })
+    assert.deepEqual(verdict('app to outside', all), but('one'))
+    assert.deepEqual(verdict('outbound ports', all), but('one'))
+    assert.deepEqual(verdict('getpeername and getsockname', all), but('two'))
     assert.deepEqual(verdict('inbound', all), { kind: 'same' })
     assert.deepEqual(verdict('inbound sources', all), { kind: 'none' })
     assert.deepEqual(verdict('proxy to outside', all), { kind: 'none' })
     assert.deepEqual(verdict('DNS over UDP', evidence(about(), ['udp app -> v4 connected'])), { kind: 'none' })
     assert.deepEqual(
       verdict('errors (errno)', evidence(about(), ['app -> THROW:80'], [[difference('app -> THROW:80', 'outcome', 'TIMEOUT', 'ENETUNREACH'), 'x']])),
-      {
-        kind: 'but',
-        rows: ['x'],
-      },
+      but('x'),
     )
   })
 
@@ -156,23 +217,56 @@ describe('the table of features and verdicts', () => {
     const six = evidence(about(), ['app -> VIP6:80', 'app -> mapped VIP:80'], [[difference('app -> 127.0.0.6:15002', 'accepted by'), 'four']])
     assert.deepEqual(verdict('IPv6', six), { kind: 'same' })
     assert.deepEqual(verdict('IPv4 on sockets of IPv6', six), { kind: 'same' })
-    assert.deepEqual(verdict("app to its pod's addresses and loopback", six), { kind: 'but', rows: ['four'] })
+    assert.deepEqual(verdict("app to its pod's addresses and loopback", six), but('four'))
   })
 
-  it('is written between its marks, one mesh without the others, and read again', () => {
+  it('none where nothing was tried, and where rules name nothing of what was', () => {
+    const tried = ['app -> VIP:443', 'app -> 10.0.0.255:80', 'markedApp -> VIP:80']
+    const networks = ['10.0.0.0/24']
+    assert.deepEqual(verdict('outbound networks', evidence(about({ networks }), tried)), { kind: 'same' })
+    assert.deepEqual(verdict('outbound networks', evidence(about({ networks, ruled: { networks: [] } }), tried)), { kind: 'none' })
+    assert.deepEqual(verdict('outbound networks', evidence(about({ networks }), tried.slice(0, 1))), { kind: 'none' })
+    assert.deepEqual(verdict('outbound ports', evidence(about({ outboundPorts: [443], ruled: { outboundPorts: [] } }), tried)), { kind: 'none' })
+    assert.deepEqual(verdict('marked sockets', evidence(about({}, istioLayout), tried)), { kind: 'same' })
+    assert.deepEqual(verdict('SO_ORIGINAL_DST', evidence(about(), tried)), { kind: 'none' })
+  })
+
+  it('leads to the sections where the rows stand', () => {
+    const one = { case: 'v4 pod: app -> VIP:80', field: 'accepted by', iptables: 'a', merbridge: 'b' }
+    const row = (section: string, name: string) => ({ ...one, row: { ...one, name, section } })
+    const both = [row('IPv6, mapped addresses and DNS', 'x'), row('osm', 'y'), row('osm', 'z'), row('osm', 'z')]
+    const column = columnOf([{ about: about(), cases: [], differences: both }])
+    assert.equal(column.get('app to outside'), 'same, but [1 row](parity.md#ipv6-mapped-addresses-and-dns) and [2 rows](parity.md#osm)')
+  })
+
+  describe('as a text', () => {
     const empty = 'a\n<!-- verdicts: written by npm run test:parity-table -- --write -->\n<!-- end of verdicts -->\nb'
     const column = (verdict: string) => new Map(features.map(({ name }) => [name, verdict]))
-    const once = withColumns(empty, new Map([['kuma', column('same, but 2 rows')]]), 'docs/parity.md', '## Kuma\n')
-    const twice = withColumns(once, new Map([['istio', column('same')]]), 'docs/parity.md', '## Kuma\n')
-    assert.match(twice, /^a\n.*\n\| feature \| istio \| kuma \|\n/)
-    assert.match(twice, /\| DNS over UDP \| same \| \[same, but 2 rows\]\(docs\/parity\.md#kuma\) \|/)
-    assert.deepEqual(
-      tableIn(twice),
-      new Map([
-        ['istio', column('same')],
-        ['kuma', column('same, but 2 rows')],
-      ]),
-    )
-    assert.throws(() => tableIn('nothing'), /the table's place is missing/)
+    const found = column('same, but [2 rows](parity.md#kuma)')
+    const once = withColumns(empty, new Map([['kuma', found]]), 'docs/parity.md')
+    const twice = withColumns(once, new Map([['istio', column('same')]]), 'docs/parity.md')
+    const wrong = (text: string) => wrongInDocument(text, 'docs/parity.md', 'kuma', found, ['istio', 'kuma'])
+
+    it('is written between its marks, one mesh without the others, and read again', () => {
+      assert.match(twice, /^a\n.*\n\| feature \| istio \| kuma \|\n/)
+      assert.match(twice, /\| DNS over UDP \| same \| same, but \[2 rows\]\(docs\/parity\.md#kuma\) \|/)
+      assert.deepEqual(
+        tableIn(twice, 'docs/parity.md'),
+        new Map([
+          ['istio', column('same')],
+          ['kuma', found],
+        ]),
+      )
+      assert.throws(() => tableIn('nothing', 'parity.md'), /the table's place is missing/)
+    })
+
+    it('is wrong in a cell, a link, and in rows and columns that nothing writes', () => {
+      assert.deepEqual(wrong(twice), [])
+      assert.match(wrong(twice.replace('2 rows', '3 rows')).join(), /^app to outside: same, but \[3 rows\]/)
+      assert.match(wrong(twice.replace('#kuma', '#osm')).join(), /^app to outside/)
+      assert.match(wrong(twice.replace('| inbound |', '| teapots | same | same |\n| inbound |')).join(), /rows, columns/)
+      assert.match(wrong(withColumns(twice, new Map([['acme', column('same')]]), 'docs/parity.md')).join(), /rows, columns/)
+      assert.match(wrong(twice.replace('\n<!-- end', '\nand more\n<!-- end')).join(), /rows, columns/)
+    })
   })
 })

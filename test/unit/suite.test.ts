@@ -6,12 +6,16 @@ import type { Interception } from '../../core/plugin.ts'
 import { meshes, meshesNamed } from '../meshes/index.ts'
 import { matches, type Packet, verdict } from '../mutants/decide.ts'
 import { packetsOf } from '../mutants/packets.ts'
+import { settledDifferences } from '../parity/columns.ts'
+import { rowFor } from '../parity/compare.ts'
 import { istioLayout } from '../parity/listeners.ts'
 import type { Interest, Layout } from '../parity/mesh.ts'
 import { choose, connectionsFor } from '../parity/random/connections.ts'
+import { tooFew } from '../parity/random/run.ts'
 import { datagramsFor } from '../parity/random/sixes.ts'
 import { unnamed, wrongWarnings } from '../parity/random/told.ts'
 import { destinations, destinations6, everybody, inboundPorts, outboundPorts, type Subject } from '../parity/random/worth.ts'
+import { rowsOf } from '../parity/rows.ts'
 
 const nothing: Interest = { who: [], networks: [], sources: [], outboundPorts: [], inboundPorts: [], nameservers: [], ipv6: true, udp: true }
 const marked: Layout = { proxy: { uid: 2102, gid: 2102 }, mark: 0x539, outboundPort: 4140, inboundPort: 4143, ownPorts: [4191] }
@@ -154,13 +158,65 @@ describe('what a pod says', () => {
     assert.equal(wrongWarnings({ warnings }, ['acme.io/ports', 'ports-for-uids', 'A_B']), undefined)
     assert.match(wrongWarnings({ warnings }, ['uids']) ?? '', /^0 warnings name uids, expected one/)
     assert.match(wrongWarnings({ warnings: [...warnings, 'ports again'] }, ['ports']) ?? '', /^2 warnings name ports/)
-    assert.equal(wrongWarnings({ warnings }), undefined)
+    assert.match(wrongWarnings({ warnings }, ['acme.io/ports', 'A_B']) ?? '', /^1 warnings name nothing that one is expected for/)
+    assert.match(wrongWarnings({ warnings }) ?? '', /^3 warnings name nothing/)
+    assert.equal(wrongWarnings({ warnings: [] }), undefined)
   })
 
   it('what is not enrolled names what is at fault, in its reason or in a warning', () => {
     assert.equal(unnamed({ reason: 'annotation ports: bad', warnings: [] }, 'acme.io/ports'), undefined)
     assert.equal(unnamed({ warnings }, 'A_B'), undefined)
     assert.match(unnamed({ warnings: [] }, 'acme.io/mode') ?? '', /names acme\.io\/mode/)
+  })
+})
+
+describe('what a run may not hide', () => {
+  it('pods that had no connections to compare', () => {
+    assert.equal(tooFew(25, 50), undefined)
+    assert.match(tooFew(24, 50) ?? '', /^only 24 of 50 sets/)
+  })
+
+  it('how many connections iptables was asked for once more', async () => {
+    const column = (outcome: string) => new Map([['v4 pod: app -> VIP:80 (2)', new Map([['outcome', outcome]])]])
+    const asked: string[][] = []
+    const again = (answers: readonly string[]) => async (only: ReadonlySet<string>) => {
+      asked.push([...only])
+      return column(answers[asked.length - 1] ?? '')
+    }
+    const settled = await settledDifferences(column('TIMEOUT'), column('connected'), [], again(['TIMEOUT', 'connected']))
+    assert.deepEqual(settled, { differences: [], repeated: 2 })
+    assert.deepEqual(asked, [['v4 pod: app -> VIP:80'], ['v4 pod: app -> VIP:80']])
+    assert.equal((await settledDifferences(column('connected'), column('connected'), [], again([]))).repeated, 0)
+  })
+
+  it('differences that look like those of docs/parity.md', () => {
+    const rows = rowsOf('istio').random
+    const meant = (each: string) => {
+      const [name = '', field = '', iptables = '', merbridge = ''] = each.split(' | ')
+      return rowFor({ case: `dual pod, no DNS proxy: ${name}`, field, iptables, merbridge }, rows)?.name
+    }
+    for (const [usual, other] of [
+      ['udp app -> v4 several servers | 4 recv q2 source seen | POD:chosen | ID:eph', '127.0.0.9:eph'],
+      ['udp app -> v4 from a port | 4 recv q1 source seen | POD:eph | 127.0.0.1:eph', '127.0.0.2:eph'],
+      ['udp app -> v6 several servers | 4 recv q2 source seen | POD6:chosen | ID6:eph', '[fd00::1]:eph'],
+      ['udp app -> v6 127.0.0.53:53 connected | 5 recv q1 answered by | app:53 | dns:15053', 'peer:53'],
+      ['udp app -> v4 BROADCAST:53 connected | 2 connect | EACCES | ENETUNREACH', 'done'],
+      ["udp app -> v6 connected later to another server | 9 recv q3 answer's source | nothing | VIP6:53", '[::1]:53'],
+      ['udp app -> v6 several, with errors wanted | 7 errqueue | empty | ECONNREFUSED of PEER6, to PEER6:53', 'ECONNREFUSED of NODE6, to NODE6:53'],
+      ['proxy -> ANYIP6:8080 | accepted by | app:8080 | proxy:15006', 'app:15020'],
+      ['proxy -> ::6:8080 | address seen | asked | [::1]:15006', 'POD6:15006'],
+      ['app -> PEERLINK:8080 | outcome | TIMEOUT | ECONNREFUSED', 'connected'],
+      ['peer => POD:80 | address seen | POD:15006 | asked', 'PEER:80'],
+    ] as const) {
+      assert.notEqual(meant(usual), undefined, usual)
+      const wrong = usual.replace(/[^|]+$/, ` ${other}`)
+      assert.equal(meant(wrong), undefined, wrong)
+    }
+    for (const nobody of [
+      'app -> ::6:8080 | accepted by | app:8080 | proxy:15006',
+      'udp app -> v4 connected | 4 recv q1 source seen | POD:eph | 127.0.0.1:eph',
+    ])
+      assert.equal(meant(nobody), undefined, nobody)
   })
 })
 

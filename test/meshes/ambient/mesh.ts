@@ -36,6 +36,7 @@ export const ambientMesh: MeshUnderTest<AmbientRules> = {
     networks: [probe, probe6],
     sources: [probe, probe6],
     outboundPorts: [53, 15008, 15053],
+    ruled: { outboundPorts: [] },
     inboundPorts: [15008, 53],
     nameservers: [],
     ipv6,

@@ -21,6 +21,14 @@ function unreadable({ pod, options }: Facts, { dns }: Rules): readonly string[] 
   return ['INVALID_DROP', 'ISTIO_DUAL_STACK', 'ISTIO_META_DNS_CAPTURE', ...init].filter((name) => !isTruth(env[name] ?? 'false'))
 }
 
+/** What the mesh does as it was told, and what comes to nothing here or for want of something. */
+function withoutEffect({ pod }: Facts, { dns, dropInvalid, ipv6, nameservers }: Rules): readonly string[] {
+  const env = pod.containers?.find(({ name }) => name === 'istio-proxy')?.env ?? {}
+  const drop = /^(?:[1tT]|true|TRUE|True)$/.test(env.INVALID_DROP ?? '') ? 'INVALID_DROP' : 'dropInvalid'
+  const asked = nameservers.some((server) => ipv6 || !server.includes(':'))
+  return [...(dropInvalid ? [drop] : []), ...(dns === 'servers' && !asked ? ['DNS is not captured'] : [])]
+}
+
 function read(facts: Facts): Reading<Rules> {
   const { pod, options, addresses } = facts
   const reading = readPod({ ...pod, annotations: pod.annotations ?? {}, containers: pod.containers ?? [], addresses }, options as MeshOptions)
@@ -28,7 +36,7 @@ function read(facts: Facts): Reading<Rules> {
   const { rules } = reading
   // Packets of a virtual machine are forwarded by the pod: none of its sockets sees them.
   const [machine] = rules.rerouteInterfaces
-  return machine === undefined ? { rules, warned: unreadable(facts, rules) } : { unsupported: machine }
+  return machine === undefined ? { rules, warned: [...unreadable(facts, rules), ...withoutEffect(facts, rules)] } : { unsupported: machine }
 }
 
 const appIds = { uid: 1000, gid: 1000 }
@@ -54,9 +62,11 @@ const listOf = <T>(list: '*' | readonly T[]): readonly T[] => (list === '*' ? []
 
 function interest(rules: Rules): Interest {
   const { outboundRangesInclude, outboundRangesExclude, loopbackCidr, nameservers } = rules
+  const networks = [...few(listOf(outboundRangesInclude), 4), ...few(outboundRangesExclude, 4)]
   return {
     who: who(rules),
-    networks: [loopbackCidr, ...few(listOf(outboundRangesInclude), 4), ...few(outboundRangesExclude, 4)],
+    networks: [loopbackCidr, ...networks],
+    ruled: { networks },
     sources: [],
     outboundPorts: [...few(rules.outboundPortsInclude), ...few(rules.outboundPortsExclude)],
     inboundPorts: [...few(listOf(rules.inboundPortsInclude)), ...few(rules.inboundPortsExclude)],

@@ -8,6 +8,29 @@ const sidecar = (env: Readonly<Record<string, string>>) => ({
   options: {},
 })
 
+type Texts = Readonly<Record<string, string>>
+
+/** One with annotations, and a user of its own. */
+const annotated = (annotations: Texts, env: Texts, options: MeshSetup['options'] = {}) => ({
+  pod: {
+    annotations: {
+      'sidecar.istio.io/status': '{}',
+      ...Object.fromEntries(Object.entries(annotations).map(([name, value]) => [`traffic.sidecar.istio.io/${name}`, value])),
+    },
+    containers: [{ name: 'app' }, { name: 'istio-proxy', uid: 1500, gid: 1500, env }],
+  },
+  options,
+})
+
+const included = {
+  includeOutboundIPRanges: '10.96.0.0/16,192.0.2.0/24,fd00:96::/32',
+  excludeOutboundIPRanges: '10.96.0.99/32,192.0.2.128/25,fd00:96::99/128',
+  includeOutboundPorts: '8080,31000',
+  includeInboundPorts: '80,8080',
+  excludeInterfaces: 'net2',
+}
+const excluded = { excludeOutboundIPRanges: '10.97.0.0/16', excludeOutboundPorts: '443,31000', excludeInboundPorts: '22,9999' }
+
 const captured = { ISTIO_META_DNS_CAPTURE: 'true' }
 const dual = { ISTIO_DUAL_STACK: 'true' }
 
@@ -52,6 +75,14 @@ export const istioSetups: readonly MeshSetup[] = [
   },
   { name: 'v4-first pod', kind: 'dual', mode: 'dual', ...sidecar({}), tcp: 'plain' },
   { name: 'v4-first pod, DNS', kind: 'dual', mode: 'both', ...sidecar(captured), tcp: names, udp: { flavours: ['v6'], ports: 27_000 } },
+  { name: 'dual pod, annotations', kind: 'dual', mode: 'both', ...annotated(included, dual), tcp: 'plain' },
+  {
+    name: 'v4 pod, groups',
+    kind: 'v4',
+    mode: 'both',
+    ...annotated(excluded, { ISTIO_OUTBOUND_OWNER_GROUPS: '1000,1337,2000' }, { setup: 'init' }),
+    tcp: 'plain',
+  },
   { name: 'v6 pod, dual proxy', kind: 'v6', mode: 'dual', ...sidecar({}), tcp: 'thorough' },
   { name: 'v6 pod, v6 proxy', kind: 'v6', mode: 'v6only', ...sidecar({}), tcp: 'plain' },
   { name: 'v6 pod, v4 proxy', kind: 'v6', mode: 'any', ...sidecar({}), tcp: 'plain' },

@@ -20,13 +20,15 @@ const portsOf = (rules: KumaRules) => rules.outbound.users.flatMap(({ ports }) =
 
 function interest(rules: KumaRules): Interest {
   const { uid, outbound, inbound, dns } = rules
+  const ports = [...outbound.include, ...outbound.exclude, ...portsOf(rules)]
   const servers = typeof dns.servers === 'object' ? dns.servers : []
   return {
     // A group of the sidecar's number makes no sidecar.
     who: [...users(rules).map((each) => named(each)), named(1000, uid), named(uid, 1000)],
     networks: outbound.ips,
     sources: inbound.ips,
-    outboundPorts: [...new Set([53, ...outbound.include, ...outbound.exclude, ...portsOf(rules)])],
+    outboundPorts: [...new Set([53, ...ports])],
+    ruled: { outboundPorts: ports },
     inboundPorts: [...new Set([9001, 9902, 15001, 15006, ...inbound.include, ...inbound.exclude])],
     nameservers: servers,
     ipv6: rules.ipv6,

@@ -108,7 +108,8 @@ function rulesOf(facts: Facts): KumaRules {
 }
 
 /** What Kuma takes and then does nothing with. */
-function warned({ pod: { annotations = {}, containers = [] } }: Facts, { version, inbound, outbound, dropInvalid }: KumaRules): string[] {
+function warned(facts: Facts, { version, inbound, outbound, dropInvalid, dns, ipv6 }: KumaRules, logs: boolean): string[] {
+  const { annotations = {}, containers = [] } = facts.pod
   const there = (name: string) => (annotations[traffic(name)] ? [name] : [])
   const args = containers.find(({ name }) => name === 'kuma-init')?.args ?? []
   const gone = (name: string) => [
@@ -120,6 +121,9 @@ function warned({ pod: { annotations = {}, containers = [] } }: Facts, { version
     ...(inbound.enabled && inbound.open === 0 && inbound.include.length > 0 ? there('exclude-inbound-ports') : []),
     ...(!outbound.enabled || outbound.include.length > 0 ? there('exclude-outbound-ports') : []),
     ...(isOld({ version }) ? [] : ['tcp', 'udp'].flatMap((protocol) => gone(`exclude-outbound-${protocol}-ports-for-uids`))),
+    ...(typeof dns.servers === 'object' && !dns.servers.some((server) => ipv6 || !server.includes(':')) ? ['DNS is not captured'] : []),
+    ...(inbound.open > 0 ? ['excludePortsForUIDs'] : []),
+    ...(logs ? ['no effect: there are no rules of iptables that could log'] : []),
     ...(dropInvalid ? ['no effect: there is no address translation'] : []),
   ]
 }
@@ -127,9 +131,9 @@ function warned({ pod: { annotations = {}, containers = [] } }: Facts, { version
 export function readPod(facts: Facts): Reading<KumaRules> {
   try {
     const logs = facts.pod.annotations?.[traffic('iptables-logs')]
-    if (logs !== undefined) at('iptables-logs', () => flag(logs))
+    const logged = logs !== undefined && at('iptables-logs', () => flag(logs))
     const rules = rulesOf(facts)
-    return { rules, warned: warned(facts, rules) }
+    return { rules, warned: warned(facts, rules, logged) }
   } catch (error) {
     if (error instanceof Refusal) return { refused: error.message }
     throw error

@@ -27,6 +27,7 @@ function interest({ proxyUid, proxyGid, ...rules }: LinkerdRules): Interest {
       { name: 'rootThenProxy', as: { uid, gid: appIds.gid }, creator: { uid: 0, gid: 0 } },
     ],
     networks: few(subnets),
+    ruled: { networks: [] },
     sources: few(subnets, 4),
     outboundPorts: few(ends(rules.outboundIgnored), 6),
     inboundPorts: [...few(ends(rules.inboundIgnored), 6), ...few(rules.redirected)],

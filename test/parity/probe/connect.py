@@ -6,7 +6,7 @@ import selectors
 import socket
 
 from groups import as_identity, in_groups
-from sockets import PATIENCE, attempt, disconnect, name, new_socket, originals, prepare, sockaddr, text
+from sockets import PATIENCE, attempt, disconnect, name, new_socket, originals, patience_of, prepare, sockaddr, text
 
 SYN_DATA_ACKED = 32  # TCPI_OPT_SYN_DATA of tcpi_options
 
@@ -42,7 +42,7 @@ def dial(sock, to, case):
             return name(error), "connect"
     except OSError as error:
         return name(error), "connect"
-    late = wait_connected(sock)
+    late = wait_connected(sock, patience_of(case))
     sock.setblocking(True)
     return (name(late) if late else None), "later"
 

@@ -13,7 +13,13 @@ import type { World } from './world.ts'
 import { type Subject, subjectOf } from './worth.ts'
 
 export type Outcome =
-  | { readonly kind: 'alike' | 'different'; readonly connections: number; readonly differences: readonly Difference[]; readonly wrong?: string }
+  | {
+      readonly kind: 'alike' | 'different'
+      readonly connections: number
+      readonly repeated: number
+      readonly differences: readonly Difference[]
+      readonly wrong?: string
+    }
   /** `wrong`: what should have been otherwise */
   | { readonly kind: 'refused' | 'unsupported'; readonly wrong?: string }
 
@@ -57,8 +63,8 @@ export async function compareSet<Rules>(mesh: MeshUnderTest<Rules>, world: World
   const ask = questionsFor(set, subject)
   const [withRules, withAgent] = [world.withRules[set.kind], world.withAgent[set.kind]]
   const [iptables, merbridge] = await Promise.all([ask(withRules), ask(withAgent)])
-  const differences = await settledDifferences(iptables, merbridge, rows, (only) => ask(withRules, only))
+  const { differences, repeated } = await settledDifferences(iptables, merbridge, rows, (only) => ask(withRules, only))
   const { unnamed } = judge(differences, rows)
   const told = withWrong(unnamed.length === 0 ? 'alike' : 'different', wrongWarnings(view, warned))
-  return { ...told, connections: merbridge.size, differences: unnamed }
+  return { ...told, connections: merbridge.size, repeated, differences: unnamed }
 }

@@ -47,6 +47,8 @@ class Judge {
   readonly #onProgress: (text: string) => void
   readonly counts = new Map<string, number>()
   connections = 0
+  /** Connections that the iptables side made once more. */
+  repeated = 0
   #firstFailure: number | undefined
   #shrinks = 0
 
@@ -54,6 +56,10 @@ class Judge {
     this.#world = world
     this.#compare = compare
     this.#onProgress = onProgress
+  }
+
+  get compared(): number {
+    return (this.counts.get('alike') ?? 0) + (this.counts.get('different') ?? 0)
   }
 
   get tried(): number {
@@ -77,7 +83,10 @@ class Judge {
     try {
       const outcome = await this.#compare(set)
       this.counts.set(outcome.kind, (this.counts.get(outcome.kind) ?? 0) + 1)
-      if ('connections' in outcome) this.connections += outcome.connections
+      if ('connections' in outcome) {
+        this.connections += outcome.connections
+        this.repeated += outcome.repeated
+      }
       return problem(outcome)
     } catch (error) {
       return `${error instanceof Error ? error.message : String(error)}\n${(await this.#world.agent.log()).slice(-1000)}`
@@ -86,8 +95,7 @@ class Judge {
 }
 
 async function rowsFor(mesh: string, world: World) {
-  const { shared, own, rare } = rowsOf(mesh)
-  return namedWith((await world.agent.ask<StatusView>('/v1/status')).kernel.features, [...shared, ...own, ...rare])
+  return namedWith((await world.agent.ask<StatusView>('/v1/status')).kernel.features, rowsOf(mesh).random)
 }
 
 function failureText(details: fc.RunDetails<[RandomSet]>, mesh: string, backend: Backend | undefined): string | undefined {
@@ -103,6 +111,10 @@ function failureText(details: fc.RunDetails<[RandomSet]>, mesh: string, backend:
   ].join('\n')
 }
 
+/** Pods that are not enrolled tell nothing of connections. */
+export const tooFew = (compared: number, runs: number): string | undefined =>
+  compared * 2 >= runs ? undefined : `only ${compared} of ${runs} sets had connections to compare, expected half of them`
+
 export async function randomParity({ mesh, runs, seed, path, backend, onProgress }: RandomRun): Promise<RandomReport> {
   await using world = await createWorld(mesh, backend === undefined ? undefined : [backend])
   if (world.backends.length === 0) return { failure: `no iptables to compare with: ${world.missing.join('; ')}`, summary: '' }
@@ -115,6 +127,6 @@ export async function randomParity({ mesh, runs, seed, path, backend, onProgress
   const seconds = (performance.now() - start) / 1000
   const counts = [...judge.counts].map(([kind, count]) => `${count} ${kind}`).join(', ')
   const skipped = world.missing.map((reason) => `; skipped: ${reason}`).join('')
-  const summary = `${mesh.name}, seed ${seed}: ${judge.tried} sets (${counts}), ${judge.connections} connections, ${world.backends.join(' and ')}, ${(seconds / judge.tried).toFixed(2)} s each${skipped}`
-  return { failure: failureText(details, mesh.name, backend), summary }
+  const summary = `${mesh.name}, seed ${seed}: ${judge.tried} sets (${counts}), ${judge.connections} connections (${judge.repeated} made again under iptables), ${world.backends.join(' and ')}, ${(seconds / judge.tried).toFixed(2)} s each${skipped}`
+  return { failure: failureText(details, mesh.name, backend) ?? tooFew(judge.compared, path === undefined ? runs : 0), summary }
 }

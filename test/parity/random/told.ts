@@ -21,12 +21,14 @@ function speaksOf(text: string, name: string): boolean {
 
 const listed = (warnings: readonly string[]) => (warnings.length === 0 ? 'none' : warnings.map((each) => `\n  ${each}`).join(''))
 
-/** Exactly one warning for each name. Answers what is wrong. */
+/** Exactly one warning for each name, and none besides. Answers what is wrong. */
 export function wrongWarnings({ warnings }: Said, names: readonly string[] = []): string | undefined {
   const wrong = names.flatMap((name) => {
     const count = warnings.filter((text) => speaksOf(text, name)).length
     return count === 1 ? [] : [`${count} warnings name ${name}, expected one`]
   })
+  const besides = warnings.filter((text) => !names.some((name) => speaksOf(text, name)))
+  if (besides.length > 0) wrong.push(`${besides.length} warnings name nothing that one is expected for`)
   return wrong.length === 0 ? undefined : `${wrong.join('; ')}; warnings: ${listed(warnings)}`
 }
 
