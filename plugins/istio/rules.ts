@@ -3,6 +3,7 @@
  * empty is left out.
  */
 import type { IdSpec, Interception, Match, Rule } from '../../core/plugin.ts'
+import { named } from '../shared/named.ts'
 import { isIpv6 } from '../shared/networks.ts'
 import type { Settings } from './settings.ts'
 
@@ -113,16 +114,6 @@ function inboundRules(settings: Settings): Rule[] {
     pass('tunnel', { port: 'tunnel' }),
     ...(includeInboundPorts.includes('*') ? all : listed),
   ]
-}
-
-const listOf = (names: string | readonly string[] | undefined): readonly string[] => [names ?? []].flat()
-
-/** The entries that the rules name. */
-function named<T>(entries: Readonly<Record<string, T>>, rules: readonly Rule[]): Record<string, T> {
-  const names = new Set(
-    rules.flatMap(({ when, unless, then }) => [then, ...[when, unless].flatMap((match) => [match?.port, match?.to, match?.from].flatMap(listOf))]),
-  )
-  return Object.fromEntries(Object.entries(entries).filter(([name]) => names.has(name)))
 }
 
 /** Without networks and name servers of IPv6 where that is not captured. */

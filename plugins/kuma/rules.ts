@@ -3,6 +3,7 @@
  * A rule whose list is empty is left out.
  */
 import type { Interception, Match, Rule, SetSpec } from '../../core/plugin.ts'
+import { named } from '../shared/named.ts'
 import { isIpv6 } from '../shared/networks.ts'
 import { type Exclusion, joined } from './exclusions.ts'
 import type { Settings } from './settings.ts'
@@ -144,16 +145,6 @@ function inboundRules(settings: Settings): Rule[] {
       ? all('included port', { port: 'included inbound ports' })
       : [...given(excludePorts, pass('excluded port', { port: 'excluded inbound ports' })), ...all('everything else', {})]),
   ]
-}
-
-const listOf = (names: string | readonly string[] | undefined): readonly string[] => [names ?? []].flat()
-
-/** The entries that the rules name. */
-function named<T>(entries: Readonly<Record<string, T>>, rules: readonly Rule[]): Record<string, T> {
-  const names = new Set(
-    rules.flatMap(({ when, unless, then }) => [then, ...[when, unless].flatMap((match) => [match?.port, match?.to, match?.from].flatMap(listOf))]),
-  )
-  return Object.fromEntries(Object.entries(entries).filter(([name]) => names.has(name)))
 }
 
 /** Without networks of IPv6 where that is not captured. */

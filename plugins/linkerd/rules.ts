@@ -1,5 +1,6 @@
 /** The rules of the chains PROXY_INIT_OUTPUT and PROXY_INIT_REDIRECT, in their order, for one family or for both. A rule whose list is empty is left out. */
 import type { Interception, Match, Rule } from '../../core/plugin.ts'
+import { named } from '../shared/named.ts'
 import type { Options } from './options.ts'
 import type { Settings } from './settings.ts'
 
@@ -42,16 +43,6 @@ function inboundRules(settings: Settings): Rule[] {
     ...given(skipSubnets.length > 0, pass('skipped subnet', { from: 'skipped subnets' })),
     { name: portsToRedirect.length > 0 ? 'listed port' : 'everything else', when: captured(settings), then: 'inbound' },
   ]
-}
-
-const listOf = (names: string | readonly string[] | undefined): readonly string[] => [names ?? []].flat()
-
-/** The entries that the rules name. */
-function named<T>(entries: Readonly<Record<string, T>>, rules: readonly Rule[]): Record<string, T> {
-  const names = new Set(
-    rules.flatMap(({ when, unless, then }) => [then, ...[when, unless].flatMap((match) => [match?.port, match?.to, match?.from].flatMap(listOf))]),
-  )
-  return Object.fromEntries(Object.entries(entries).filter(([name]) => names.has(name)))
 }
 
 export function interceptionOf(settings: Settings, options: Options): Interception {

@@ -3,6 +3,7 @@
  * is empty is left out, and so are two that decide nothing: 127.0.0.1 is always local, and the exception for port 15000 stands behind a rule that takes everything.
  */
 import type { Interception, Match, Rule, TargetSpec } from '../../core/plugin.ts'
+import { named } from '../shared/named.ts'
 import type { Settings } from './settings.ts'
 
 const dnsServer = '127.0.0.153'
@@ -56,14 +57,6 @@ const inboundRules = ({ excludedInboundPorts, inboundInterfaces, ownPorts }: Set
   { name: 'everything else', when: { proto: 'tcp' }, then: 'inbound' },
 ]
 
-const listOf = (names: string | readonly string[] | undefined): readonly string[] => [names ?? []].flat()
-
-const setsOf = ({ when, unless }: Rule): readonly string[] => [when, unless].flatMap((match) => [match?.port, match?.to, match?.from].flatMap(listOf))
-
-function only<T>(names: readonly string[], entries: Readonly<Record<string, T>>): Record<string, T> {
-  return Object.fromEntries(Object.entries(entries).filter(([name]) => names.includes(name)))
-}
-
 export function interceptionOf(settings: Settings): Interception {
   const [outbound, inbound] = [outboundRules(settings), inboundRules(settings)]
   const { includedNetworks, podIp = false } = settings
@@ -86,9 +79,5 @@ export function interceptionOf(settings: Settings): Interception {
     dns: { ipv4: dnsServer, port: 5300, ipv6: false },
   }
   const rules = [...outbound, ...inbound]
-  const used = only(
-    rules.map(({ then }) => then),
-    targets,
-  )
-  return { sets: only(rules.flatMap(setsOf), sets), targets: used, outbound, inbound, proxy: { uid: settings.proxyUid } }
+  return { sets: named(sets, rules), targets: named(targets, rules), outbound, inbound, proxy: { uid: settings.proxyUid } }
 }

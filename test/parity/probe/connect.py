@@ -36,10 +36,10 @@ def dial(sock, to, case):
             sock.connect(sockaddr(to))
         return None, "connect"
     except BlockingIOError as error:
-        if not case.get("nonblock"):
-            return "TIMEOUT", "connect"  # SO_SNDTIMEO of a blocking connect
         if error.errno != errno.EINPROGRESS:
             return name(error), "connect"
+        if not case.get("nonblock"):
+            return "TIMEOUT", "connect"  # SO_SNDTIMEO of a blocking connect
     except OSError as error:
         return name(error), "connect"
     late = wait_connected(sock, patience_of(case))
