@@ -2,7 +2,8 @@
  * The rules of the nat tables OUTPUT and PREROUTING that istio-cni writes for a pod of ambient, in their order, for one family or for both. ztunnel is
  * known by the mark of its sockets; users and groups do not matter.
  */
-import type { Interception, Match, Rule } from '../../core/plugin.ts'
+import type { Interception, Rule } from '../../core/plugin.ts'
+import { pass } from '../shared/rules.ts'
 import type { Settings } from './settings.ts'
 
 /** On every socket that ztunnel opens in a pod. */
@@ -10,8 +11,6 @@ export const ztunnelMark = 0x539
 /** What answers to ztunnel carry under Istio's own rules. */
 const returnMark = 0x111
 const markMask = 0xfff
-
-const pass = (name: string, when: Match, unless?: Match): Rule => ({ name, when, ...(unless && { unless }), then: 'pass' })
 
 /** Where Istio has no rules for IPv6. */
 const families = ({ ipv6 }: Settings): Rule[] => (ipv6 ? [] : [pass('IPv6 is not captured', { family: 'ipv6' })])

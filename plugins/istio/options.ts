@@ -1,6 +1,6 @@
 /** The options of the mesh in the config. Their defaults are Istio's own; an annotation of the pod comes before an option. */
 import type { Kit } from '../../core/plugin.ts'
-import { serverAddress, serverExpected } from '../shared/networks.ts'
+import { isServer, noServer } from '../shared/networks.ts'
 import { interfaceExpected, isInterface, loopbackNetwork } from './values.ts'
 
 /** As istio-iptables: one rule of iptables holds no more. */
@@ -17,12 +17,6 @@ function isLoopbackNetwork(text: string): boolean {
   } catch {
     return false
   }
-}
-
-const isServer = (text: string): boolean => serverAddress(text) !== undefined
-const noServer = {
-  error: ({ input }: { readonly input?: unknown }) => serverExpected(String(input)),
-  params: { hint: 'Write what stands after "nameserver" in the /etc/resolv.conf of the pods; leave out what has a zone.' },
 }
 
 const fieldsOf = ({ z, portList, cidrList, idList }: Kit) => {

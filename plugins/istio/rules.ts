@@ -3,19 +3,14 @@
  * empty is left out.
  */
 import type { IdSpec, Interception, Match, Rule } from '../../core/plugin.ts'
-import { named } from '../shared/named.ts'
 import { isIpv6 } from '../shared/networks.ts'
+import { given, named, pass } from '../shared/rules.ts'
 import type { Settings } from './settings.ts'
 
 /** HBONE: goes to the listener that Envoy has for it. */
 const tunnelPort = 15008
 
 const dnsPort = 53
-
-const pass = (name: string, when: Match): Rule => ({ name, when, then: 'pass' })
-
-/** The rule, when the list that it is about has elements. */
-const given = (list: readonly unknown[], rule: Rule): Rule[] => (list.length === 0 ? [] : [rule])
 
 /** Where Istio has no rules for IPv6. */
 const families = ({ ipv6 }: Settings): Rule[] => (ipv6 ? [] : [pass('IPv6 is not captured', { family: 'ipv6' })])

@@ -1,6 +1,7 @@
 /** What the rules depend on: the options, overridden by the pod's annotations, by its sidecar's container, and with init by the environment. */
 import type { Container, IdSpec, Kit, Pod, PortSpec } from '../../core/plugin.ts'
 import { isLoopback } from '../shared/networks.ts'
+import { Reader } from '../shared/reader.ts'
 import { short } from '../shared/text.ts'
 import { type Families, familiesOf } from './families.ts'
 import { mostOwnerGroups, type Options } from './options.ts'
@@ -41,23 +42,6 @@ export interface Reading {
 /** Metrics and health of the agent, readiness, metrics of Envoy: never captured inbound. */
 const statusPorts = [15020, 15021, 15090]
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
-
-/** Reads texts; where one is wrong, keeps the complaint and takes the fallback. */
-class Reader {
-  readonly complaints: string[] = []
-
-  read<T>(title: string, text: string | undefined, parse: (text: string) => T, fallback: T): T {
-    if (text === undefined) return fallback
-    try {
-      return parse(text)
-    } catch (error) {
-      this.complaints.push(`${title}: ${messageOf(error)}`)
-      return fallback
-    }
-  }
-}
-
 function modeOf(setup: Options['setup']): (text: string) => string {
   const modes = setup === 'cni' ? ['REDIRECT', 'TPROXY'] : ['REDIRECT', 'TPROXY', 'NONE']
   return (text) => {
@@ -75,7 +59,7 @@ function excludedInbound(annotated: readonly PortSpec[], setup: Options['setup']
 function groupsFrom(environment: Environment, options: Options, refused: Reader, impossible: Reader) {
   const [include, exclude] = [environment.ISTIO_OUTBOUND_OWNER_GROUPS, environment.ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE]
   const read = (name: string, text: string | undefined, fallback: readonly IdSpec[]) =>
-    impossible.read<readonly IdSpec[]>(`environment variable ${name}`, text, groups, fallback)
+    impossible.read<string, readonly IdSpec[]>(`environment variable ${name}`, text, groups, fallback)
   const all = include === undefined ? options.ownerGroupsInclude[0] === '*' : include === '*'
   // Excluded groups count only when all others are included, and are not even looked at otherwise.
   if (all) return { include: '*' as const, exclude: read('ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE', exclude, options.ownerGroupsExclude) }

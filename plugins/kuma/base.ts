@@ -3,12 +3,12 @@
  * The first two say everything; what they leave out has the default of Kuma's program, which is not that of a cluster.
  */
 import type { Kit, Pod, PortSpec } from '../../core/plugin.ts'
-import { short } from '../shared/text.ts'
+import type { Reader } from '../shared/reader.ts'
+import { messageOf, short } from '../shared/text.ts'
 import { type Exclusion, exclusion } from './exclusions.ts'
 import { flagOf, treeOfFlags, wantsHelp } from './flags.ts'
 import { takesOld } from './older.ts'
 import type { Options } from './options.ts'
-import { messageOf, type Reader } from './reader.ts'
 import { initOf } from './sidecar.ts'
 import { flag, networksIn, port, portOrZero, portsIn, scalar, scalars, type Tree, treeOf } from './tree.ts'
 import { familyMode, userId } from './values.ts'

@@ -1,6 +1,7 @@
 /** The options of the mesh in the config: what a cluster sets globally. Their defaults are Kuma's own; what a pod says comes before an option. */
 import type { Kit } from '../../core/plugin.ts'
-import { serverAddress, serverExpected } from '../shared/networks.ts'
+import { isServer, noServer } from '../shared/networks.ts'
+import { messageOf } from '../shared/text.ts'
 import { exclusion } from './exclusions.ts'
 import { maxUser } from './values.ts'
 
@@ -11,18 +12,12 @@ const versions = ['2.14', '2.11', '2.9', '2.7'] as const
 export type Version = (typeof versions)[number]
 export const versionOf = ({ version }: Options): Version => versions.find((each) => each === String(version)) ?? '2.14'
 
-const isServer = (text: string): boolean => serverAddress(text) !== undefined
-const noServer = {
-  error: ({ input }: { readonly input?: unknown }) => serverExpected(String(input)),
-  params: { hint: 'Write what stands after "nameserver" in the /etc/resolv.conf of the pods; leave out what has a zone.' },
-}
-
 function exclusionProblem(text: string): string | undefined {
   try {
     exclusion(text)
     return undefined
   } catch (error) {
-    return error instanceof Error ? error.message : String(error)
+    return messageOf(error)
   }
 }
 

@@ -3,18 +3,13 @@
  * A rule whose list is empty is left out.
  */
 import type { Interception, Match, Rule, SetSpec } from '../../core/plugin.ts'
-import { named } from '../shared/named.ts'
 import { isIpv6 } from '../shared/networks.ts'
+import { given, named, pass } from '../shared/rules.ts'
 import { type Exclusion, joined } from './exclusions.ts'
 import type { Settings } from './settings.ts'
 
 /** More than a policy has room for. */
 const most = { rules: 64, sets: 48 }
-
-const pass = (name: string, when: Match, unless?: Match): Rule => ({ name, when, ...(unless && { unless }), then: 'pass' })
-
-/** The rule, when the list that it is about has elements. */
-const given = (list: readonly unknown[], rule: Rule): Rule[] => (list.length === 0 ? [] : [rule])
 
 const families = ({ mode }: Settings): Rule[] => (mode === 'ipv4' ? [pass('IPv6 is not captured', { family: 'ipv6' })] : [])
 
@@ -40,9 +35,11 @@ function toInbound(rule: Omit<Rule, 'then'>, { mode, inbound: { port, port6 } }:
   ]
 }
 
-/** Before 2.14 the rules about loopback left out port 53 where DNS was captured. */
+/** Before 2.14 the rules about loopback left out port 53 where DNS was captured: the families of that. */
+const leftOutOfLoopback = (settings: Settings): Match | undefined => (settings.version === '2.14' ? undefined : dnsFamilies(settings))
+
 function aroundLoopback(settings: Settings): Rule[] {
-  const dns = settings.version === '2.14' ? undefined : dnsFamilies(settings)
+  const dns = leftOutOfLoopback(settings)
   const rules = (name: string, family: Match, unless: Match): Rule[] => [
     ...toInbound(
       {
@@ -71,10 +68,8 @@ function dnsOverTcp(settings: Settings): Rule[] {
 }
 
 /** The rules about loopback before have decided already where they do not leave out port 53. */
-function toLocalhost(settings: Settings): Rule[] {
-  if (settings.version === '2.14' || dnsFamilies(settings) === undefined) return []
-  return [pass('to localhost', { proto: 'tcp', to: 'loopback' })]
-}
+const toLocalhost = (settings: Settings): Rule[] =>
+  leftOutOfLoopback(settings) === undefined ? [] : [pass('to localhost', { proto: 'tcp', to: 'loopback' })]
 
 /** KUMA_MESH_OUTBOUND */
 function chain(settings: Settings): Rule[] {
@@ -192,7 +187,8 @@ export function interceptionOf(all: Settings): Interception | string {
     'inbound of IPv6': { port: inbound.port6 },
     dns: { port: dns.port },
   }
-  const rules = [...outboundRules, ...inboundRules(settings)]
+  const inward = inboundRules(settings)
+  const rules = [...outboundRules, ...inward]
   const used = named(sets, rules)
   if (outboundRules.length > most.rules || Object.keys(used).length > most.sets) {
     return tooMany(left.length, outboundRules.length, Object.keys(used).length)
@@ -201,7 +197,7 @@ export function interceptionOf(all: Settings): Interception | string {
     sets: used,
     targets: named(targets, rules),
     outbound: outboundRules,
-    inbound: inboundRules(settings),
+    inbound: inward,
     ...(settings.mode === 'dualstack' && { loopbackAddresses: ['::6'] }),
   }
 }

@@ -1,11 +1,12 @@
 /** What the rules depend on: the base, overridden by the pod's annotations, in the order in which Kuma's injector asks. */
 import type { Kit, Pod, PortSpec } from '../../core/plugin.ts'
 import { isIpv6, serverAddress } from '../shared/networks.ts'
+import { Reader } from '../shared/reader.ts'
 import { type Base, baseOf, configAnnotation, type Flow, type Readers } from './base.ts'
 import { exclusion } from './exclusions.ts'
 import { exclusionsByProtocol, older, olderAnnotations, removed, takesOld } from './older.ts'
 import { type Options, type Version, versionOf } from './options.ts'
-import { type Read, Reader } from './reader.ts'
+import type { Read } from './reader.ts'
 import { namesakes, sidecarOf, wrongLabel } from './sidecar.ts'
 import { decimal, enabled, familyMode, networks, portOrNone, ports, truth } from './values.ts'
 

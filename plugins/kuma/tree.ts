@@ -1,6 +1,7 @@
 /** Kuma's configuration of its transparent proxy as a tree of plain data, which people write in YAML and kuma-init gets as flags. */
 import type { PortSpec } from '../../core/plugin.ts'
-import { type Reader, shown } from './reader.ts'
+import type { Reader } from '../shared/reader.ts'
+import { shown } from './reader.ts'
 import { networks, onePort, ports } from './values.ts'
 
 /** Values by their paths, such as redirect.inbound.port. */

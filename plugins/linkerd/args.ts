@@ -1,6 +1,6 @@
 /** The arguments of the container linkerd-init, taken apart as its program does it. They say exactly which rules it writes. */
 import type { Kit } from '../../core/plugin.ts'
-import { unexpected } from '../shared/text.ts'
+import { messageOf, unexpected } from '../shared/text.ts'
 import { flagElements } from './values.ts'
 
 /** `text` and `number`: the last one counts; `list` and `numbers`: all of them together; `truth`: needs no value. */
@@ -108,7 +108,7 @@ export function readArguments(args: readonly string[], kit: Kit): InitArguments 
       try {
         take[kind](name, text)
       } catch (error) {
-        throw new Error(`${title}: ${error instanceof Error ? error.message : String(error)}`)
+        throw new Error(`${title}: ${messageOf(error)}`)
       }
     }
   }

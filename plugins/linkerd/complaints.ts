@@ -1,5 +1,6 @@
 /** Reads what a pod says, and collects what Linkerd refuses or passes over: each becomes one warning. */
 import type { Pod, PortSpec } from '../../core/plugin.ts'
+import { messageOf } from '../shared/text.ts'
 import { portList, quoted } from './values.ts'
 
 export interface Complaints {
@@ -29,7 +30,7 @@ export function complaintsOf(pod: Pod): Complaints {
       try {
         return parse(from)
       } catch (error) {
-        refuse(title, error instanceof Error ? error.message : String(error))
+        refuse(title, messageOf(error))
         return fallback
       }
     },

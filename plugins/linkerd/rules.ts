@@ -1,10 +1,8 @@
 /** The rules of the chains PROXY_INIT_OUTPUT and PROXY_INIT_REDIRECT, in their order, for one family or for both. A rule whose list is empty is left out. */
 import type { Interception, Match, Rule } from '../../core/plugin.ts'
-import { named } from '../shared/named.ts'
+import { named, pass } from '../shared/rules.ts'
 import type { Options } from './options.ts'
 import type { Settings } from './settings.ts'
-
-const pass = (name: string, when: Match): Rule => ({ name, when, then: 'pass' })
 
 const given = (there: boolean, rule: Rule): Rule[] => (there ? [rule] : [])
 

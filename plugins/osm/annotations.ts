@@ -1,7 +1,7 @@
 /** The rules of a pod without osm-init: the pod's annotations, joined with the options, which stand for the MeshConfig. */
 import type { Pod } from '../../core/plugin.ts'
 import { bounded } from '../shared/bounded.ts'
-import { short } from '../shared/text.ts'
+import { messageOf, short } from '../shared/text.ts'
 import { type Flavour, flavours } from './flavours.ts'
 import type { Options } from './options.ts'
 import { mostPorts, podAddress, type Reading, type Settings } from './settings.ts'
@@ -13,8 +13,6 @@ const lists = [
   'outbound-ip-range-exclusion-list',
   'outbound-ip-range-inclusion-list',
 ] as const
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 const unique = <T>(...all: readonly (readonly T[])[]): T[] => [...new Set(all.flat())]
 

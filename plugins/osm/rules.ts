@@ -2,16 +2,11 @@
  * The rules of the nat tables OUTPUT and PREROUTING that the mesh writes for a sidecar, in their effective order. They are of IPv4 alone. A rule whose list
  * is empty is left out, and so are two that decide nothing: 127.0.0.1 is always local, and the exception for port 15000 stands behind a rule that takes everything.
  */
-import type { Interception, Match, Rule, TargetSpec } from '../../core/plugin.ts'
-import { named } from '../shared/named.ts'
+import type { Interception, Rule, TargetSpec } from '../../core/plugin.ts'
+import { given, named, pass } from '../shared/rules.ts'
 import type { Settings } from './settings.ts'
 
 const dnsServer = '127.0.0.153'
-
-const pass = (name: string, when: Match): Rule => ({ name, when, then: 'pass' })
-
-/** The rule, when the list that it is about has elements. */
-const given = (list: readonly unknown[], rule: Rule): Rule[] => (list.length === 0 ? [] : [rule])
 
 const noIpv6 = pass('IPv6 is not captured', { family: 'ipv6' })
 

@@ -5,7 +5,7 @@
 import type { Pod } from '../../core/plugin.ts'
 import { bounded } from '../shared/bounded.ts'
 import { ipv4 } from '../shared/networks.ts'
-import { short } from '../shared/text.ts'
+import { messageOf, short } from '../shared/text.ts'
 import type { Flavour } from './flavours.ts'
 import { chainsOf, type Line, lineOf, NotUnderstood, notHere } from './frame.ts'
 import { mostPorts, podAddress, type Reading, type Settings } from './settings.ts'
@@ -30,7 +30,7 @@ function read<T>(found: Collected, line: Line, parse: () => T[]): T[] {
   try {
     return parse()
   } catch (error) {
-    found.refused.push(`${lineOf(line)}: ${error instanceof Error ? error.message : String(error)}`)
+    found.refused.push(`${lineOf(line)}: ${messageOf(error)}`)
     return []
   }
 }

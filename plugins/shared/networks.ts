@@ -73,7 +73,14 @@ export function serverAddress(text: string): string | undefined {
 export const isLoopback = (cidr: string): boolean => prefixOf(cidr.includes('/') ? cidr : `${cidr}/32`)?.loopback === true
 
 /** What is wrong with a name server that has no such address. */
-export function serverExpected(text: string): string {
+function serverExpected(text: string): string {
   if (text.includes('%')) return 'expected an address without a zone (%eth0): queries to link-local name servers are not captured'
   return `expected the address of a name server, like "10.96.0.10" or "fd00:10:96::a"${text.includes('/') ? ', not a network' : ''}`
+}
+
+/** For the schema of an option that has name servers. */
+export const isServer = (text: string): boolean => serverAddress(text) !== undefined
+export const noServer = {
+  error: ({ input }: { readonly input?: unknown }) => serverExpected(String(input)),
+  params: { hint: 'Write what stands after "nameserver" in the /etc/resolv.conf of the pods; leave out what has a zone.' },
 }

@@ -12,3 +12,5 @@ export function unexpected(expected: string, element: string, text: string): Err
   const where = element === text ? '' : ` in '${short(text)}'`
   return new Error(`expected ${expected}, got '${short(element)}'${where}`)
 }
+
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
