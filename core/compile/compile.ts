@@ -8,7 +8,7 @@ import type { Interception } from '../plugin.ts'
 import type { Condition } from './conditions.ts'
 import type { KeptRules } from './keep.ts'
 import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
-import { type LoopbackWant, loopbackWant, withWanted } from './loopback.ts'
+import { type LoopbackWant, loopbackWant, type Traffic, withWanted } from './loopback.ts'
 import { type Capacities, compileError, MapBuilder, type MapContents } from './maps.ts'
 import { type CompiledPolicy, compileLocal } from './policy.ts'
 import { compileRoutes } from './routes.ts'
@@ -105,6 +105,8 @@ function addPod(builder: MapBuilder, pod: CompilePod, policy: CompiledPolicy): v
   builder.add('pods', u64Codec.encode(netns), podCodec.encode({ netns, policy: policy.id }), name)
 }
 
+const trafficOf = ({ udp, tcp6 }: Traffic, { tookUdp = false }: Pick<CompilePod, 'tookUdp'>): Traffic => ({ udp: udp || tookUdp, tcp6 })
+
 /** Adds pods one by one; one that does not fit leaves nothing behind. */
 class PodCompiler {
   readonly builder: MapBuilder
@@ -127,7 +129,7 @@ class PodCompiler {
     const known = this.#byId.get(policy.id)
     if (known !== undefined && !known.digest.equals(policy.digest))
       throw compileError(pod.name, 'two policies have one id', 'Change any rule of one of them.')
-    const loopback = loopbackWant(policy.udp || (pod.tookUdp ?? false), interception.loopbackAddresses ?? [], pod)
+    const loopback = loopbackWant(trafficOf(policy, pod), interception.loopbackAddresses ?? [], pod)
     this.builder.whole(() => {
       if (known === undefined) addPolicy(this.builder, policy, pod.name)
       addPod(this.builder, withWanted(pod, loopback), policy)
@@ -139,8 +141,8 @@ class PodCompiler {
   }
 
   keep(pod: KeptPod): void {
-    const { policy, rules, entries, proxyPorts, routes, udp } = pod.kept
-    const loopback = loopbackWant(udp || (pod.tookUdp ?? false), pod.loopbackAddresses ?? [], pod)
+    const { policy, rules, entries, proxyPorts, routes } = pod.kept
+    const loopback = loopbackWant(trafficOf(pod.kept, pod), pod.loopbackAddresses ?? [], pod)
     this.builder.whole(() => {
       if (routes === undefined) addRoutes(this.builder, withWanted(pod, loopback))
       for (const { map, key, value } of [...entries, ...(routes ?? [])]) this.builder.add(map, key, value, pod.name)

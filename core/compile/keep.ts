@@ -19,6 +19,7 @@ import {
 import type { Entry } from '../native/api.ts'
 import type { CompiledPod } from './compile.ts'
 import type { MapContents, MapName } from './maps.ts'
+import { sendsTcp6 } from './policy.ts'
 import { factWords, type RuleText } from './rules.ts'
 import { verdictText } from './targets.ts'
 
@@ -36,6 +37,8 @@ export interface KeptRules {
   readonly before?: Pick<CompiledPod, 'words' | 'source' | 'mesh'>
   /** The policy asks for UDP. */
   readonly udp: boolean
+  /** Some outbound rule sends TCP over IPv6 to ::1. */
+  readonly tcp6: boolean
   /** Its routes of before, where the present ones are too many; absent: the present ones. */
   readonly routes?: readonly KeptEntry[]
 }
@@ -111,5 +114,6 @@ export function keptRules(
   const proxyPorts = ports.map(({ key }) => proxyPortCodec.decode(key).port)
   const decoded = policyCodec.decode(record.value)
   const before = compiled?.policy === policy ? { before: withoutPlace(compiled) } : {}
-  return { policy, entries, rules: known.get(policy) ?? rulesOf(decoded), proxyPorts, udp: (decoded.lookups & Lookup.UDP) !== 0, ...before }
+  const takes = { udp: (decoded.lookups & Lookup.UDP) !== 0, tcp6: sendsTcp6(decoded) }
+  return { policy, entries, rules: known.get(policy) ?? rulesOf(decoded), proxyPorts, ...takes, ...before }
 }

@@ -20,6 +20,14 @@ export interface LoopbackWant {
   readonly items: readonly LoopbackItem[]
 }
 
+/** What outbound rules take. */
+export interface Traffic {
+  /** UDP; those of before count. */
+  readonly udp: boolean
+  /** TCP over IPv6, which they send to ::1. */
+  readonly tcp6: boolean
+}
+
 export interface Present {
   readonly addresses: readonly Address[]
   readonly routes: readonly Route[]
@@ -69,8 +77,8 @@ const MOST_DEVICES = 16
  * Those with routes of the family: others are down, or do not have the family. Where lo's own address is missing, such a route would answer look-ups
  * that ask for no device, too.
  */
-function deviceRoutes({ addresses, routes }: Present): LoopbackItem[] {
-  return ([4, 6] as const).flatMap((family) => {
+function deviceRoutes(families: readonly (4 | 6)[], { addresses, routes }: Present): LoopbackItem[] {
+  return families.flatMap((family) => {
     const cidr = loopbackRoute[family]
     const own = formatAddress({ family, words: localhost[family] })
     if (!onLoopback({ addresses }).some(({ address }) => address === own)) return []
@@ -83,9 +91,16 @@ function deviceRoutes({ addresses, routes }: Present): LoopbackItem[] {
   })
 }
 
-/** `udp`: the policy asks for UDP, or one of before did. `addresses`: the plugin's loopbackAddresses, which are IPv6. */
-export function loopbackWant(udp: boolean, addresses: readonly string[], present: Present): LoopbackWant {
-  const devices = udp ? deviceRoutes(present) : []
+/**
+ * The kernel routes a reset to ::1 that belongs to no socket any more by the interface whose address the peer was sent from: without a route for that device the
+ * reset leaves the pod, and the proxy's side of a connection whose client is gone stays in LAST-ACK, in the way of the next client with that port.
+ */
+const familiesOf = ({ udp, tcp6 }: Traffic): readonly (4 | 6)[] => (udp ? [4, 6] : tcp6 ? [6] : [])
+
+/** `addresses`: the plugin's loopbackAddresses, which are IPv6. */
+export function loopbackWant(traffic: Traffic, addresses: readonly string[], present: Present): LoopbackWant {
+  const { udp } = traffic
+  const devices = deviceRoutes(familiesOf(traffic), present)
   if (!hasIpv6(present)) return { program: udp, items: devices } // the kernel would refuse the others
   const ids: readonly LoopbackItem[] = udp ? [{ kind: 'route', cidr: idNetwork }] : []
   const named = [...new Set(addresses.map(cidrOf))].map((cidr): LoopbackItem => ({ kind: 'address', cidr }))

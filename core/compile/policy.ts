@@ -1,7 +1,7 @@
 /** One Interception as a policy: a struct policy, the trie entries of its sets, and an id that is the hash of both. */
 import { createHash } from 'node:crypto'
-import { isLoopback, parseAddress, zeroWords } from '../address.ts'
-import { Fact, Limit, Lookup, policyCodec, type RuleRecord, TargetFamily, type TargetRecord, Verdict } from '../contract.ts'
+import { isLocalhost, isLoopback, parseAddress, type Words, zeroWords } from '../address.ts'
+import { Fact, Limit, Lookup, type PolicyRecord, policyCodec, type RuleRecord, TargetFamily, type TargetRecord, Verdict } from '../contract.ts'
 import type { Interception, TargetSpec } from '../plugin.ts'
 import { type Condition, conditionsOf } from './conditions.ts'
 import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
@@ -24,6 +24,8 @@ export interface CompiledPolicy {
   readonly words: ReadonlyMap<number, string>
   /** Some outbound rule does more to UDP than let it pass. */
   readonly udp: boolean
+  /** Some outbound rule sends TCP over IPv6 to ::1. */
+  readonly tcp6: boolean
   /** Ports of the pod whose listeners the datapath must know. */
   readonly proxyPorts: readonly number[]
 }
@@ -44,11 +46,28 @@ function compileTarget({ port = 0, ipv4 = '127.0.0.1', ipv6 = '::1' }: TargetSpe
   }
 }
 
+/** What a rule says of a fact; undefined: nothing. */
+const wants = ({ mask, value }: RuleRecord, bit: number): boolean | undefined =>
+  (mask >> BigInt(bit)) & 1n ? ((value >> BigInt(bit)) & 1n) === 1n : undefined
+
 /** Some rule does more to UDP than let it pass. */
 const concernsUdp = (rules: readonly RuleRecord[]): boolean =>
-  rules.some(({ mask, value, verdict }) => {
-    const wants = (bit: number): boolean | undefined => ((mask >> BigInt(bit)) & 1n ? ((value >> BigInt(bit)) & 1n) === 1n : undefined)
-    return verdict !== Verdict.PASS && wants(Fact.TCP) !== true && wants(Fact.UDP) !== false
+  rules.some((rule) => rule.verdict !== Verdict.PASS && wants(rule, Fact.TCP) !== true && wants(rule, Fact.UDP) !== false)
+
+const isLocalhost6 = ({ families, addr6 }: TargetRecord): boolean =>
+  (families & TargetFamily.IPV6) !== 0 && isLocalhost({ family: 6, words: addr6 as unknown as Words })
+
+/** Some outbound rule sends TCP over IPv6 to ::1. */
+export const sendsTcp6 = ({ outbound, targets }: Pick<PolicyRecord, 'outbound' | 'targets'>): boolean =>
+  outbound.some((rule) => {
+    const target = rule.verdict === Verdict.TARGET ? targets[rule.target] : undefined
+    return (
+      target !== undefined &&
+      isLocalhost6(target) &&
+      wants(rule, Fact.UDP) !== true &&
+      wants(rule, Fact.TCP) !== false &&
+      wants(rule, Fact.IPV6) !== false
+    )
   })
 
 const isOnLoopback = (text: string | false): boolean => {
@@ -80,6 +99,7 @@ export function compileLocal(interception: LocalInterception, subject: string): 
   const inbound = compileRules(interception, 'inbound', sets, subject)
   const marks = sets.marks()
   const udp = concernsUdp(outbound)
+  const compiledTargets = targets.map((name) => compileTarget(interception.targets?.[name] ?? {}, `${subject}: target '${name}'`))
   const record = policyCodec.encode({
     outboundRules: outbound.length,
     inboundRules: inbound.length,
@@ -88,7 +108,7 @@ export function compileLocal(interception: LocalInterception, subject: string): 
     lookups: sets.lookups() | (udp ? Lookup.UDP : 0),
     outbound,
     inbound,
-    targets: targets.map((name) => compileTarget(interception.targets?.[name] ?? {}, `${subject}: target '${name}'`)),
+    targets: compiledTargets,
     marks,
   })
   const hash = createHash('sha256').update(record)
@@ -96,5 +116,14 @@ export function compileLocal(interception: LocalInterception, subject: string): 
   const digest = hash.digest()
   const id = digest.readBigUInt64BE()
   const inWords = { rules: describeRules(interception), conditions: conditionsOf(interception, sets), words: sets.words() }
-  return { id, digest, record, sets: sets.entries(id), ...inWords, udp, proxyPorts: proxyPortsOf(interception) }
+  return {
+    id,
+    digest,
+    record,
+    sets: sets.entries(id),
+    ...inWords,
+    udp,
+    tcp6: sendsTcp6({ outbound, targets: compiledTargets }),
+    proxyPorts: proxyPortsOf(interception),
+  }
 }

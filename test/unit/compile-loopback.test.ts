@@ -34,18 +34,23 @@ const address = (text: string, more: Partial<Address> = {}): Address => ({
 const ids = { kind: 'route', cidr: 'fd6d:6572:6272:6964::/96' } as const
 const six = { kind: 'address', cidr: '::6/128' } as const
 const idRoute: Route = { family: 6, destination: 'fd6d:6572:6272:6964::', prefix: 96, table: 255, type: 2, metric: 1024, index: 1 }
+const [neither, udp, tcp6] = [
+  { udp: false, tcp6: false },
+  { udp: true, tcp6: false },
+  { udp: false, tcp6: true },
+]
 const loopback = { addresses: [address('127.0.0.1'), address('::1')], routes: [] }
 
 describe('what lo must have', () => {
   it('is nothing for rules that take no UDP and a plugin that names no address', () => {
-    assert.deepEqual(loopbackWant(false, [], loopback), nothing)
+    assert.deepEqual(loopbackWant(neither, [], loopback), nothing)
   })
 
   it('is the program and, where lo has IPv6, the route of ids, for rules that take UDP', () => {
-    assert.deepEqual(loopbackWant(true, [], loopback), { program: true, items: [ids] })
+    assert.deepEqual(loopbackWant(udp, [], loopback), { program: true, items: [ids] })
     const without = { addresses: [address('127.0.0.1'), address('fd00::1', { index: 2, scope: 0 })], routes: [] }
-    assert.deepEqual(loopbackWant(true, [], without), { program: true, items: [] })
-    assert.deepEqual(loopbackWant(true, ['::6'], without), { program: true, items: [] }, 'nor an address')
+    assert.deepEqual(loopbackWant(udp, [], without), { program: true, items: [] })
+    assert.deepEqual(loopbackWant(udp, ['::6'], without), { program: true, items: [] }, 'nor an address')
   })
 
   it('has what is there for UDP as long as the pod is enrolled', () => {
@@ -66,18 +71,34 @@ describe('what lo must have', () => {
     const routes = [route('10.0.0.0', 3), route('10.1.0.0', 2), route('fe80::', 2), route('10.1.0.0', 1)]
     const device = (cidr: string, index: number) => ({ kind: 'route', cidr, device: index })
     const four = [device('127.0.0.1/32', 2), device('127.0.0.1/32', 3)]
-    assert.deepEqual(loopbackWant(true, [], { ...loopback, routes }).items, [ids, ...four, device('::1/128', 2)])
-    assert.deepEqual(loopbackWant(true, [], { addresses: [address('127.0.0.1')], routes }).items, four)
-    assert.deepEqual(loopbackWant(true, [], { addresses: [address('::1')], routes }).items, [ids, device('::1/128', 2)])
-    assert.deepEqual(loopbackWant(false, [], { ...loopback, routes }).items, [])
+    assert.deepEqual(loopbackWant(udp, [], { ...loopback, routes }).items, [ids, ...four, device('::1/128', 2)])
+    assert.deepEqual(loopbackWant(udp, [], { addresses: [address('127.0.0.1')], routes }).items, four)
+    assert.deepEqual(loopbackWant(udp, [], { addresses: [address('::1')], routes }).items, [ids, device('::1/128', 2)])
+    assert.deepEqual(loopbackWant(neither, [], { ...loopback, routes }).items, [])
     const ours = { ...route('127.0.0.1', 4), prefix: 32 }
-    assert.deepEqual(loopbackWant(true, [], { ...loopback, routes: [ours] }).items, [ids], 'its own route keeps none')
+    assert.deepEqual(loopbackWant(udp, [], { ...loopback, routes: [ours] }).items, [ids], 'its own route keeps none')
     const many = Array.from({ length: 40 }, (_, index) => route('10.0.0.0', index + 2))
-    assert.equal(loopbackWant(true, [], { ...loopback, routes: many }).items.length, 1 + 16)
+    assert.equal(loopbackWant(udp, [], { ...loopback, routes: many }).items.length, 1 + 16)
+  })
+
+  it('is the route of ::1 alone for rules that send TCP over IPv6 there', () => {
+    const routes = [{ ...idRoute, destination: 'fd00::', index: 2 }, { ...idRoute, family: 4, destination: '10.0.0.0', index: 2 } as const]
+    const device = { kind: 'route', cidr: '::1/128', device: 2 } as const
+    assert.deepEqual(loopbackWant(tcp6, [], { ...loopback, routes }), { program: false, items: [device] })
+    assert.deepEqual(loopbackWant(tcp6, [], { addresses: [address('127.0.0.1')], routes }), nothing)
+    const lo = (then: string, when: object = {}, target: object = {}) => {
+      const pod = compilePod({ targets: { out: { port: 15001, ...target } }, outbound: [{ name: 'all', when, then }], inbound: [] })
+      return compile({ pods: [{ ...pod, ...loopback, routes }] }, roomy).pods.get(pod.netns)?.loopback.items
+    }
+    for (const when of [{ proto: 'tcp' }, { proto: 'tcp', family: 'ipv6' }]) assert.deepEqual(lo('out', when), [device], JSON.stringify(when))
+    assert.deepEqual(lo('out', { proto: 'tcp', family: 'ipv4' }), [])
+    assert.deepEqual(lo('pass', { proto: 'tcp' }), [])
+    assert.deepEqual(lo('drop', { proto: 'tcp' }), [])
+    for (const ipv6 of [false, 'fd00::9']) assert.deepEqual(lo('out', { proto: 'tcp' }, { ipv6 }), [], String(ipv6))
   })
 
   it('has each address once, however it is written', () => {
-    assert.deepEqual(loopbackWant(false, ['::6', '0:0::6', '::0.0.0.6'], loopback).items, [six])
+    assert.deepEqual(loopbackWant(neither, ['::6', '0:0::6', '::0.0.0.6'], loopback).items, [six])
   })
 
   it('warns of IPv6 that ends at lo', () => {
@@ -98,7 +119,7 @@ describe('what lo must have', () => {
 })
 
 describe('the steps', () => {
-  const want = loopbackWant(true, ['::6'], loopback)
+  const want = loopbackWant(udp, ['::6'], loopback)
 
   it('add what is not there, and remove only what the agent has added and nobody wants', () => {
     assert.deepEqual(loopbackSteps(want, [], loopback), { add: [six, ids], remove: [] })
@@ -155,7 +176,7 @@ describe('the mirror of routes', () => {
       [RouteKind.LOCAL, RouteKind.LOCAL],
     )
     const pod = compilePod(interception)
-    const there = withWanted({ ...pod, addresses: [...pod.addresses, address('::1')] }, loopbackWant(true, ['::6'], loopback))
+    const there = withWanted({ ...pod, addresses: [...pod.addresses, address('::1')] }, loopbackWant(udp, ['::6'], loopback))
     assert.deepEqual(mirrorOf({ addresses: there.addresses, routes: there.routes }), before)
   })
   it('says of 127.0.0.1 and ::1 what it said without routes for devices', () => {
@@ -168,7 +189,7 @@ describe('the mirror of routes', () => {
     const answers = (routes: readonly Route[]) =>
       compileRoutes(7n, routes, addresses).map(({ key, value }) => [key.toString('hex'), value.toString('hex')])
     const plain = answers(own)
-    const wanted = withWanted({ addresses, routes: own }, loopbackWant(true, [], { addresses, routes: own })).routes
+    const wanted = withWanted({ addresses, routes: own }, loopbackWant(udp, [], { addresses, routes: own })).routes
     assert.equal(wanted.length, own.length + 3)
     assert.deepEqual(answers(wanted.filter(({ destination }) => destination !== idRoute.destination)), plain)
     const there = [local('127.0.0.1', 2, 0x4000_0002), local('::1', 2, 0x4000_0002), ...own]
