@@ -11,37 +11,14 @@
  * Servers take IPv4 and IPv6. Clients print one line per measurement: nanoseconds of CLOCK_MONOTONIC. Servers print "ready" when they listen. A
  * failure ends with status 1.
  */
-#include "load.h"
+#include "tcp.h"
 
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 
 enum { EVENTS = 64 };
 
 static const char request[] = "GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 static const char head[] = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n";
-
-static int tcp_socket(int family)
-{
-	int fd = socket(family, SOCK_STREAM, 0), on = 1;
-
-	must(fd >= 0, "socket");
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	return fd;
-}
-
-static int listener(const char *port)
-{
-	union address a = address("::", port);
-	int fd = tcp_socket(AF_INET6), on = 1, off = 0;
-
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	must(!setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)), "IPV6_V6ONLY");
-	must(!bind(fd, &a.any, length(&a)), "bind");
-	must(!listen(fd, 1024), "listen");
-	ready();
-	return fd;
-}
 
 static void accept_and_close(const char *port)
 {
@@ -96,14 +73,6 @@ static void reset(int fd)
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	close(fd);
-}
-
-static int connected(const union address *to)
-{
-	int fd = tcp_socket(to->any.sa_family);
-
-	must(!connect(fd, &to->any, length(to)), "connect");
-	return fd;
 }
 
 static long long measure_connect(void *to)

@@ -1,16 +1,19 @@
 /**
  * npm run bench [-- --quick] [-- --only PART] [-- --rounds N]: what connections and DNS queries cost without a mesh, with Istio's iptables rules and with
- * this datapath; what one connect() costs with many rules and CIDRs; what processes pay that are in no pod. Writes docs/performance.md.
- * Exit status 1 when something failed, or when a claim is not proven. --quick takes few rounds, claims nothing and leaves docs/performance.md alone; so does
- * --only.
+ * this datapath; what one connect() costs with many rules and CIDRs; what processes pay that are in no pod; what acceleration is worth. Writes
+ * docs/performance.md; with --only, that part's section of it.
+ * --rounds takes so many, however long they last.
+ * Exit status 1 when something failed, or when a claim is not proven. --quick takes few rounds, claims nothing and leaves docs/performance.md alone.
  */
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { accelerationSetting } from './acceleration.ts'
+import { accelerationClaims, accelerationTable } from './acceleration-report.ts'
 import { costSetting } from './cost.ts'
 import { interleave, type Result, type Setting } from './measure.ts'
 import { outsideSetting } from './outside.ts'
-import { type Found, performancePage } from './page.ts'
+import { type Found, type PartName, performancePage } from './page.ts'
 import { type Claim, costClaims, costTable, outsideTable, trafficClaims, trafficTable } from './report.ts'
 import { trafficSetting } from './traffic.ts'
 
@@ -19,7 +22,7 @@ const PAGE = join(import.meta.dirname, '../docs/performance.md')
 interface Part {
   /** Rounds, and seconds after which no round starts */
   readonly full: readonly [number, number]
-  readonly setUp: () => Promise<Setting>
+  readonly setUp: (quick: boolean) => Promise<Setting>
   readonly table: (results: readonly Result[]) => string
   readonly claims: (results: readonly Result[]) => Claim[]
 }
@@ -29,9 +32,8 @@ const PARTS = {
   traffic: { full: [80, 260], setUp: trafficSetting, table: trafficTable, claims: trafficClaims },
   cost: { full: [60, 180], setUp: costSetting, table: costTable, claims: costClaims },
   outside: { full: [60, 40], setUp: outsideSetting, table: outsideTable, claims: () => [] },
-} as const satisfies Record<string, Part>
-
-export type PartName = keyof typeof PARTS
+  acceleration: { full: [60, 640], setUp: accelerationSetting, table: accelerationTable, claims: accelerationClaims },
+} as const satisfies Record<PartName, Part>
 
 /** An interval over fewer says nothing. */
 const FEWEST_ROUNDS = 5
@@ -39,10 +41,10 @@ const QUICK_ROUNDS = 3
 
 const say = (text: string) => process.stdout.write(`${text}\n`)
 
-async function run(name: PartName, { full, setUp, table, claims }: Part, rounds: number | undefined): Promise<Found> {
+async function run(name: PartName, { full, setUp, table, claims }: Part, quick: boolean, rounds: number | undefined): Promise<Found> {
   say(`\n${name}: setting up`)
-  await using setting = await setUp()
-  const budget = { rounds: rounds ?? full[0], milliseconds: full[1] * 1000 }
+  await using setting = await setUp(quick)
+  const budget = rounds === undefined ? { rounds: full[0], milliseconds: full[1] * 1000 } : { rounds, milliseconds: Number.POSITIVE_INFINITY }
   const progress = (round: number) => process.stdout.isTTY && process.stdout.write(`\rround ${round} of ${budget.rounds}`)
   const results = await interleave(setting.comparisons, budget, progress)
   const found = { table: table(results), claims: claims(results), results }
@@ -60,11 +62,11 @@ async function main(): Promise<void> {
   if (names.length === 0) throw new Error(`--only ${values.only}: the parts are ${Object.keys(PARTS).join(', ')}`)
 
   const all: Partial<Record<PartName, Found>> = {}
-  for (const name of names) all[name] = await run(name, PARTS[name], rounds)
+  for (const name of names) all[name] = await run(name, PARTS[name], values.quick, rounds)
   if (values.quick) return
   const claims = Object.values(all).flatMap((found) => found.claims)
   say(`\n${claims.map(({ text }) => text).join('\n')}`)
-  if (values.only === undefined) await writeFile(PAGE, performancePage(all as Record<PartName, Found>))
+  await writeFile(PAGE, performancePage(await readFile(PAGE, 'utf8'), all))
   if (claims.some(({ good }) => !good)) process.exitCode = 1
 }
 

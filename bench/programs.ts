@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { own, release } from '../test/lab/cleanup.ts'
 import type { LabPod } from '../test/lab/net.ts'
 import { kill, must, type RunAs } from '../test/lab/process.ts'
+import type { Figures } from './measure.ts'
 
-export type Program = 'load' | 'dns' | 'stats'
+export type Program = 'load' | 'dns' | 'stats' | 'http' | 'stream'
 
 /** Milliseconds that one run may take. */
 const RUN_DEADLINE = 30_000
@@ -55,6 +56,11 @@ async function listening(child: ChildProcess, argv: readonly string[]): Promise<
 export async function measured(command: readonly string[]): Promise<readonly number[]> {
   const output = await must(command, { timeoutMs: RUN_DEADLINE })
   return output.trim().split('\n').map(Number)
+}
+
+/** Runs a client that prints its figures as JSON. */
+export async function reported(command: readonly string[]): Promise<Figures> {
+  return JSON.parse(await must(command, { timeoutMs: RUN_DEADLINE })) as Figures
 }
 
 function allowedCpus(): [string, string] {

@@ -38,7 +38,7 @@ export function trafficTable(results: readonly Result[]): string {
   return table(header, rows)
 }
 
-const verdict = (good: boolean) => (good ? 'proven' : 'NOT PROVEN')
+export const verdict = (good: boolean) => (good ? 'proven' : 'NOT PROVEN')
 
 function ratioClaim(what: string, ratio: Interval, bound: number): Claim {
   const good = ratio.high <= bound

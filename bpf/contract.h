@@ -30,6 +30,8 @@ enum ability {
 	ABILITY_KERNEL_READS = 4,   /* bpf_probe_read_kernel: needs CAP_PERFMON, and no lockdown "confidentiality" */
 	ABILITY_ARRIVAL = 8,	    /* ingress_ifindex in sk_lookup (5.17): the interface by which a connection came in */
 	ABILITY_MPTCP = 16,	    /* bpf_skc_to_mptcp_sock (5.19): from a subflow to the socket that the app has */
+	ABILITY_JOIN = 32,	    /* everything that acceleration needs (core/features/acceleration.ts): sockets are joined */
+	ABILITY_CHARGED = 64,	    /* redirected bytes are charged to the receiver (6.13): sk_rmem_alloc is what waits there */
 };
 
 /* Address family as the datapath means it: an IPv4-mapped IPv6 address counts as FAMILY_IPV4. */
@@ -263,5 +265,6 @@ _Static_assert(sizeof(struct meta) == 72, "meta");
 #include "contract-events.h"
 #include "contract-udp.h"
 #include "contract-lo.h"
+#include "contract-accel.h"
 
 #endif

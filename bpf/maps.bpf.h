@@ -214,4 +214,6 @@ struct {
 	__type(value, struct meta);
 } meta __weak SEC(".maps");
 
+#include "maps-accel.bpf.h"
+
 #endif

@@ -6,19 +6,20 @@
  * It runs when the config changes, when something changes in a pod's namespace, and once a second; when nothing changed it ends after the second
  * step. A config is accepted as a whole or not at all. A pod that cannot be enrolled does not disturb the others.
  */
+import { Steering } from './acceleration/steering.ts'
+import { Upkeep } from './acceleration/upkeep.ts'
 import { u64Codec } from './codec.ts'
-import { shownId } from './compile/localize.ts'
 import type { AgentConfig } from './config/load.ts'
-import { restartKeys } from './config/restart.ts'
+import { refuseRestartKeys } from './config/restart.ts'
 import type { Config } from './config/schema.ts'
 import { Ability } from './contract.ts'
-import { apply, type Place } from './datapath/apply.ts'
+import { apply } from './datapath/apply.ts'
 import { sweepAskers } from './datapath/askers.ts'
 import { sweepHandovers, tidyPending } from './datapath/counters.ts'
 import type { Datapath, Log } from './datapath/datapath.ts'
 import { type Enrolment, enrol, inForce, type Outcome } from './enrol.ts'
 import { MerbridgeError } from './errors.ts'
-import type { NamespaceState } from './native/api.ts'
+import { afterApply, enrolledPods, places } from './placed.ts'
 import { RuleWatch } from './pods/rules.ts'
 import { podTitle, type Snapshot } from './pods/static.ts'
 import type { StrayWatch } from './pods/strays.ts'
@@ -43,6 +44,7 @@ export class Agent implements AsyncDisposable {
   readonly #strays: StrayWatch
   /** Which pods have iptables rules of their own. */
   readonly rules: RuleWatch
+  readonly steering: Steering
   readonly #log: Log
   #current: AgentConfig
   #signature = ''
@@ -53,6 +55,7 @@ export class Agent implements AsyncDisposable {
   #lastReload: Reload
   readonly #reloads: Record<ReloadOutcome, number> = { applied: 0, unchanged: 0, refused: 0, 'last-good': 0 }
   #ticks = 0
+  readonly #upkeep: Upkeep
   #trouble: string | undefined
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -62,9 +65,11 @@ export class Agent implements AsyncDisposable {
     const earlier = [...datapath.have.nat_pods.values()].map(({ key }) => u64Codec.decode(key))
     this.rules = new RuleWatch(datapath.namespaces, earlier, log)
     this.#pods = new PodWatch(datapath.namespaces, () => this.#podsChanged(), log)
+    this.steering = new Steering(datapath.acceleration, log)
     this.#current = initial
     this.#lastReload = lastReload
     this.#log = log
+    this.#upkeep = new Upkeep(datapath, log)
   }
 
   get config(): AgentConfig {
@@ -135,12 +140,25 @@ export class Agent implements AsyncDisposable {
     this.#reloads[reload.outcome]++
   }
 
+  /** The operator's switch for one pod was set: tells the kernel. */
+  switched(): Promise<boolean> {
+    this.#signature = ''
+    return this.#inTurn(() => this.#reconcile(this.#current, false))
+  }
+
+  /** Datapaths of other versions; those that must wait go in the background. */
+  removeOthers(bpffs: string): Promise<void> {
+    return this.#inTurn(() => this.#upkeep.removeOthers(bpffs))
+  }
+
   /** Looks at the pods; an error is logged, and the next tick tries again. */
   tick(tidy = ++this.#ticks % tidyEvery === 0): Promise<void> {
     return this.#inTurn(async () => {
       try {
+        this.steering.lookAtMemory()
         if (tidy) await this.#tidy()
         await this.#reconcile(this.#current, false)
+        this.#upkeep.look()
         this.#trouble = undefined
       } catch (error) {
         this.#signature = ''
@@ -159,6 +177,7 @@ export class Agent implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#pods[Symbol.dispose]()
     await this.#turn
+    await this.#upkeep[Symbol.asyncDispose]()
     this.datapath[Symbol.dispose]()
   }
 
@@ -181,7 +200,9 @@ export class Agent implements AsyncDisposable {
     const seesArrival = this.datapath.can(Ability.ARRIVAL)
     const { canHook: hooksLoopback } = this.datapath.loopbacks
     const present = inForce(have, this.#enrolment, (netns) => this.datapath.loopbacks.inPlace(netns))
-    const enrolment = enrol(wanted.meshes, snapshot.placements, { capacities, strict, seesArrival, hooksLoopback, inForce: present })
+    const acceleration = { most: wanted.config.acceleration.mode, halted: this.datapath.acceleration.halted() }
+    const abilities = { seesArrival, hooksLoopback }
+    const enrolment = enrol(wanted.meshes, snapshot.placements, { capacities, strict, ...abilities, inForce: present, acceleration })
     const applied = await apply(this.datapath, enrolment.desired, places(snapshot))
     for (const problem of applied.left ?? []) this.#log('warn', 'what the agent has added to the lo of a pod could not be taken away', { problem })
     const outcomes = enrolment.outcomes.map((outcome) => afterApply(outcome, applied.failed, this.datapath.unfound))
@@ -191,7 +212,7 @@ export class Agent implements AsyncDisposable {
     this.#enrolment = enrolment
     this.#signature = applied.failed.size > 0 || applied.addedToLo ? '' : snapshot.signature // what is there now was not looked at yet
     this.#again = performance.now() + (enrolment.againMs ?? Number.POSITIVE_INFINITY)
-    return applied.changed
+    return this.steering.setBudget(wanted.config.acceleration.budget) || applied.changed
   }
 
   async #look(pods: Config['pods']): Promise<Snapshot> {
@@ -213,6 +234,7 @@ export class Agent implements AsyncDisposable {
     const swept = await sweepHandovers(handovers, pending)
     if (swept > 0) this.#log('warn', 'hand-overs were swept that no connection had fetched', { count: swept })
     await this.#strays.lookAgain()
+    await this.#upkeep.tidy(this.#enrolment && this.#outcomes.flatMap(({ netns }) => netns ?? []))
   }
 
   #titles(netnses: readonly bigint[]): string[] {
@@ -242,47 +264,4 @@ export class Agent implements AsyncDisposable {
 export function describeError(error: unknown): object {
   if (error instanceof MerbridgeError) return { code: error.code, reason: error.message, hint: error.hint }
   return { reason: error instanceof Error ? error.message : String(error) }
-}
-
-const placeOf = (path: string, { inode, addresses, routes }: NamespaceState): Place => ({ path, inode, addresses, routes })
-
-function places(snapshot: Snapshot): Map<bigint, Place> {
-  return new Map(
-    snapshot.placements.flatMap((placement) =>
-      'state' in placement ? [[placement.state.cookie, placeOf(placement.pod.netns, placement.state)] as const] : [],
-    ),
-  )
-}
-
-/** Title -> inode of the network namespace. */
-function enrolledPods(outcomes: readonly Outcome[], snapshot: Snapshot): Map<string, number> {
-  const namespaces = places(snapshot)
-  return new Map(
-    outcomes.flatMap(({ pod, state, netns, kept }) => {
-      const inode = (state === 'enrolled' || kept) && netns !== undefined ? namespaces.get(netns)?.inode : undefined
-      return inode === undefined ? [] : [[podTitle(pod), inode] as const]
-    }),
-  )
-}
-
-function afterApply(outcome: Outcome, failed: ReadonlyMap<bigint, Error>, unfound: Datapath['unfound']): Outcome {
-  if (outcome.netns === undefined || outcome.state !== 'enrolled') return outcome
-  const error = failed.get(outcome.netns)
-  if (error !== undefined) return { ...outcome, state: 'failed', reason: `${error.message}; trying again` }
-  const missing = unfound.get(outcome.netns) ?? []
-  const warnings = missing.map(
-    ({ address, port, uid, reason }) =>
-      `the proxy that listens on ${address}:${port} (uid ${shownId(uid, outcome.users?.uid)}) could not be registered: ${reason}; inbound connections are refused until it is, or listens again`,
-  )
-  return { ...outcome, warnings: [...outcome.warnings, ...warnings] }
-}
-
-function refuseRestartKeys(before: Config, after: Config): void {
-  const changed = restartKeys(before, after)
-  if (changed.length === 0) return
-  throw new MerbridgeError(
-    'CONFIG_RESTART',
-    `${changed.join(', ')} cannot change while the agent runs`,
-    'restart the agent (the datapath stays in place meanwhile), or take the change back',
-  )
 }

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '4751064e9c70ab5cfdc19905cc1348c5da049d58c797b071dba123f30e9ab67b'
+export const contractHash = 'e1e1a62b245e11fb6b6c3e57a92e79b654079b47251a0b82d0949b971494e2be'
 
 export const Limit = {
   RULES: 64,
@@ -19,6 +19,8 @@ export const Ability = {
   KERNEL_READS: 4,
   ARRIVAL: 8,
   MPTCP: 16,
+  JOIN: 32,
+  CHARGED: 64,
 } as const
 export type Ability = (typeof Ability)[keyof typeof Ability]
 
@@ -157,6 +159,88 @@ export const AddedKind = {
   QDISC: 4,
 } as const
 export type AddedKind = (typeof AddedKind)[keyof typeof AddedKind]
+
+export const AccelMode = {
+  NONE: 0,
+  PROXIES: 1,
+  AUTO: 2,
+  ALL: 3,
+} as const
+export type AccelMode = (typeof AccelMode)[keyof typeof AccelMode]
+
+export const AccelStop = {
+  OPERATOR: 1,
+  PRESSURE: 2,
+  KERNEL: 4,
+  LEAVING: 8,
+} as const
+export type AccelStop = (typeof AccelStop)[keyof typeof AccelStop]
+
+export const PairSide = {
+  CLIENT: 0,
+  SERVER: 1,
+} as const
+export type PairSide = (typeof PairSide)[keyof typeof PairSide]
+
+export const AccelRead = {
+  RECV: 1,
+  SPLICE: 2,
+} as const
+export type AccelRead = (typeof AccelRead)[keyof typeof AccelRead]
+
+export const AccelPlace = {
+  WAITING: 0,
+  READY: 1,
+  JOINED: 2,
+  LEAVING: 3,
+  LEFT: 4,
+} as const
+export type AccelPlace = (typeof AccelPlace)[keyof typeof AccelPlace]
+
+export const Splices = {
+  UNKNOWN: 0,
+  NEVER: 1,
+  MAYBE: 2,
+  DOES: 3,
+} as const
+export type Splices = (typeof Splices)[keyof typeof Splices]
+
+export const Asks = {
+  UNKNOWN: 0,
+  NEVER: 1,
+  MAYBE: 2,
+  DOES: 3,
+} as const
+export type Asks = (typeof Asks)[keyof typeof Asks]
+
+export const AccelReason = {
+  REDIRECTED: 0,
+  NO_PARTNER: 1,
+  STOPPED: 2,
+  POD: 3,
+  CLOSING: 4,
+  SENDER: 5,
+  RECEIVER: 6,
+  BLOCKING: 7,
+  NOT_READ: 8,
+  SPLICES: 9,
+  MODE: 10,
+  PROGRAM: 11,
+  MEMORY: 12,
+  ONE_WAY: 13,
+  BUDGET: 14,
+  ORDER: 15,
+  GONE: 16,
+  FULL: 17,
+  WAITING: 18,
+  FIONREAD: 19,
+} as const
+export type AccelReason = (typeof AccelReason)[keyof typeof AccelReason]
+
+export const AccelQuirk = {
+  FIONREAD: 1,
+} as const
+export type AccelQuirk = (typeof AccelQuirk)[keyof typeof AccelQuirk]
 
 export interface RuleRecord {
   readonly mask: bigint
@@ -511,4 +595,151 @@ export const addedCodec = structOf<AddedRecord>('added', 40, {
   addr: [16, arrayOf(be32, 4)],
   family: [32, u32],
   device: [36, u32],
+})
+
+export interface AccelSettingsRecord {
+  readonly budget: bigint
+  readonly stopped: number
+  readonly quirks: number
+}
+export const accelSettingsCodec = structOf<AccelSettingsRecord>('accel_settings', 16, {
+  budget: [0, u64],
+  stopped: [8, u32],
+  quirks: [12, u32],
+})
+
+export interface AcceleratedRecord {
+  readonly netns: bigint
+  readonly mode: AccelMode
+  readonly uid: number
+  readonly gid: number
+  readonly mark: number
+}
+export const acceleratedCodec = structOf<AcceleratedRecord>('accelerated', 24, {
+  netns: [0, u64],
+  mode: [8, enumeration<AccelMode>()],
+  uid: [12, u32],
+  gid: [16, u32],
+  mark: [20, u32],
+})
+
+export interface PairKeyRecord {
+  readonly client: number
+  readonly server: number
+}
+export const pairKeyCodec = structOf<PairKeyRecord>('pair_key', 8, {
+  client: [0, u32],
+  server: [4, u32],
+})
+
+export interface JoinedKeyRecord {
+  readonly pair: PairKeyRecord
+  readonly side: PairSide
+}
+export const joinedKeyCodec = structOf<JoinedKeyRecord>('joined_key', 12, {
+  pair: [0, pairKeyCodec],
+  side: [8, enumeration<PairSide>()],
+})
+
+export interface ProgramKeyRecord {
+  readonly inode: bigint
+  readonly device: number
+}
+export const programKeyCodec = structOf<ProgramKeyRecord>('program_key', 16, {
+  inode: [0, u64],
+  device: [8, u32],
+})
+
+export interface ProgramRecord {
+  readonly splices: Splices
+  readonly asks: Asks
+  readonly pid: number
+  readonly started: bigint
+}
+export const programCodec = structOf<ProgramRecord>('program', 24, {
+  splices: [0, enumeration<Splices>()],
+  asks: [4, enumeration<Asks>()],
+  pid: [8, u32],
+  started: [16, u64],
+})
+
+export interface SideRecord {
+  readonly sk: bigint
+  readonly cookie: bigint
+  readonly netns: bigint
+  readonly program: ProgramKeyRecord
+  readonly redirects: bigint
+  readonly messages: bigint
+  readonly heard: bigint
+  readonly streak: number
+  readonly reads: number
+  readonly place: AccelPlace
+  readonly reason: number
+  readonly proxy: number
+  readonly notes: number
+  readonly queued: bigint
+  readonly byTcp: bigint
+  readonly segments: number
+}
+export const sideCodec = structOf<SideRecord>('side', 112, {
+  sk: [0, u64],
+  cookie: [8, u64],
+  netns: [16, u64],
+  program: [24, programKeyCodec],
+  redirects: [40, u64],
+  messages: [48, u64],
+  heard: [56, u64],
+  streak: [64, u32],
+  reads: [68, u32],
+  place: [72, enumeration<AccelPlace>()],
+  reason: [76, u32],
+  proxy: [80, u32],
+  notes: [84, u32],
+  queued: [88, u64],
+  byTcp: [96, u64],
+  segments: [104, u32],
+})
+
+export interface PairRecord {
+  readonly key: PairKeyRecord
+  readonly broken: number
+  readonly sides: readonly SideRecord[]
+}
+export const pairCodec = structOf<PairRecord>('pair', 240, {
+  key: [0, pairKeyCodec],
+  broken: [8, u32],
+  sides: [16, arrayOf(sideCodec, 2)],
+})
+
+export interface MembershipRecord {
+  readonly key: JoinedKeyRecord
+  readonly leave: number
+  readonly reads: number
+  readonly pid: number
+}
+export const membershipCodec = structOf<MembershipRecord>('membership', 24, {
+  key: [0, joinedKeyCodec],
+  leave: [12, u32],
+  reads: [16, u32],
+  pid: [20, u32],
+})
+
+export interface AccelKeyRecord {
+  readonly netns: bigint
+  readonly reason: AccelReason
+}
+export const accelKeyCodec = structOf<AccelKeyRecord>('accel_key', 16, {
+  netns: [0, u64],
+  reason: [8, enumeration<AccelReason>()],
+})
+
+export interface AccelCountRecord {
+  readonly messages: bigint
+  readonly bytes: bigint
+  readonly connections: bigint
+}
+export const accelCountCodec = structOf<AccelCountRecord>('accel_count', 24, {
+  messages: [0, u64],
+  bytes: [8, u64],
+  connections: [16, u64],
 })

@@ -11,12 +11,14 @@ import { u32Codec, u64Codec } from './codec.ts'
 import { blockPods } from './datapath/block.ts'
 import { hooks, redirecting } from './datapath/hooks.ts'
 import { currentLayout, type Layout, otherLayouts, removeTree, version } from './datapath/layout.ts'
+import { removeAllButJoined } from './datapath/leaving.ts'
+import { drainJoined, waitingView } from './detachjoined.ts'
 import { type LoopbackRemoval, removeLoopbacks } from './detachlo.ts'
 import { MerbridgeError } from './errors.ts'
 import type { BpfMap, NamespacePlace, Native } from './native/api.ts'
 import { findNamespaces } from './pods/find.ts'
 import { using, usingAsync } from './scope.ts'
-import type { DetachView } from './views.ts'
+import type { DetachView, WaitingView } from './views.ts'
 
 export interface DetachSetting {
   readonly bpffs: string
@@ -24,9 +26,13 @@ export interface DetachSetting {
   readonly mode: 'refuse' | 'bypass' | 'block'
   /** Names of pods by path of their namespace, as far as a config tells them. */
   readonly podNames: ReadonlyMap<string, string>
+  /** How long sockets may take to read what waits for them on the fast path. */
+  readonly waitMs?: number
+  /** What still waits then is thrown away, and those connections hang or break. */
+  readonly loseData?: boolean
 }
 
-interface EnrolledPod {
+export interface EnrolledPod {
   readonly netns: bigint
   readonly name: string
   /** It has NAT rules of its own, so its traffic does not bypass the mesh without us. */
@@ -66,13 +72,16 @@ export async function detach(native: Native, { setting, layouts, pods, exposed }
   if (setting.mode === 'block' && exposed.length > 0) return block(native, layouts, pods)
   const removed: string[] = []
   const left: string[] = []
+  const waiting: WaitingView[] = []
   for (const layout of layouts) {
-    const gone = await removeLayout(native, layout, pods)
+    const sockets = await drainJoined(native, layout, setting)
+    const gone = await removeLayout(native, layout, pods, sockets.size > 0)
     removed.push(...gone.removed)
     left.push(...gone.left)
+    waiting.push(...(await waitingView(native, sockets, pods, setting.podNames)))
   }
   removeDirectory(setting.bpffs)
-  return { removed, bypassed: exposed, blocked: [], left }
+  return { removed, bypassed: exposed, blocked: [], left, waiting }
 }
 
 async function enrolledPods(native: Native, layout: Layout, setting: DetachSetting): Promise<EnrolledPod[]> {
@@ -98,7 +107,8 @@ function leaveToOwnRules(native: Native, layout: Layout, pods: readonly Enrolled
   })
 }
 
-async function block(native: Native, layouts: readonly Layout[], pods: readonly EnrolledPod[]): Promise<DetachView> {
+async function block(native: Native, all: readonly Layout[], pods: readonly EnrolledPod[]): Promise<DetachView> {
+  const layouts = all.filter((layout) => layout.linkNames().length > 0) // others only wait for joined sockets
   const current = layouts.find((layout) => layout.directory.endsWith(version))
   if (current === undefined || layouts.length > 1) {
     throw new MerbridgeError(
@@ -111,14 +121,14 @@ async function block(native: Native, layouts: readonly Layout[], pods: readonly 
   const maps = Object.fromEntries(names.map((name) => [name, native.pinnedMap(current.map(name))])) as Record<(typeof names)[number], BpfMap>
   const blocked = new Set(await blockPods(maps))
   for (const map of Object.values(maps)) map.close()
-  return { removed: [], bypassed: [], left: [], blocked: pods.filter((pod) => blocked.has(pod.netns)).map((pod) => pod.name) }
+  return { removed: [], bypassed: [], left: [], waiting: [], blocked: pods.filter((pod) => blocked.has(pod.netns)).map((pod) => pod.name) }
 }
 
 /**
  * What redirects goes first; then the connections that are being made get a moment to fetch their origin, and datagrams one for their answers; what
  * answers for redirected sockets goes last. Established connections go on: no byte of theirs passes through here.
  */
-async function removeLayout(native: Native, layout: Layout, pods: readonly EnrolledPod[]): Promise<LoopbackRemoval> {
+async function removeLayout(native: Native, layout: Layout, pods: readonly EnrolledPod[], keepJoined: boolean): Promise<LoopbackRemoval> {
   const ids = programIds(native, layout)
   const names = new Map(pods.map((pod) => [pod.netns, pod.name]))
   const removed: string[] = []
@@ -143,10 +153,19 @@ async function removeLayout(native: Native, layout: Layout, pods: readonly Enrol
   }
   removed.push(...atLoopback.removed)
   for (const hook of attached.filter((name) => !redirecting.has(name))) unlink(hook)
-  removed.push(...layout.mapNames().map((name) => `map ${name}`))
-  layout.remove()
+  removed.push(...removePins(layout, keepJoined))
   await verifyGone(native, ids)
   return { removed, left: atLoopback.left }
+}
+
+/** What is pinned besides the hooks. */
+function removePins(layout: Layout, keepJoined: boolean): string[] {
+  const names = () => [...layout.accelerationNames().map((name) => `acceleration ${name}`), ...layout.mapNames().map((name) => `map ${name}`)]
+  const before = names()
+  if (keepJoined) removeAllButJoined(layout)
+  else layout.remove()
+  const kept = new Set(names())
+  return before.filter((name) => !kept.has(name))
 }
 
 function programIds(native: Native, layout: Layout): number[] {
@@ -154,6 +173,7 @@ function programIds(native: Native, layout: Layout): number[] {
     ...layout.linkNames().map((hook) => layout.link(hook)),
     ...layout.pods().map((netns) => layout.pod(netns)),
     ...layout.loopbacks().map((netns) => layout.loopback(netns)),
+    ...layout.accelerationNames().flatMap((name) => (name === 'reading' ? [layout.acceleration(name)] : [])),
   ]
   return paths.map((path) => using(native.pinnedLink(path), (link) => link.info.programId))
 }

@@ -48,7 +48,7 @@ async function recordsOf(native: Native, layout: Layout): Promise<AddedRecord[]>
 }
 
 /** Where the inbound link of a pod does not tell its namespace any more, the cookie does: an inode may be another one's by now. */
-async function placesByCookie(native: Native): Promise<Map<bigint, NamespacePlace>> {
+export async function placesByCookie(native: Native): Promise<Map<bigint, NamespacePlace>> {
   const paths = allNamespaces()
   const states = await native.namespaces.inspect(paths)
   return new Map(

@@ -3,6 +3,8 @@
  *
  * Two ways to take an error: a new config is refused as a whole (`strict`), a change on the node (a pod that appeared) leaves out that pod alone.
  */
+import type { Mode } from './acceleration/api.ts'
+import { type PodMode, podMode } from './acceleration/mode.ts'
 import { type CompiledPod, type CompilePod, compile, type Desired, type KeptPod } from './compile/compile.ts'
 import { type KeptRules, keptRoutes, keptRules } from './compile/keep.ts'
 import { type Locality, unmappedIds } from './compile/localize.ts'
@@ -37,6 +39,7 @@ export interface Outcome {
   readonly selection?: Selection
   /** It has the rules of before, because there are no new ones. */
   readonly kept?: true
+  readonly acceleration?: PodMode
 }
 
 export interface Enrolment {
@@ -67,6 +70,15 @@ export interface Circumstances {
   readonly hooksLoopback?: boolean
   /** Absent: no pod is enrolled. */
   readonly inForce?: InForce
+  /** Absent: nothing is accelerated. */
+  readonly acceleration?: Allowed
+}
+
+export interface Allowed {
+  /** By the config. */
+  readonly most: Mode
+  /** Pods that the operator has switched off, by netns cookie. */
+  readonly halted: ReadonlySet<bigint>
 }
 
 /** What `maps` hold, with the rules of the enrolment that put it there, as far as that is known. */
@@ -196,11 +208,27 @@ function keptButEnrolled({ reason = '', ...outcome }: Outcome, whose: string | u
 interface Attempt {
   readonly placement: Placement
   readonly candidate: Candidate
+  readonly mode: PodMode | undefined
+}
+
+function modeOf(placement: Placement, { acceleration }: Circumstances): PodMode | undefined {
+  if (acceleration === undefined) return undefined
+  const { most, halted } = acceleration
+  return podMode(most, placement.pod, 'state' in placement && halted.has(placement.state.cookie))
+}
+
+const accelerated = <Pod extends object>(pod: Pod | undefined, mode: PodMode | undefined): (Pod & { readonly acceleration?: Mode })[] =>
+  pod === undefined ? [] : [mode === undefined ? pod : { ...pod, acceleration: mode.mode }]
+
+function outcomeOf({ candidate: { outcome }, mode }: Attempt): Outcome {
+  if (mode === undefined) return outcome
+  const warnings = mode.warning === undefined ? outcome.warnings : [...outcome.warnings, mode.warning]
+  return { ...outcome, warnings, acceleration: mode }
 }
 
 function compiled(attempts: readonly Attempt[], capacities: Capacities, strict: boolean): Desired {
-  const pods = attempts.flatMap(({ candidate: { compilePod } }) => compilePod ?? [])
-  const kept = attempts.flatMap(({ candidate: { keptPod } }) => keptPod ?? [])
+  const pods = attempts.flatMap(({ candidate: { compilePod }, mode }) => accelerated(compilePod, mode))
+  const kept = attempts.flatMap(({ candidate: { keptPod }, mode }) => accelerated(keptPod, mode))
   return compile({ pods, kept }, capacities, strict)
 }
 
@@ -211,7 +239,7 @@ function withoutRoom(attempts: readonly Attempt[], { failed }: Desired, circumst
     const error = 'state' in placement ? failed.get(placement.state.cookie) : undefined
     if (error === undefined) return attempt
     const next = failedCandidate(placement, error)
-    return { placement, candidate: candidate.keptPod === undefined ? keeping(next, placement, circumstances) : next }
+    return { ...attempt, candidate: candidate.keptPod === undefined ? keeping(next, placement, circumstances) : next }
   })
 }
 
@@ -225,14 +253,17 @@ export function enrol(meshes: readonly Mesh[], placements: readonly Placement[],
       return failedCandidate(placement, error)
     }
   }
-  let attempts: readonly Attempt[] = placements.map((placement) => ({ placement, candidate: keeping(asked(placement), placement, circumstances) }))
+  let attempts: readonly Attempt[] = placements.map((placement) => ({
+    placement,
+    candidate: keeping(asked(placement), placement, circumstances),
+    mode: modeOf(placement, circumstances),
+  }))
   let desired = compiled(attempts, capacities, strict)
   // Twice at most for each pod: first its rules of before take the place of the new ones, then it is out.
   for (let round = 0; desired.failed.size > 0 && round <= 2 * placements.length; round++) {
     attempts = withoutRoom(attempts, desired, circumstances)
     desired = compiled(attempts, capacities, strict)
   }
-  const candidates = attempts.map((attempt) => attempt.candidate)
-  const again = candidates.flatMap(({ againMs }) => againMs ?? [])
-  return { desired, outcomes: candidates.map(({ outcome }) => outcome), ...(again.length === 0 ? {} : { againMs: Math.min(...again) }) }
+  const again = attempts.flatMap(({ candidate: { againMs } }) => againMs ?? [])
+  return { desired, outcomes: attempts.map(outcomeOf), ...(again.length === 0 ? {} : { againMs: Math.min(...again) }) }
 }

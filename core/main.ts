@@ -41,6 +41,7 @@ const outcome = await execute(process.argv.slice(2), {
   stdin: () => process.stdin,
   logStream: process.stderr,
   write: (text) => print(process.stdout, text),
+  screen: () => (process.stdout.isTTY ? { columns: process.stdout.columns, rows: process.stdout.rows } : undefined),
   stopSignal,
   onReloadSignal: (listener) => void process.on('SIGHUP', listener),
 })

@@ -1,5 +1,6 @@
 /** `merbridge run`: everything around the pipeline: the first config, the lock, the control socket, the triggers. */
 import { setInterval as every } from 'node:timers/promises'
+import { accelerate } from './acceleration/accelerate.ts'
 import { type Agent, type AgentConfig, describeError, type Reload } from './agent.ts'
 import { type AttachPoint, attachCgroup } from './cgroup.ts'
 import { readLastGood, saveLastGood } from './config/lastgood.ts'
@@ -15,6 +16,7 @@ import { probeKernel } from './features/probe.ts'
 import { lockDatapath } from './lock.ts'
 import type { Log as Logger } from './log.ts'
 import type { Native } from './native/api.ts'
+import { accelerationView } from './observe/acceleration.ts'
 import { explainView } from './observe/explain.ts'
 import { filterOf } from './observe/filter.ts'
 import { Monitor } from './observe/monitor.ts'
@@ -25,6 +27,7 @@ import { Reloads } from './reload.ts'
 import { requireKernel } from './requirements.ts'
 import { objectPath } from './root.ts'
 import { usingAsync } from './scope.ts'
+import { SelfTestGate, type SelfTestView } from './selftest/gate.ts'
 
 export interface RunOptions {
   /** Absolute. */
@@ -94,6 +97,7 @@ async function operate({ options, first, native, cgroup, logger, log, ended }: O
   ]
   const started: Started = { at: new Date().toISOString(), configPath: options.configPath, stateDir: options.stateDir, cgroup: cgroup.path, features }
   let running: Agent | undefined
+  let gate: SelfTestGate | undefined
   let monitor: Monitor | undefined
   const present = (): Agent => whenStarted(running)
   const events: Handlers['events'] = (query, stream) => whenStarted(monitor).watch({ filter: filterOf(query), ...stream })
@@ -105,26 +109,31 @@ async function operate({ options, first, native, cgroup, logger, log, ended }: O
     if (running !== undefined) await reloadConfig(running, options, { logger, log, onRead })
   })
   const reload = () => reloads.request()
-  await serveControl(control.socket, { ...handlersFor(present, started, reload, ended), events }, ended.signal)
+  const handlers = handlersFor(present, started, reload, ended, () => gate?.view)
+  await serveControl(control.socket, { ...handlers, events }, ended.signal)
 
   const setting = { bpffs: attach.bpffs, cgroup: cgroup.path, object: objectPath('merbridge.bpf.o'), kernel }
   const agent = await createAgent({ native, log, setting, cgroup, config: first.initial, reload: firstReload(first.refusal) })
   await usingAsync(agent, async () => {
+    const test = { native, kernel, object: setting.object, cgroup: cgroup.path }
+    gate = new SelfTestGate(test, options.stateDir, agent.datapath.acceleration, log)
     await startWithAny(agent, first, options, log)
     running = agent
-    agent.datapath.removeOthers(attach.bpffs, log)
+    await agent.removeOthers(attach.bpffs)
     options.onReload(() => void reload())
     await watchConfig(options.configPath, reload, ended.signal, {
       known: () => read,
       onDegraded: (error) => log('warn', 'the config is polled, because the kernel has no more file watches to give', describeError(error)),
     })
     log('info', 'ready', { generation: Number(agent.datapath.meta().generation), socket: control.socket })
+    const settled = gate.settle(ended.signal)
     await usingAsync(new Monitor(agent), (own) => {
       monitor = own
       return tickUntil(agent, ended.signal)
     })
     monitor = undefined
     running = undefined
+    await settled
   })
 }
 
@@ -133,10 +142,21 @@ function whenStarted<T>(part: T | undefined): T {
   throw new MerbridgeError('AGENT_STARTING', 'the agent is starting', 'ask again in a moment')
 }
 
-function handlersFor(present: () => Agent, started: Started, reload: () => Promise<void>, ended: AbortController): Omit<Handlers, 'events'> {
+function handlersFor(
+  present: () => Agent,
+  started: Started,
+  reload: () => Promise<void>,
+  ended: AbortController,
+  selfTest: () => SelfTestView | undefined,
+): Omit<Handlers, 'events'> {
   return {
-    status: async () => statusView(present(), started),
+    status: async () => {
+      const [view, found] = [await statusView(present(), started), selfTest()]
+      return found === undefined ? view : { ...view, selfTest: found }
+    },
     pods: async () => podViews(present()),
+    acceleration: async () => accelerationView(present()),
+    accelerate: async (query) => accelerate(present(), query),
     config: async () => {
       const { attach, control } = present().config.config
       return { path: started.configPath, stateDir: started.stateDir, attach, control }

@@ -1,4 +1,6 @@
 /** What the agent tells the command line over its control socket; `--output json` prints exactly this. */
+import type { NodeAccelerationView, PodAccelerationView } from './acceleration/view.ts'
+import type { SelfTestView } from './selftest/gate.ts'
 
 /** Protocol and family of a connection, or of a datagram that was decided; an IPv4-mapped address counts as IPv4. */
 export const kinds = ['tcp4', 'tcp6', 'udp4', 'udp6'] as const
@@ -55,6 +57,9 @@ export interface StatusView {
     /** Titles of the pods that have NAT rules of their own as well: "default/web". */
     readonly iptables: readonly string[]
   }
+  readonly acceleration: NodeAccelerationView
+  /** Whether acceleration may work on this kernel; absent: the agent has just begun. */
+  readonly selfTest?: SelfTestView
   readonly maps: readonly { readonly name: string; readonly entries: number; readonly capacity: number }[]
   /** How often the rules of all pods were asked, since the pods have their present policies. */
   readonly decisions: { readonly outbound: Tally; readonly inbound: Tally }
@@ -107,6 +112,7 @@ export interface PodView {
   readonly loopback: readonly string[]
   readonly rules: readonly RuleView[]
   readonly refusals: readonly RefusalView[]
+  readonly acceleration: PodAccelerationView
 }
 
 /** pass and redirect: what a rule (or none) said was done. drop: a rule refused it. refused: something else did, `reason` says what. */
@@ -159,4 +165,12 @@ export interface DetachView {
   readonly blocked: readonly string[]
   /** What could not be taken away from the lo of pods, and why. */
   readonly left: readonly string[]
+  /** Sockets whose programs do not read what waits for them on the fast path: what they need is still there. */
+  readonly waiting: readonly WaitingView[]
+}
+
+export interface WaitingView {
+  /** A pod, or what leads to its network namespace. */
+  readonly pod: string
+  readonly sockets: number
 }

@@ -49,7 +49,9 @@ function readTypes(): readonly BtfType[] {
 
 /** Every type that the headers define must have reached BTF, or a struct would silently have no codec. */
 function checkComplete(types: readonly BtfType[]): void {
-  const header = ['contract.h', 'contract-events.h', 'contract-udp.h'].map((name) => readFileSync(join(root, 'bpf', name), 'utf8')).join('\n')
+  const header = ['contract.h', 'contract-events.h', 'contract-udp.h', 'contract-lo.h', 'contract-accel.h']
+    .map((name) => readFileSync(join(root, 'bpf', name), 'utf8'))
+    .join('\n')
   const defined = [...header.matchAll(/^(struct|enum) (\w+) \{/gm)].map((match) => `${match[1]} ${match[2]}`)
   const seen = new Set(types.map((type) => `${type.kind} ${type.name}`))
   const missing = defined.filter((name) => !seen.has(name))

@@ -1,5 +1,5 @@
 /**
- * Makes the npm package below build/: compiled JavaScript, the BPF object and the native addon as they were built by set-up, so that a node that
+ * Makes the npm package below build/: compiled JavaScript, the BPF object, the native addon and the program of the self-test as set-up built them, so that a node that
  * installs it needs neither a compiler nor an install script. Prints the path of the tarball. `--build-only` stops before the tarball.
  */
 import { execFileSync } from 'node:child_process'
@@ -15,7 +15,7 @@ const platform = `linux-${process.arch}`
 const shipped: readonly (readonly [from: string, to: string])[] = [
   ...['README.md', 'CHANGELOG.md', 'LICENSE', 'bin', 'config', 'deploy', 'docs', 'bpf/LICENSE', 'bpf/LICENSES'].map((path) => [path, path] as const),
   ['build/bpf/merbridge.bpf.o', 'dist/bpf/merbridge.bpf.o'],
-  [`build/native/${platform}/merbridge.node`, `prebuilds/${platform}/merbridge.node`],
+  ...['merbridge.node', 'exchanges'].map((file) => [`build/native/${platform}/${file}`, `prebuilds/${platform}/${file}`] as const),
 ]
 
 function copy(from: string, to: string): void {

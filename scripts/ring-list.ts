@@ -23,7 +23,14 @@ export const rings: Readonly<Record<string, Ring>> = {
   unit: { tests: ['test/unit'] },
   contract: { tests: ['test/contract', 'test/repo'] },
   kernel: { tests: ['test/kernel', 'test/native'], needsKernel: true },
-  mesh: { commands: [['sh', 'scripts/mesh-packages.sh']], tests: ['test/mesh'], needsKernel: true },
+  mesh: {
+    commands: [
+      ['sh', 'scripts/mesh-packages.sh'],
+      ['sh', 'scripts/program-packages.sh'],
+    ],
+    tests: ['test/mesh'],
+    needsKernel: true,
+  },
   parity: { commands: [['node', 'test/parity/main.ts', '--runs', '200']], alone: ['node', 'test/parity/main.ts'], needsKernel: true },
   mutants: { commands: [['node', 'test/mutants/main.ts']], alone: ['node', 'test/mutants/main.ts'] },
   kernels: { commands: [['node', 'scripts/kernels/main.ts', '--ci']], alone: ['node', 'scripts/kernels/main.ts'] },

@@ -51,4 +51,6 @@ fetch_node "$arch" .cache/node
 npm_packages
 fetch_envoy
 sh scripts/build-addon.sh 9>&-
+sh scripts/build-exchanges.sh 9>&-
 sh scripts/build-bpf.sh 9>&-
+sh scripts/build-bench.sh 9>&-

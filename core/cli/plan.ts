@@ -5,6 +5,7 @@ import { mapNames } from '../compile/maps.ts'
 import { readLastGood } from '../config/lastgood.ts'
 import { type AgentConfig, parseConfig } from '../config/load.ts'
 import { restartKeys } from '../config/restart.ts'
+import type { Config } from '../config/schema.ts'
 import { Ability } from '../contract.ts'
 import type { InForceView } from '../control/api.ts'
 import { askAgent } from '../control/client.ts'
@@ -71,7 +72,7 @@ async function view(options: PlanOptions, stdin: () => AsyncIterable<Buffer>, pl
   const present = await configBefore(running?.inForce?.stateDir ?? options.stateDir, running?.inForce?.path ?? options.config, plugins)
   const inPlace = await lookAtMaps(native, bpffs)
   const [found = [], placementsBefore = []] = await lookAtPods(native, config, [config.pods, present?.config.pods ?? []])
-  const { contents: have, capacities, placeOf, loopbackOf, generation, notes } = inPlace
+  const { contents: have, capacities, placeOf, loopbackOf, halted, generation, notes } = inPlace
   const rules = new RuleWatch(
     native.namespaces,
     [...have.nat_pods.values()].map(({ key }) => u64Codec.decode(key)),
@@ -81,8 +82,9 @@ async function view(options: PlanOptions, stdin: () => AsyncIterable<Buffer>, pl
   const placements = rules.marked(found)
   const kernel = await probeKernel(native, config.attach)
   const able = { seesArrival: hasAbility(kernel.abilities, Ability.ARRIVAL), hooksLoopback: kernel.loopback !== 'none' }
-  const before = present && enrol(present.meshes, placementsBefore, { capacities: boundless, strict: false, ...able })
-  const after = enrol(meshes, placements, { capacities, strict: true, ...able, inForce: inForce(have, before, loopbackOf) })
+  const allowed = ({ acceleration }: Config) => ({ acceleration: { most: acceleration.mode, halted } })
+  const before = present && enrol(present.meshes, placementsBefore, { capacities: boundless, strict: false, ...able, ...allowed(present.config) })
+  const after = enrol(meshes, placements, { capacities, strict: true, ...able, ...allowed(config), inForce: inForce(have, before, loopbackOf) })
   const states = new Map([...placementsBefore, ...found].flatMap((each) => ('state' in each ? [[each.state.cookie, each.state] as const] : [])))
   const atLoopback = (netns: bigint, want: LoopbackWant) =>
     loopbackChanges(want, loopbackOf(netns), states.get(netns) ?? { addresses: [], routes: [] })

@@ -2,6 +2,7 @@ import { printable } from '../config/printable.ts'
 import { askAgent } from '../control/client.ts'
 import { findPod } from '../pods/named.ts'
 import type { PodState, PodView } from '../views.ts'
+import { acceleratedCell, podAccelerationText } from './accelerated.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
 import { indent, sections, table } from './table.ts'
 import { kindColumns } from './tally.ts'
@@ -38,8 +39,8 @@ const notes = (pod: PodView): string =>
 
 function listText(pods: readonly PodView[]): string {
   if (pods.length === 0) return 'no pods are listed in the config\n'
-  const rows = inOrder(pods).map((pod) => [title(pod), pod.state, meshOf(pod), pod.addresses.join(' ') || '-', notes(pod)])
-  return `${table(['POD', 'STATE', 'MESH', 'ADDRESSES', 'NOTES'], rows)}\n`
+  const rows = inOrder(pods).map((pod) => [title(pod), pod.state, meshOf(pod), pod.addresses.join(' ') || '-', acceleratedCell(pod), notes(pod)])
+  return `${table(['POD', 'STATE', 'MESH', 'ADDRESSES', 'ACCELERATED', 'NOTES'], rows)}\n`
 }
 
 function rulesText(pod: PodView, direction: 'outbound' | 'inbound'): string {
@@ -72,6 +73,7 @@ export function podText(pod: PodView): string {
   ]
   return sections([
     table([printable(title(pod)), pod.state === 'enrolled' ? 'enrolled' : pod.state.toUpperCase()], facts),
+    podAccelerationText(pod.acceleration),
     refusalsText(pod.refusals),
     rulesText(pod, 'outbound'),
     rulesText(pod, 'inbound'),

@@ -8,15 +8,19 @@ import { MerbridgeError } from '../errors.ts'
 import type { LogStream } from '../log.ts'
 import { verdicts } from '../observe/filter.ts'
 import { pluginSource, plugins } from '../plugins.ts'
-import { type DetachChoice, detachCommand } from './detach.ts'
+import { addAccelerate } from './accelerate.ts'
+import { type Common, example } from './common.ts'
+import { type DetachChoice, detachCommand, secondsToWait } from './detach.ts'
 import { type ExplainOptions, explain, questionOf } from './explain.ts'
 import { type MonitorOptions, monitor, type Write } from './monitor.ts'
 import { failure, type Outcome, type Output, outputs, render } from './outcome.ts'
 import { planCommand } from './plan.ts'
 import { pods } from './pods.ts'
 import { run } from './run.ts'
+import { selfTest } from './selftest.ts'
 import { findSettings } from './settings.ts'
 import { status } from './status.ts'
+import { addTop, type Screen } from './top.ts'
 import { validate } from './validate.ts'
 
 /** What a command may use of the process; only core/main.ts touches the process itself. */
@@ -28,21 +32,14 @@ export interface Surroundings {
   readonly logStream: LogStream
   /** Prints at once, for a command that does not end by itself; false: nobody reads any more. */
   readonly write: Write
+  /** Of the terminal that `write` prints on; absent or undefined: it is none. */
+  readonly screen?: () => Screen | undefined
   /** Aborted by SIGTERM and SIGINT. */
   readonly stopSignal: () => AbortSignal
   readonly onReloadSignal: (listener: () => void) => void
 }
 
-interface Common {
-  readonly config: string
-  readonly stateDir: string
-  readonly pluginDir: readonly string[]
-  readonly output: Output
-}
-
 const exitCodesHelp = '\nExit codes: 0 well, 1 failed, 2 wrong use or invalid config, 3 agent not running.'
-
-const example = (...lines: readonly string[]) => `\nExample:\n${lines.map((line) => `  $ ${line}`).join('\n')}`
 
 /** The output that was asked for, also where the rest of the command line makes no sense. */
 function outputOf(argv: readonly string[]): Output {
@@ -78,6 +75,8 @@ class CommandLine {
     this.addPods()
     this.addExplain()
     this.addMonitor()
+    this.addAcceleration()
+    this.addSelfTest()
     this.addDetach()
   }
 
@@ -237,6 +236,31 @@ class CommandLine {
       })
   }
 
+  private addSelfTest(): void {
+    const about =
+      '\nRuns in a cgroup and in network namespaces of its own, for at most a few seconds; no pod takes part, and no agent needs to run. The exit code is 1' +
+      '\nwhen something fails; acceleration then stays off on this kernel, and interception works as ever.'
+    const help = `${about}\n${example('merbridge selftest', 'merbridge selftest --output json')}`
+    this.command('selftest', 'try whether acceleration changes anything for programs on this kernel', help).action(async (options: Common) => {
+      this.outcome = await selfTest(options, plugins, options.output, this.around.stopSignal())
+    })
+  }
+
+  private addAcceleration(): void {
+    const command = (name: string, description: string, help: string) => this.command(name, description, help)
+    const { write, screen = () => undefined, stopSignal } = this.around
+    addAccelerate(command, (outcome) => {
+      this.outcome = outcome
+    })
+    addTop(
+      command,
+      () => ({ write, screen, stop: stopSignal() }),
+      (outcome) => {
+        this.outcome = outcome
+      },
+    )
+  }
+
   private addDetach(): void {
     const refusal =
       '\nWhile pods are enrolled that have no iptables rules of their own, nothing is done unless --bypass or --block says what shall become of them.'
@@ -247,6 +271,12 @@ class CommandLine {
     )
       .option('--bypass', 'let the traffic of such pods go past their proxies')
       .option('--block', 'refuse new connections of such pods instead of removing the datapath')
+      .addOption(
+        new Option('--wait <seconds>', 'how long programs may take to read what waits for them on the fast path; default: 10').argParser(
+          secondsToWait,
+        ),
+      )
+      .option('--lose-data', 'throw away what they have not read by then; their connections break')
       .addOption(new Option('--bpffs <dir>', "the datapath's directory; default: that of the config").argParser(this.path))
       .action(async (options: Common & DetachChoice) => {
         this.outcome = await detachCommand(await findSettings(options, plugins), options, options.output)

@@ -1,6 +1,7 @@
 import { printable } from '../config/printable.ts'
 import { askAgent } from '../control/client.ts'
 import { kinds, type PodView, type StatusView } from '../views.ts'
+import { nodeText } from './accelerated.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
 import { inOrder, refusalsText } from './pods.ts'
 import { age, count, indent, sections, table } from './table.ts'
@@ -67,6 +68,16 @@ function kernelPart({ kernel }: StatusView): string {
 
 const share = (entries: number, capacity: number) => (capacity === 0 ? '' : `${Math.ceil((entries / capacity) * 100)} %`)
 
+/** Passed is what is expected, and stands with the kernel. */
+export function selfTestPart({ selfTest }: Pick<StatusView, 'selfTest'>): string {
+  if (selfTest === undefined || selfTest.state === 'unneeded') return ''
+  const { state, at, failed } = selfTest
+  const when = at === undefined ? '' : `, ${since(at)} ago`
+  if (state !== 'failed') return `self-test of acceleration: ${state}${when}`
+  const rows = failed.map(({ name, problems }) => [name, problems[0] ?? ''])
+  return `self-test of acceleration: FAILED${when}; nothing is accelerated (see: merbridge selftest)\n\n${indent(table(['CHECK', 'FIRST PROBLEM'], rows))}`
+}
+
 /** The fullest first. */
 function mapsPart({ maps }: StatusView): string {
   const sorted = [...maps].sort((a, b) => b.entries / (b.capacity || 1) - a.entries / (a.capacity || 1))
@@ -81,7 +92,9 @@ export function statusText(status: StatusView, pods: readonly PodView[]): string
     podsPart(status, pods),
     decisionsPart(status),
     refusalsText(status.refusals),
+    nodeText(status),
     attachmentsPart(status),
+    selfTestPart(status),
     kernelPart(status),
     mapsPart(status),
   ])

@@ -1,10 +1,12 @@
 /** Pods with their interceptions and routes -> the complete desired contents of every map that the agent fills. Pure. */
 
+import type { Mode } from '../acceleration/api.ts'
 import { u32Codec, u64Codec } from '../codec.ts'
 import { podCodec, proxyPortCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
 import type { Address, Rule as PolicyRule, Route } from '../native/api.ts'
 import type { Interception } from '../plugin.ts'
+import { acceleratedAsBefore, acceleratedPod } from './accelerated.ts'
 import type { Condition } from './conditions.ts'
 import type { KeptRules } from './keep.ts'
 import { type LocalInterception, type Locality, localize, nowhere } from './localize.ts'
@@ -32,6 +34,8 @@ export interface CompilePod {
   readonly locality?: Locality
   /** Whose rules they are, for messages. */
   readonly mesh?: string
+  /** Toward which receivers messages may pass over TCP; absent: none. Of a pod that keeps its rules: as it was. */
+  readonly acceleration?: Mode
 }
 
 /** A pod that keeps the rules which the kernel has for it. */
@@ -102,6 +106,7 @@ function addPod(builder: MapBuilder, pod: CompilePod, policy: CompiledPolicy): v
   addRoutes(builder, pod)
   for (const port of policy.proxyPorts) builder.add('proxy_ports', proxyPortCodec.encode({ netns, port }), u32Codec.encode(1), name)
   addNatRules(builder, pod)
+  for (const { key, value } of acceleratedPod(pod)) builder.add('accelerated', key, value, name)
   builder.add('pods', u64Codec.encode(netns), podCodec.encode({ netns, policy: policy.id }), name)
 }
 
@@ -147,6 +152,7 @@ class PodCompiler {
       if (routes === undefined) addRoutes(this.builder, withWanted(pod, loopback))
       for (const { map, key, value } of [...entries, ...(routes ?? [])]) this.builder.add(map, key, value, pod.name)
       addNatRules(this.builder, pod)
+      for (const { key, value } of acceleratedAsBefore(pod.kept.accelerated, pod.acceleration)) this.builder.add('accelerated', key, value, pod.name)
     })
     this.compiled.set(pod.netns, { words: new Map(), ...pod.kept.before, policy, rules, proxyPorts, loopback })
   }

@@ -4,6 +4,8 @@
  */
 import { u64Codec } from '../codec.ts'
 import {
+  type AcceleratedRecord,
+  acceleratedCodec,
   cidrKeyCodec,
   Fact,
   Lookup,
@@ -37,6 +39,8 @@ export interface KeptRules {
   readonly before?: Pick<CompiledPod, 'words' | 'source' | 'mesh'>
   /** The policy asks for UDP. */
   readonly udp: boolean
+  /** What it had of acceleration. */
+  readonly accelerated?: AcceleratedRecord
   /** Some outbound rule sends TCP over IPv6 to ::1. */
   readonly tcp6: boolean
   /** Its routes of before, where the present ones are too many; absent: the present ones. */
@@ -114,6 +118,8 @@ export function keptRules(
   const proxyPorts = ports.map(({ key }) => proxyPortCodec.decode(key).port)
   const decoded = policyCodec.decode(record.value)
   const before = compiled?.policy === policy ? { before: withoutPlace(compiled) } : {}
+  const accelerated = have.accelerated.get(idOf(netns))
+  const acceleration = accelerated && { accelerated: acceleratedCodec.decode(accelerated.value) }
   const takes = { udp: (decoded.lookups & Lookup.UDP) !== 0, tcp6: sendsTcp6(decoded) }
-  return { policy, entries, rules: known.get(policy) ?? rulesOf(decoded), proxyPorts, ...takes, ...before }
+  return { policy, entries, rules: known.get(policy) ?? rulesOf(decoded), proxyPorts, ...takes, ...acceleration, ...before }
 }

@@ -2,7 +2,7 @@
 import { MerbridgeError } from '../errors.ts'
 import type { Entry } from '../native/api.ts'
 
-export const mapNames = ['policies', 'port_sets', 'owner_sets', 'cidr_sets', 'routes', 'proxy_ports', 'nat_pods', 'pods'] as const
+export const mapNames = ['policies', 'port_sets', 'owner_sets', 'cidr_sets', 'routes', 'proxy_ports', 'nat_pods', 'accelerated', 'pods'] as const
 export type MapName = (typeof mapNames)[number]
 
 /** Hexadecimal key -> entry. */

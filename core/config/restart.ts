@@ -1,4 +1,5 @@
 /** Keys that are bound to the running process and its pins. */
+import { MerbridgeError } from '../errors.ts'
 import type { Config } from './schema.ts'
 
 export type Bound = Pick<Config, 'attach' | 'control'>
@@ -14,4 +15,15 @@ export function restartKeys(before: Bound, after: Bound): string[] {
     ['control.socket', before.control.socket, after.control.socket],
   ] as const
   return keys.filter(([, old, now]) => old !== now).map(([key]) => key)
+}
+
+/** Throws CONFIG_RESTART with the keys. */
+export function refuseRestartKeys(before: Bound, after: Bound): void {
+  const changed = restartKeys(before, after)
+  if (changed.length === 0) return
+  throw new MerbridgeError(
+    'CONFIG_RESTART',
+    `${changed.join(', ')} cannot change while the agent runs`,
+    'restart the agent (the datapath stays in place meanwhile), or take the change back',
+  )
 }

@@ -1,10 +1,12 @@
 /** The config file: one schema for types, defaults, validation, editors and docs/config.md. It accepts what this build does, and nothing else. */
 import { posix } from 'node:path'
 import { z } from 'zod'
+import { accelModes, type Mode } from '../acceleration/api.ts'
 import { parseAddress } from '../address.ts'
 import { type Forceable, forceable } from '../features/catalogue.ts'
 import type { Container, Pod } from '../plugin.ts'
 import { type MeshEntry, meshKeys, unlessWrongInside } from './meshes.ts'
+import { bytesOf, size } from './size.ts'
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error'
 export type LogFormat = 'auto' | 'pretty' | 'json'
@@ -37,6 +39,12 @@ export interface Config {
     readonly without: readonly Forceable[]
   }
   readonly control: { readonly socket: string }
+  readonly acceleration: {
+    /** The most that a pod may have. */
+    readonly mode: Mode
+    /** Bytes that may wait for one receiver. */
+    readonly budget: number
+  }
   readonly log: LogSettings
 }
 
@@ -193,6 +201,18 @@ const control = z.strictObject({
   socket: socketPath.describe('Unix socket on which the agent answers status, pods and reload. A change needs a restart.'),
 })
 
+const acceleration = z.strictObject({
+  mode: z
+    .enum(accelModes)
+    .default('proxies')
+    .describe(
+      'Toward whom messages inside the node go past TCP: nobody (none), proxies of the mesh (proxies), also apps whose program cannot splice (auto), also apps that are not known to (all).',
+    ),
+  budget: size(64 * 1024, 1024 ** 3)
+    .default('4MiB')
+    .describe('So much may wait for one receiver before its sender goes on over TCP; KiB, MiB, GiB, or bytes.'),
+})
+
 const log = z.strictObject({
   level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info').describe('The least important messages that are written.'),
   format: z.enum(['auto', 'pretty', 'json']).default('auto').describe('auto: pretty on a terminal, JSON lines otherwise.'),
@@ -206,6 +226,9 @@ export function configSchema(names: readonly string[]) {
     workloads: workloads.prefault({}).describe('The pods that are intercepted.'),
     attach: attach.prefault({}).describe('Where the programs are attached and kept.'),
     control: control.prefault({}).describe('How the command line reaches the agent.'),
+    acceleration: acceleration
+      .prefault({})
+      .describe('How connections inside the node are accelerated. Changes hold from the next message of every connection.'),
     log: log.prefault({}).describe("The agent's log."),
   })
 }
@@ -230,9 +253,18 @@ export function deepFreeze<T>(value: T): T {
   return value
 }
 
-export function asConfig({ version, mesh, options, meshes, workloads, attach, control, log }: Parsed): Config {
+export function asConfig({ version, mesh, options, meshes, workloads, attach, control, acceleration, log }: Parsed): Config {
   const bpffs = posix.resolve(attach.bpffs) // one directory, one spelling: the lock goes by it
   const short = mesh === undefined ? [] : [{ mesh, options }]
   const entries = (meshes ?? short) as readonly MeshEntry[]
-  return deepFreeze({ version, meshes: entries, pods: workloads.static.map(asPod), attach: { ...attach, bpffs }, control, log })
+  const accelerate = { mode: acceleration.mode, budget: bytesOf(acceleration.budget) ?? 0 }
+  return deepFreeze({
+    version,
+    meshes: entries,
+    pods: workloads.static.map(asPod),
+    attach: { ...attach, bpffs },
+    control,
+    acceleration: accelerate,
+    log,
+  })
 }

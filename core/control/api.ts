@@ -1,4 +1,5 @@
 /** What the agent answers on its socket: HTTP/1.1, JSON bodies. */
+import type { AccelerateView, AccelerationView } from '../acceleration/view.ts'
 import type { Bound } from '../config/restart.ts'
 import type { Issue, MerbridgeError } from '../errors.ts'
 import type { ExplainView } from '../explain/view.ts'
@@ -23,7 +24,10 @@ export interface Handlers {
   status(): Promise<StatusView>
   pods(): Promise<PodView[]>
   config(): Promise<InForceView>
-  /** The only one with parameters: see core/explain/question.ts. */
+  acceleration(): Promise<AccelerationView>
+  /** `switch`: on or off; `pod`: NAME or NAMESPACE/NAME, absent: the node. */
+  accelerate(query: URLSearchParams): Promise<AccelerateView>
+  /** See core/explain/question.ts. */
   explain(query: URLSearchParams): Promise<ExplainView>
   reload(): Promise<ReloadView>
   /** Ends the agent; the datapath stays. Resolves when the agent has begun to stop. */
@@ -36,6 +40,8 @@ export interface Handlers {
 export const routes = {
   '/v1/status': { method: 'GET', handler: 'status' },
   '/v1/pods': { method: 'GET', handler: 'pods' },
+  '/v1/acceleration': { method: 'GET', handler: 'acceleration' },
+  '/v1/accelerate': { method: 'POST', handler: 'accelerate' },
   '/v1/config': { method: 'GET', handler: 'config' },
   '/v1/explain': { method: 'GET', handler: 'explain' },
   '/v1/reload': { method: 'POST', handler: 'reload' },

@@ -4,7 +4,7 @@
  *   1. content that nobody uses yet: sets and policies (their ids are new, because policies are immutable), routes, ports of proxies;
  *   2. for pods that join or have a new proxy port: listeners that exist already, then their copy of the inbound program, which passes
  *      everything while the pod is not in `pods`; what their lo must have (loopback.ts);
- *   3. the switch: one atomic map update per pod. Before it a connection sees the old policy, after it the new one;
+ *   3. the switch: one atomic map update per pod. Before it a connection sees the old policy, after it the new one; what holds for its acceleration;
  *   4. pods that leave: out of `pods`;
  *   5. when every program that may still hold the old policy has ended: what nobody uses any more, at lo, inbound programs, maps.
  *
@@ -27,7 +27,7 @@ import { listenerSearch } from './search.ts'
 export type Place = LoopbackPlace
 
 export interface Applied {
-  /** A pod joined, left or got another policy: the generation grew by one. Routes that a pod changed itself do not count. */
+  /** A pod joined, left or got another policy or acceleration: the generation grew by one. Routes that a pod changed itself do not count. */
   readonly changed: boolean
   /** Pods that could not be enrolled or switched, by netns cookie. */
   readonly failed: ReadonlyMap<bigint, Error>
@@ -80,7 +80,11 @@ async function write(
 
   const switched = changes.pods.put.filter(({ key }) => !failed.has(key.readBigUInt64LE()))
   for (const { key, value } of switched) maps.pods.update(key, value)
+  const accelerating = changes.accelerated.put.filter(({ key }) => !failed.has(key.readBigUInt64LE()))
+  if (want.maps.accelerated.size > 0) datapath.acceleration.watchReaders(true)
+  for (const { key, value } of accelerating) maps.accelerated.update(key, value)
 
+  for (const key of changes.accelerated.remove) maps.accelerated.delete(key)
   for (const key of changes.pods.remove) maps.pods.delete(key)
   await datapath.native.barrier()
   const left = await dropLoopbacks(datapath, want, loopbacks, failed)
@@ -89,7 +93,8 @@ async function write(
 
   if (failed.size > 0) await datapath.refresh()
   else datapath.have = want.maps
-  const changed = switched.length + changes.pods.remove.length > 0
+  if (datapath.have.accelerated.size === 0) datapath.acceleration.watchReaders(false)
+  const changed = switched.length + changes.pods.remove.length + accelerating.length + changes.accelerated.remove.length > 0
   if (changed) {
     const meta = datapath.meta()
     datapath.writeMeta({ ...meta, generation: meta.generation + 1n })

@@ -53,7 +53,8 @@ export function repairPins({ layout }: Attaching, maps: Readonly<Record<string, 
 export function repairHooks(attaching: Attaching, log: Log): boolean {
   let blind = false
   for (const hook of loadedHooks(attaching.object)) {
-    if (isAttached(attaching, hook)) continue
+    const mustFollow = hook.name === 'join' && blind // it comes after sockops
+    if (isAttached(attaching, hook) && !mustFollow) continue
     attachHook(attaching, hook)
     blind ||= hook.name === 'sockops'
     log('warn', 'a hook was not attached where it should be, and is again', { hook: hook.name, cgroup: attaching.cgroup })

@@ -8,38 +8,23 @@ import { mapNames as agentMaps, type Capacities, type MapContents, type MapName 
 import { type Ability, type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
 import { type Feature, hasAbility, type KernelFacts, optionalFeatures } from '../features/probe.ts'
-import type { BpfLink, BpfMap, BpfObject, Entry, Namespaces, Native, OpenOptions } from '../native/api.ts'
+import type { BpfLink, BpfMap, BpfObject, Namespaces, Native, OpenOptions } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
+import { Acceleration, placeAcceleration } from './acceleration.ts'
 import { readAdded } from './added.ts'
 import { type Attaching, attachHook, dropDeadPods, loadedHooks, removeUnusedHooks, repairHooks, repairPins } from './attach.ts'
+import { type AnyMap, allMaps, type Contents, mapsOf, pinnedMaps, readAll, readContents, usingMaps } from './contents.ts'
 import { attachCookieTeller, type CookieTeller } from './cookies.ts'
-import { inbound, listenersIterator, loopbackProgram } from './hooks.ts'
+import { acceleration, inbound, listenersIterator, loopbackProgram } from './hooks.ts'
 import { buildLayout, currentLayout, type Layout, otherLayouts, setDamagedAside } from './layout.ts'
+import { retire } from './leaving.ts'
 import type { Unregistered } from './listeners.ts'
-import { abilitiesOf, loadObject } from './load.ts'
+import { abilitiesOf, loadDecider, loadObject } from './load.ts'
 import { type LoopbackHook, Loopbacks } from './loopback.ts'
 
 export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void
 
-/** `pointers` is scratch space of the programs and `origins` lives in the sockets, but both must be found again when programs are replaced. */
-export const allMaps = [
-  ...agentMaps,
-  'listeners',
-  'origins',
-  'handovers',
-  'pending',
-  'askers',
-  'asker_counts',
-  'asked',
-  'counters',
-  'pointers',
-  'monitoring',
-  'events',
-  'events_lost',
-  'added',
-  'meta',
-] as const
-export type AnyMap = (typeof allMaps)[number]
+export { type AnyMap, allMaps }
 
 export interface Setting {
   readonly bpffs: string
@@ -70,14 +55,16 @@ export class Datapath implements Disposable {
   /** Proxies that listen and could not be registered, by pod: the next apply tries again. */
   readonly unfound = new Map<bigint, readonly Unregistered[]>()
   readonly loopbacks: Loopbacks
+  readonly acceleration: Acceleration
 
   readonly #attaching: Attaching
   readonly #teller: CookieTeller | undefined
 
   readonly #abilities: bigint
 
-  private constructor(attaching: Attaching, { features, teller, abilities, loopback: hook }: Prepared, contents: Contents, adopted: boolean) {
+  private constructor(attaching: Attaching, prepared: Prepared, contents: Contents, adopted: boolean, log: Log) {
     const { native, layout, object } = attaching
+    const { features, teller, abilities, loopback: hook } = prepared
     this.namespaces = teller?.namespaces ?? native.namespaces
     this.#teller = teller
     this.features = features
@@ -85,12 +72,14 @@ export class Datapath implements Disposable {
     this.native = native
     this.layout = layout
     this.object = object
-    this.maps = Object.fromEntries(allMaps.map((name) => [name, object.map(name)])) as Record<AnyMap, BpfMap>
+    this.maps = mapsOf(object)
     this.have = contents.have
     this.adopted = adopted
     this.#attaching = attaching
     const program = () => object.program(loopbackProgram)
     this.loopbacks = new Loopbacks({ native, layout, added: this.maps.added, hook, program }, contents.added)
+    const { unavailable, reload } = prepared
+    this.acceleration = new Acceleration({ native, layout, object, maps: this.maps, log, unavailable, reload, halted: contents.halted })
   }
 
   /** Adopts what is pinned if it is of this contract and complete, else builds it. Adopting what fits writes nothing. */
@@ -111,9 +100,12 @@ export class Datapath implements Disposable {
     for (const map of Object.values(reuse)) map.close()
     const attaching = { native, layout, object: loaded.object, cgroup: setting.cgroup }
     layout.create() // a part of it may be missing
-    const datapath = new Datapath(attaching, loaded, await readContents(loaded.object), true)
+    const datapath = new Datapath(attaching, loaded, await readContents(loaded.object), true, log)
     datapath.repair(log)
-    if (datapath.meta().programs.equals(programs)) {
+    const replaced = !datapath.meta().programs.equals(programs)
+    datapath.acceleration.begin({ built: false, replaced })
+    datapath.acceleration.watchReaders(datapath.have.accelerated.size > 0)
+    if (!replaced) {
       log('info', 'datapath adopted', { bpffs: layout.directory, generation: Number(datapath.meta().generation) })
     } else {
       datapath.#replacePrograms()
@@ -129,10 +121,12 @@ export class Datapath implements Disposable {
     const layout = await buildLayout(setting.bpffs, async (temporary) => {
       for (const name of allMaps) using(object.map(name), (map) => map.pin(temporary.map(name)))
       const attaching = { native, layout: temporary, object, cgroup: setting.cgroup }
+      if (loaded.unavailable === undefined) usingMaps(object, (maps) => placeAcceleration({ native, layout: temporary, object, maps }))
       for (const hook of loadedHooks(object)) attachHook(attaching, hook)
     })
     const attaching = { native, layout, object, cgroup: setting.cgroup }
-    const datapath = new Datapath(attaching, loaded, await readContents(object), false)
+    const datapath = new Datapath(attaching, loaded, await readContents(object), false, log)
+    datapath.acceleration.begin({ built: true, replaced: false })
     await datapath.#takeOver(setting.bpffs)
     datapath.writeMeta({ ...datapath.meta(), programs })
     log('info', 'datapath built', { bpffs: layout.directory, cgroup: setting.cgroup })
@@ -162,6 +156,7 @@ export class Datapath implements Disposable {
   /** Mends what others did to our links. true: pods have lost theirs, and must be applied again. */
   repair(log: Log): boolean {
     repairPins(this.#attaching, this.maps, log)
+    this.acceleration.repair()
     if (repairHooks(this.#attaching, log)) this.listenersMissed = true
     return dropDeadPods(this.#attaching) || this.searchAgain || this.layout.pods().length !== this.have.pods.size
   }
@@ -208,16 +203,23 @@ export class Datapath implements Disposable {
     this.have = await readAll(this.object)
   }
 
-  /** Datapaths of other versions of the contract, whose maps this build cannot read: gone as soon as this one does their work. */
-  removeOthers(bpffs: string, log: Log): void {
+  /**
+   * Datapaths of other versions of the contract, whose maps this build cannot read: gone as soon as this one does their work, but for the sockets that they
+   * have joined. Those are waited for: true as long as there are some; then it wants to be called again.
+   */
+  async removeOthers(bpffs: string, log: Log): Promise<boolean> {
+    let waits = false
     for (const other of otherLayouts(bpffs)) {
-      other.remove()
-      log('info', 'the datapath of another version was removed', { bpffs: other.directory })
+      const stay = await retire(this.native, other)
+      if (stay === 0) log('info', 'the datapath of another version was removed', { bpffs: other.directory })
+      else waits = true
     }
+    return waits
   }
 
   [Symbol.dispose](): void {
     this.#teller?.close()
+    this.acceleration[Symbol.dispose]()
     for (const map of Object.values(this.maps)) map.close()
     this.object.close()
   }
@@ -229,11 +231,10 @@ interface Prepared {
   readonly teller: CookieTeller | undefined
   readonly abilities: bigint
   readonly loopback: LoopbackHook
-}
-
-interface Contents {
-  readonly have: MapContents
-  readonly added: Awaited<ReturnType<typeof readAdded>>
+  /** Why there is no acceleration. */
+  readonly unavailable: string | undefined
+  /** Loads the program that decides about messages, for a kernel that charges the receiver, or for one that does not. */
+  readonly reload: (charged: boolean) => Promise<BpfObject>
 }
 
 /** Everything that can be refused without a trace. */
@@ -242,10 +243,12 @@ async function prepare(
   { object: path, kernel, cgroup }: Setting,
   maps: Pick<OpenOptions, 'reuse' | 'maxEntries'>,
 ): Promise<Prepared> {
-  const { object, refused } = await loadObject(native, { path, kernel, ...maps })
+  const { object, refused, abilities } = await loadObject(native, { path, kernel, ...maps })
   try {
     const teller = kernel.tellsCookies ? undefined : attachCookieTeller(native, object, cgroup)
-    return { object, features: optionalFeatures(kernel, refused), teller, abilities: kernel.abilities, loopback: kernel.loopback }
+    const unavailable = kernel.skip.get(acceleration.stub) ?? refused.get(acceleration.stub)
+    const reload = (charged: boolean) => loadDecider(native, { path, kernel, abilities, charged }, object)
+    return { object, features: optionalFeatures(kernel, refused), teller, abilities, loopback: kernel.loopback, unavailable, reload }
   } catch (error) {
     object.close()
     throw error
@@ -254,23 +257,5 @@ async function prepare(
 
 /** What of the kernel's facts changes the programs that are attached. */
 function choices(kernel: KernelFacts): string {
-  return [abilitiesOf(kernel).toString('hex'), ...kernel.skip.keys()].join(' ')
-}
-
-function pinnedMaps(native: Native, layout: Layout): Record<string, BpfMap> {
-  return Object.fromEntries(allMaps.map((name) => [name, native.pinnedMap(layout.map(name))]))
-}
-
-async function readContents(object: BpfObject): Promise<Contents> {
-  return { have: await readAll(object), added: await usingAsync(object.map('added'), readAdded) }
-}
-
-async function readAll(object: BpfObject): Promise<MapContents> {
-  const contents = await Promise.all(
-    agentMaps.map(async (name) => {
-      const entries = await usingAsync(object.map(name), (map) => map.entries())
-      return [name, new Map(entries.map((entry: Entry) => [entry.key.toString('hex'), entry]))] as const
-    }),
-  )
-  return Object.fromEntries(contents) as unknown as MapContents
+  return [abilitiesOf(kernel.abilities).toString('hex'), ...kernel.skip.keys()].join(' ')
 }

@@ -10,6 +10,7 @@ export interface Hook {
 export const attachTypes = {
   sockCreate: 2,
   sockOps: 3,
+  skMsg: 7,
   connect4: 10,
   connect6: 11,
   sendmsg4: 14,
@@ -39,6 +40,7 @@ export const hooks: readonly Hook[] = [
   { name: 'recvmsg4', program: 'mb_recvmsg4', attachType: attachTypes.recvmsg4 },
   { name: 'recvmsg6', program: 'mb_recvmsg6', attachType: attachTypes.recvmsg6 },
   { name: 'sockops', program: 'mb_sockops', attachType: attachTypes.sockOps },
+  { name: 'join', program: 'mb_join', attachType: attachTypes.sockOps }, // after sockops, which says whose socket it is
   { name: 'connect4', program: 'mb_connect4', attachType: attachTypes.connect4 },
   { name: 'connect6', program: 'mb_connect6', attachType: attachTypes.connect6 },
   { name: 'sendmsg4', program: 'mb_sendmsg4', attachType: attachTypes.sendmsg4 },
@@ -57,10 +59,26 @@ export const listenersIterator = 'mb_listeners'
 /** Tells the agent the cookies of namespaces, where the kernel does not. */
 export const cookieProgram = 'mb_cookie'
 
+/** What acceleration is made of; all of them or none is there. */
+export const acceleration = {
+  /** A hook of its own. */
+  join: 'mb_join',
+  /** At `joined`: calls the one in `accelerators`, because live sockets keep the program that they were joined with. */
+  stub: 'mb_accelerator',
+  decider: 'mb_accelerate',
+  /** At the tracepoint tcp_rcv_space_adjust. */
+  reading: 'mb_reading',
+  /** Iterators over `joined`, `pairs` and `sides`. */
+  drain: 'mb_drain',
+  stale: 'mb_stale',
+  late: 'mb_late',
+} as const
+
 export const allPrograms: readonly string[] = [
   ...hooks.map(({ program }) => program),
   inbound.program,
   loopbackProgram,
   listenersIterator,
   cookieProgram,
+  ...Object.values(acceleration).filter((program) => program !== acceleration.join),
 ]

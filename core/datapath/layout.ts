@@ -35,6 +35,11 @@ export class Layout {
     return join(this.directory, 'lo', netns.toString(16).padStart(16, '0'))
   }
 
+  /** A link of acceleration: "drain", "reading". */
+  acceleration(name: string): string {
+    return join(this.directory, 'acceleration', name)
+  }
+
   /** Netns cookies of the pods whose sk_lookup link is pinned. */
   pods(): bigint[] {
     return names(join(this.directory, 'pods')).map((name) => BigInt(`0x${name}`))
@@ -53,8 +58,19 @@ export class Layout {
     return names(join(this.directory, 'links'))
   }
 
+  accelerationNames(): string[] {
+    return names(join(this.directory, 'acceleration'))
+  }
+
   create(): void {
-    for (const part of ['maps', 'links', 'pods', 'lo']) mkdirSync(join(this.directory, part), { recursive: true, mode: 0o700 })
+    for (const part of ['maps', 'links', 'pods', 'lo', 'acceleration']) mkdirSync(join(this.directory, part), { recursive: true, mode: 0o700 })
+  }
+
+  /** Unpins everything but these maps and links of acceleration. */
+  removeBut(maps: ReadonlySet<string>, accelerating: ReadonlySet<string>): void {
+    for (const part of ['links', 'pods', 'lo']) removeTree(join(this.directory, part))
+    for (const name of this.mapNames()) if (!maps.has(name)) unlinkSync(this.map(name))
+    for (const name of this.accelerationNames()) if (!accelerating.has(name)) unlinkSync(this.acceleration(name))
   }
 
   /** Unpins everything; what is attached through a link goes with its last pin. */

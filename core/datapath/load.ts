@@ -2,23 +2,29 @@
 import { randomBytes } from 'node:crypto'
 import { release } from 'node:os'
 import { u64Codec } from '../codec.ts'
+import { Ability } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
+import { accelerationAbilities } from '../features/acceleration.ts'
 import { optional } from '../features/catalogue.ts'
 import type { KernelFacts } from '../features/probe.ts'
 import type { BpfMap, BpfObject, Native, NativeError, OpenOptions } from '../native/api.ts'
-import { allPrograms, cookieProgram } from './hooks.ts'
+import { acceleration, allPrograms, cookieProgram } from './hooks.ts'
 
 export interface Loaded {
   readonly object: BpfObject
   /** Optional programs that the kernel refused, with its words. */
   readonly refused: ReadonlyMap<string, string>
+  /** What the programs were told that they may use: less than was found, where acceleration was refused. */
+  readonly abilities: bigint
 }
 
 /** Lines of the verifier's log that an operator sees; the end says what it did not like. */
 const shownLogLines = 12
 
 /** What the programs are told of the kernel. */
-export const abilitiesOf = (kernel: KernelFacts): Buffer => u64Codec.encode(kernel.abilities)
+export const abilitiesOf = (abilities: bigint): Buffer => u64Codec.encode(abilities)
+
+const withoutJoining = (abilities: bigint): bigint => accelerationAbilities.reduce((bits, ability) => bits & ~BigInt(ability), abilities)
 
 export interface LoadPlan {
   readonly path: string
@@ -30,15 +36,15 @@ export interface LoadPlan {
 /** Throws DATAPATH_FAILED with the verifier's last words. Nothing is attached then. */
 export async function loadObject(native: Native, { path, kernel, reuse, maxEntries }: LoadPlan): Promise<Loaded> {
   const unwanted = [...kernel.skip.keys(), ...(kernel.tellsCookies ? [cookieProgram] : [])]
-  const options = (skip: readonly string[]): OpenOptions => ({
+  const options = (skip: readonly string[], abilities = kernel.abilities): OpenOptions => ({
     skip,
-    rodata: { '.rodata.abilities': abilitiesOf(kernel), '.rodata.seed': randomBytes(8) },
+    rodata: { '.rodata.abilities': abilitiesOf(abilities), '.rodata.seed': randomBytes(8) },
     ...(reuse === undefined ? {} : { reuse }),
     ...(maxEntries === undefined ? {} : { maxEntries }),
     ...(kernel.btf === undefined ? {} : { btf: kernel.btf }),
   })
   try {
-    return { object: await native.load(path, options(unwanted)), refused: new Map() }
+    return { object: await native.load(path, options(unwanted)), refused: new Map(), abilities: kernel.abilities }
   } catch (first) {
     const refused = new Map<string, string>()
     for (const { programs } of optional.filter((each) => !each.programs.some((program) => unwanted.includes(program)))) {
@@ -47,11 +53,33 @@ export async function loadObject(native: Native, { path, kernel, reuse, maxEntri
       if (error !== undefined) for (const program of programs) refused.set(program, shortReason(error))
     }
     if (refused.size === 0) throw asMerbridgeError(first as NativeError)
+    const abilities = refused.has(acceleration.stub) ? withoutJoining(kernel.abilities) : kernel.abilities
     try {
-      return { object: await native.load(path, options([...unwanted, ...refused.keys()])), refused }
+      return { object: await native.load(path, options([...unwanted, ...refused.keys()], abilities)), refused, abilities }
     } catch (second) {
       throw asMerbridgeError(second as NativeError)
     }
+  }
+}
+
+interface DeciderPlan extends Pick<LoadPlan, 'path' | 'kernel'> {
+  readonly abilities: bigint
+  readonly charged: boolean
+}
+
+/** The program that decides about messages, once more, over the maps of `loaded`. */
+export async function loadDecider(native: Native, { path, kernel, abilities, charged }: DeciderPlan, loaded: BpfObject): Promise<BpfObject> {
+  const bit = BigInt(Ability.CHARGED)
+  const reuse = Object.fromEntries(loaded.maps.filter((name) => !name.startsWith('.')).map((name) => [name, loaded.map(name)]))
+  try {
+    return await native.load(path, {
+      skip: allPrograms.filter((name) => name !== acceleration.decider),
+      rodata: { '.rodata.abilities': abilitiesOf(charged ? abilities | bit : abilities & ~bit) },
+      reuse,
+      ...(kernel.btf === undefined ? {} : { btf: kernel.btf }),
+    })
+  } finally {
+    for (const map of Object.values(reuse)) map.close()
   }
 }
 

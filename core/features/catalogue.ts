@@ -3,6 +3,7 @@
  * a version (`since` is for people: distributions backport). A feature is needed, or has a fallback, or is not used yet.
  */
 import { Ability } from '../contract.ts'
+import { acceleration } from '../datapath/hooks.ts'
 import type { Native } from '../native/api.ts'
 import { binds, callsCookie, findsMptcp, readsKernel, seesArrival, selectsSocket, setsRetval, stores } from './questions.ts'
 
@@ -33,7 +34,7 @@ export interface Probed extends Described {
 
 /** Found by loading the programs: the rest of the datapath does not need it. */
 export interface Optional extends Described {
-  readonly id: 'getpeername' | 'getsockname' | 'listener_iterator'
+  readonly id: 'getpeername' | 'getsockname' | 'listener_iterator' | 'acceleration'
   /** All of them or none is used. */
   readonly programs: readonly string[]
   readonly fallback: string
@@ -172,7 +173,7 @@ export const probed = [
     name: 'netns cookie in sk_msg',
     since: '5.15',
     probe: callsCookie('skMsg'),
-    detail: 'acceleration',
+    detail: '',
     unused: true,
   },
   {
@@ -180,8 +181,8 @@ export const probed = [
     name: 'socket storage in sk_msg',
     since: '5.9',
     probe: stores('skMsg'),
-    detail: 'acceleration',
-    unused: true,
+    detail: 'which connection a message belongs to',
+    fallback: 'not here: no acceleration',
   },
 ] as const satisfies readonly Probed[]
 
@@ -209,6 +210,14 @@ export const optional = [
     programs: ['mb_listeners'],
     detail: 'finds proxies that listened before their pod was enrolled',
     fallback: 'the agent looks for them in /proc and copies their sockets (pidfd_getfd, Linux 5.6)',
+  },
+  {
+    id: 'acceleration',
+    name: 'acceleration',
+    since: '5.15',
+    programs: Object.values(acceleration),
+    detail: 'connections inside the node pass over TCP, where their receiver cannot tell',
+    fallback: 'not here: every connection stays plain TCP',
   },
 ] as const satisfies readonly Optional[]
 

@@ -40,6 +40,46 @@ export const defects: readonly Defect[] = [
       [7, 2, 0],
     ],
   },
+  {
+    feature: 'acceleration',
+    from: [0, 0, 0],
+    reason: 'taking a socket out of a sockhash while its owner closes it leaks the socket, and its port with it (CVE-2024-39500)',
+    source: 'fixed by "sock_map: avoid race between sock_map_close and sk_psock_put"',
+    fixed: [
+      [5, 15, 162],
+      [6, 1, 95],
+      [6, 6, 35],
+      [6, 9, 6],
+      [6, 10, 0],
+    ],
+  },
+  {
+    feature: 'acceleration',
+    from: [0, 0, 0],
+    reason: "a redirect that the kernel cuts short corrupts the account of the sender's memory (CVE-2024-56633)",
+    source: 'fixed by "tcp_bpf: Fix the sk_mem_uncharge logic in tcp_bpf_sendmsg"',
+    fixed: [
+      [5, 15, 174],
+      [6, 1, 120],
+      [6, 6, 66],
+      [6, 12, 5],
+      [6, 13, 0],
+    ],
+  },
+  {
+    feature: 'acceleration',
+    from: [0, 0, 0],
+    reason: 'an MPTCP subflow that gets into a sockhash crashes the node (CVE-2025-68227)',
+    source: 'fixed by "mptcp: Disallow MPTCP subflows from sockmap" and "mptcp: Fix proto fallback detection with BPF"',
+    fixed: [
+      [5, 15, 197],
+      [6, 1, 159],
+      [6, 6, 118],
+      [6, 12, 60],
+      [6, 17, 10],
+      [6, 18, 0],
+    ],
+  },
 ]
 
 function compare(a: Version, b: Version): number {

@@ -1,10 +1,12 @@
 /** Asks the kernel for every feature of the catalogue, once, before anything is loaded. A missing necessity is an error that names them all. */
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { release, version } from 'node:os'
-import type { Ability } from '../contract.ts'
+import { Ability } from '../contract.ts'
+import { acceleration } from '../datapath/hooks.ts'
 import type { LoopbackHook } from '../datapath/loopback.ts'
 import { MerbridgeError } from '../errors.ts'
 import type { Native } from '../native/api.ts'
+import { accelerationLacks } from './acceleration.ts'
 import { type Forceable, optional, type Probed, probed } from './catalogue.ts'
 import { deniedBy, kernelVersion } from './denied.ts'
 
@@ -122,7 +124,8 @@ export async function probeKernel(native: Native, setting: ProbeSetting): Promis
   }
   const has = new Set(found.filter(({ feature, there }) => there && !forced.has(feature.id)).map(({ feature }) => feature.id))
   requireIdentity(has)
-  const abilities = found.reduce((bits, { feature }) => (has.has(feature.id) && feature.ability !== undefined ? bits | feature.ability : bits), 0)
+  const skip = skipped(has, forced)
+  const asked = found.reduce((bits, { feature }) => (has.has(feature.id) && feature.ability !== undefined ? bits | feature.ability : bits), 0)
   return {
     features: [
       btf === undefined
@@ -131,19 +134,21 @@ export async function probeKernel(native: Native, setting: ProbeSetting): Promis
       { id: 'libbpf', name: 'libbpf', state: 'yes', detail: native.libbpf },
       ...found.map(({ feature, there }) => describe(feature, there, forced.has(feature.id))),
     ],
-    abilities: BigInt(abilities),
-    skip: skipped(forced),
+    abilities: BigInt(skip.has(acceleration.stub) ? asked : asked | Ability.JOIN),
+    skip,
     loopback: has.has('tcx') ? 'link' : has.has('clsact') ? 'filter' : 'none',
     tellsCookies: has.has('socket_netns_cookie'),
     ...(btf === undefined ? {} : { btf }),
   }
 }
 
-function skipped(forced: ReadonlySet<string>): ReadonlyMap<string, string> {
+/** Optional programs that are not even tried, with the reason. */
+function skipped(has: ReadonlySet<string>, forced: ReadonlySet<string>): ReadonlyMap<string, string> {
   const kernel = kernelVersion(release(), version())
   return new Map(
     optional.flatMap(({ id, programs }) => {
-      const why = forced.has(id) ? forcedOff : deniedBy(id, kernel)?.reason
+      const lacks = id === 'acceleration' ? accelerationLacks(has, forced) : undefined
+      const why = forced.has(id) ? forcedOff : (lacks ?? deniedBy(id, kernel)?.reason)
       return why === undefined ? [] : programs.map((program) => [program, why] as const)
     }),
   )

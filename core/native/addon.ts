@@ -61,6 +61,7 @@ export interface Addon {
   detachMap(program: Descriptor, map: Descriptor, attachType: number): void
   queryCgroup(cgroup: string, attachType: number, effective: boolean): number[]
   queryNetns(netns: string, attachType: number): number[]
+  queryMap(map: Descriptor, attachType: number): number[]
 
   linkOpen(path: string): Descriptor
   linkInfo(link: Descriptor): LinkInfo
@@ -68,7 +69,8 @@ export interface Addon {
   linkDetach(link: Descriptor): void
   attachCgroup(program: Descriptor, cgroup: string, attachType: number): Descriptor
   attachNetns(program: Descriptor, netns: string, attachType: number): Descriptor
-  attachIterator(program: Descriptor): Descriptor
+  attachIterator(program: Descriptor, map: Descriptor | undefined): Descriptor
+  attachTracing(program: Descriptor): Descriptor
   /** inode 0: of whatever namespace the path leads to */
   attachEgress(program: Descriptor, path: string, inode: number, ifindex: number): Promise<Descriptor>
 

@@ -223,7 +223,10 @@ export interface Native {
   attachCgroup(program: BpfProgram, cgroup: string, attachType: number): BpfLink
   /** BPF_SK_LOOKUP (36) at the namespace behind `netns` */
   attachNetns(program: BpfProgram, netns: string, attachType: number): BpfLink
-  attachIterator(program: BpfProgram): BpfLink
+  /** `map`: whose elements it walks. Where the link is pinned, each reading of the pin is a walk. */
+  attachIterator(program: BpfProgram, map?: BpfMap): BpfLink
+  /** At the tracepoint that the program was loaded for (BPF_PROG_TYPE_TRACING, "tp_btf/..."). Such a link takes no other program. */
+  attachTracing(program: BpfProgram): BpfLink
   /** BPF_PROG_ATTACH to a sockmap, sockhash: attachType 7 sk_msg verdict */
   attachMap(program: BpfProgram, map: BpfMap, attachType: number): void
   detachMap(program: BpfProgram, map: BpfMap, attachType: number): void
@@ -238,6 +241,8 @@ export interface Native {
   /** Ids of the programs attached at a cgroup (effective: true includes those of its ancestors), in the order of execution. */
   queryCgroup(cgroup: string, attachType: number, effective: boolean): number[]
   queryNetns(netns: string, attachType: number): number[]
+  /** Of a sockmap, sockhash (Linux 5.17) */
+  queryMap(map: BpfMap, attachType: number): number[]
   /** undefined: no such program any more */
   programById(id: number): ProgramInfo | undefined
   /** Records of a BPF_MAP_TYPE_RINGBUF; a native thread waits, the callback runs on the event loop. close() ends it. */

@@ -55,7 +55,8 @@ export const native: Native = {
     new MapHandle(addon().mapCreate(name, type, keySize, valueSize, maxEntries, flags)),
   attachCgroup: (program, cgroup, attachType) => new LinkHandle(addon().attachCgroup(descriptorOf(program), cgroup, attachType)),
   attachNetns: (program, netns, attachType) => new LinkHandle(addon().attachNetns(descriptorOf(program), netns, attachType)),
-  attachIterator: (program) => new LinkHandle(addon().attachIterator(descriptorOf(program))),
+  attachIterator: (program, map) => new LinkHandle(addon().attachIterator(descriptorOf(program), map && descriptorOf(map))),
+  attachTracing: (program) => new LinkHandle(addon().attachTracing(descriptorOf(program))),
   attachMap: (program, map, attachType) => addon().attachMap(descriptorOf(program), descriptorOf(map), attachType),
   detachMap: (program, map, attachType) => addon().detachMap(descriptorOf(program), descriptorOf(map), attachType),
   setProgram: (array: BpfMap, index: number, program: BpfProgram) => addon().setProgram(descriptorOf(array), index, descriptorOf(program)),
@@ -64,6 +65,7 @@ export const native: Native = {
     return addon().listenerAdd(descriptorOf(map), joined('add listener to map', 'key', keys, keySize), pid, descriptor, cookie)
   },
   queryCgroup: (cgroup, attachType, effective) => addon().queryCgroup(cgroup, attachType, effective),
+  queryMap: (map, attachType) => addon().queryMap(descriptorOf(map), attachType),
   queryNetns: (netns, attachType) => addon().queryNetns(netns, attachType),
   programById: (id) => addon().programById(id),
   ringBuffer: (map, onRecord) => new RingHandle(map, onRecord),

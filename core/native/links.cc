@@ -73,10 +73,28 @@ static Napi::Value attachNetns(const Napi::CallbackInfo &info)
 	return createLink(info.Env(), program->number, netns.number, type, operation);
 }
 
+// (program, map): the map whose elements it walks; undefined: it walks no map
 static Napi::Value attachIterator(const Napi::CallbackInfo &info)
 {
-	SharedFile program = fileArgument(info, 0, Kind::Program, "attach iterator");
-	return createLink(info.Env(), program->number, 0, BPF_TRACE_ITER, "attach iterator");
+	constexpr char OPERATION[] = "attach iterator";
+	SharedFile program = fileArgument(info, 0, Kind::Program, OPERATION);
+	if (info[1].IsUndefined())
+		return createLink(info.Env(), program->number, 0, BPF_TRACE_ITER, OPERATION);
+	SharedFile map = fileArgument(info, 1, Kind::Map, OPERATION);
+	bpf_iter_link_info target = {};
+	target.map.map_fd = map->number;
+	LIBBPF_OPTS(bpf_link_create_opts, options);
+	options.iter_info = &target;
+	options.iter_info_len = sizeof(target);
+	int fd = bpf_link_create(program->number, 0, BPF_TRACE_ITER, &options);
+	return wrap(info.Env(), Kind::Link, checked(OPERATION, fd));
+}
+
+// (program): at the tracepoint that it was loaded for
+static Napi::Value attachTracing(const Napi::CallbackInfo &info)
+{
+	SharedFile program = fileArgument(info, 0, Kind::Program, "attach to tracepoint");
+	return wrap(info.Env(), Kind::Link, checked("attach to tracepoint", bpf_raw_tracepoint_open(nullptr, program->number)));
 }
 
 // (program, path, inode, interface) -> a TCX link at the interface's egress, where it is the first
@@ -126,6 +144,7 @@ void exportLinks(Napi::Env env, Napi::Object exports)
 	exports.Set("attachCgroup", Napi::Function::New<guarded<attachCgroup>>(env));
 	exports.Set("attachNetns", Napi::Function::New<guarded<attachNetns>>(env));
 	exports.Set("attachIterator", Napi::Function::New<guarded<attachIterator>>(env));
+	exports.Set("attachTracing", Napi::Function::New<guarded<attachTracing>>(env));
 	exports.Set("attachEgress", Napi::Function::New<guarded<attachEgress>>(env));
 	exports.Set("linkUpdate", Napi::Function::New<guarded<update>>(env));
 	exports.Set("linkDetach", Napi::Function::New<guarded<detach>>(env));

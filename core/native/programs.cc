@@ -119,6 +119,13 @@ static Napi::Value queryNetns(const Napi::CallbackInfo &info)
 	return query(info.Env(), netns.number, uintArgument(info, 1), 0, operation);
 }
 
+// (map, attachType)
+static Napi::Value queryMap(const Napi::CallbackInfo &info)
+{
+	SharedFile map = fileArgument(info, 0, Kind::Map, "query map");
+	return query(info.Env(), map->number, uintArgument(info, 1), 0, "query map");
+}
+
 void exportPrograms(Napi::Env env, Napi::Object exports)
 {
 	exports.Set("programOpen", Napi::Function::New<guarded<open>>(env));
@@ -127,5 +134,6 @@ void exportPrograms(Napi::Env env, Napi::Object exports)
 	exports.Set("attachMap", Napi::Function::New<guarded<attachMap>>(env));
 	exports.Set("detachMap", Napi::Function::New<guarded<detachMap>>(env));
 	exports.Set("queryCgroup", Napi::Function::New<guarded<queryCgroup>>(env));
+	exports.Set("queryMap", Napi::Function::New<guarded<queryMap>>(env));
 	exports.Set("queryNetns", Napi::Function::New<guarded<queryNetns>>(env));
 }

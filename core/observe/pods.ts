@@ -7,6 +7,7 @@ import { type PodCounts, podCounts, readCounts } from '../datapath/counters.ts'
 import { nothing } from '../datapath/tally.ts'
 import type { Outcome } from '../enrol.ts'
 import type { PodView } from '../views.ts'
+import { nodeOff, podAcceleration, readTraffic } from './acceleration.ts'
 
 const noCounts: PodCounts = { outbound: new Map(), inbound: new Map(), refusals: [] }
 
@@ -41,6 +42,7 @@ function selectionOf({ selection }: Outcome): Pick<PodView, 'mesh' | 'selection'
 export async function podViews(agent: Agent): Promise<PodView[]> {
   const counts = await readCounts(agent.datapath.maps.counters)
   await agent.rules.lookAgain()
+  const [traffic, off] = [await readTraffic(agent), nodeOff(agent)]
   return Promise.all(
     agent.outcomes.map(async (outcome): Promise<PodView> => {
       const compiled = outcome.netns === undefined ? undefined : agent.enrolment?.desired.pods.get(outcome.netns)
@@ -61,6 +63,7 @@ export async function podViews(agent: Agent): Promise<PodView[]> {
         listeners: await listenersOf(agent, outcome),
         rules: enrolled === undefined ? [] : withHits(enrolled.rules, own),
         refusals: own.refusals,
+        acceleration: podAcceleration(agent, outcome, off, traffic),
       }
     }),
   )

@@ -9,6 +9,7 @@ import { podTitle } from '../pods/static.ts'
 import { packageVersion } from '../root.ts'
 import { using } from '../scope.ts'
 import type { StatusView } from '../views.ts'
+import { nodeAcceleration, readTraffic } from './acceleration.ts'
 
 export interface Started {
   readonly at: string
@@ -63,7 +64,9 @@ async function titlesWithRules(agent: Agent): Promise<string[]> {
 }
 
 /** Those of sockets cannot be listed, and the others are no measure of anything. */
-const uncounted = ['origins', 'asked', 'pointers', 'pending', 'asker_counts', 'monitoring', 'events', 'events_lost', 'meta']
+const ofSockets = ['origins', 'asked', 'sides']
+const single = ['pointers', 'monitoring', 'events', 'events_lost', 'accel_settings', 'accelerators', 'readers', 'meta']
+const uncounted = [...ofSockets, ...single, 'pending', 'asker_counts']
 const countable = allMaps.filter((name) => !uncounted.includes(name))
 
 function configView(agent: Agent, path: string): StatusView['config'] {
@@ -86,11 +89,12 @@ export async function statusView(agent: Agent, started: Started): Promise<Status
   const attached = attachments(datapath, started.cgroup)
   const counts = await readCounts(datapath.maps.counters)
   const reasons = notReady(agent, attached, started.cgroup)
-  const maps = countable.map(async (name) => ({
+  const fill = async (name: (typeof countable)[number]) => ({
     name,
     entries: (await datapath.maps[name].entries()).length,
     capacity: datapath.maps[name].info.maxEntries,
-  }))
+  })
+  const maps = await Promise.all(countable.map(fill))
   return {
     agent: { version: packageVersion(), pid: process.pid, startedAt: started.at, ready: reasons.length === 0, notReady: reasons },
     config: configView(agent, started.configPath),
@@ -104,7 +108,8 @@ export async function statusView(agent: Agent, started: Started): Promise<Status
       iptables: await titlesWithRules(agent),
       warnings: agent.outcomes.reduce((sum, outcome) => sum + outcome.warnings.length, 0),
     },
-    maps: await Promise.all(maps),
+    acceleration: nodeAcceleration(agent, await readTraffic(agent)),
+    maps,
     decisions: decisions(counts),
     refusals: refusals(counts),
   }

@@ -2,6 +2,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { attachCgroup } from '../cgroup.ts'
+import { u64Codec } from '../codec.ts'
 import { itemOf, type LoopbackInPlace, notThere } from '../compile/loopback.ts'
 import { type Capacities, type MapContents, type MapName, mapNames } from '../compile/maps.ts'
 import type { Config, StaticPod } from '../config/schema.ts'
@@ -29,6 +30,8 @@ export interface InPlace {
   readonly notes: readonly string[]
   readonly placeOf: (netns: bigint) => string
   readonly loopbackOf: (netns: bigint) => LoopbackInPlace
+  /** Pods that the operator has switched off, by netns cookie. */
+  readonly halted: ReadonlySet<bigint>
 }
 
 /** The capacities that maps get which are made: the definitions are in the object file's BTF, max_entries as the length of an array. */
@@ -91,6 +94,7 @@ export async function lookAtMaps(native: Native, bpffs: string): Promise<InPlace
       notes: [...others, ...damaged],
       placeOf: (netns) => `network namespace with cookie ${netns}`,
       loopbackOf: () => notThere,
+      halted: new Set(),
     }
   }
   const maps = await Promise.all(
@@ -109,6 +113,10 @@ export async function lookAtMaps(native: Native, bpffs: string): Promise<InPlace
     notes: [],
     placeOf: placesOf(native, layout),
     loopbackOf: await loopbacksOf(native, layout),
+    halted: await usingAsync(
+      native.pinnedMap(layout.map('halted')),
+      async (map) => new Set((await map.entries()).map(({ key }) => u64Codec.decode(key))),
+    ),
   }
 }
 

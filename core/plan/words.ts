@@ -1,10 +1,13 @@
 /** Map entries in words, by the codecs of the contract. Pure. */
 import { getSystemErrorName } from 'node:util'
+import { accelModes } from '../acceleration/api.ts'
 import { formatAddress, formatCidr, type Words } from '../address.ts'
 import { u64Codec } from '../codec.ts'
+import { noId } from '../compile/accelerated.ts'
 import type { CompiledPod } from '../compile/compile.ts'
 import type { MapName } from '../compile/maps.ts'
 import {
+  acceleratedCodec,
   CidrKind,
   cidrKeyCodec,
   Fact,
@@ -101,6 +104,12 @@ const texts: Readonly<Record<MapName, (key: Buffer, value: Buffer, names: Names)
     return `policy ${hex(policy)}: ${end} ${cidr}: ${setNames(names, policy, value)}`
   },
   routes: routeText,
+  accelerated: (key, value, names) => {
+    const { mode, uid, gid, mark } = acceleratedCodec.decode(value)
+    const ids = [...(uid === noId ? [] : [`uid ${uid}`]), ...(gid === noId ? [] : [`gid ${gid}`])].join(' or ')
+    const proxy = mark === 0 ? ids || 'what accepts redirected connections' : `mark ${mark}`
+    return `${names.pod(u64Codec.decode(key))}: acceleration ${accelModes[mode] ?? mode}, proxy: ${proxy}`
+  },
   nat_pods: (key, _, names) => `${names.pod(u64Codec.decode(key))}: has or had iptables rules of its own`,
   proxy_ports: (key, _, names) => {
     const { netns, port } = proxyPortCodec.decode(key)

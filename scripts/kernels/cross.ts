@@ -15,5 +15,7 @@ export async function crossBuildAddon(apt: Apt): Promise<void> {
     const debs = join(made, 'debs')
     for (const file of await apt.downloadTree(wanted, debs)) if (isOurs(file.slice(debs.length + 1))) await must(['dpkg-deb', '-x', file, made])
   })
-  await must(['sh', 'scripts/build-addon.sh', nodeArchitecture[apt.architecture]], { env: { ...process.env, CROSS_SYSROOT: sysroot } })
+  const architecture = nodeArchitecture[apt.architecture]
+  await must(['sh', 'scripts/build-addon.sh', architecture], { env: { ...process.env, CROSS_SYSROOT: sysroot } })
+  await must(['sh', 'scripts/build-exchanges.sh', architecture])
 }

@@ -66,14 +66,13 @@ async function warmCompileCache(target: string): Promise<void> {
   }
 }
 
-/** The product with the addon of one architecture. */
+/** The product with the addon, and the self-test's program, of one architecture. */
 export function productArchive(product: string, architecture: Architecture): string {
   const platform = `linux-${nodeArchitecture[architecture]}`
-  const addon = join(checkout, 'build/native', platform, 'merbridge.node')
-  const target = join(product, PRODUCT, 'prebuilds', platform, 'merbridge.node')
-  rmSync(join(product, PRODUCT, 'prebuilds'), { recursive: true, force: true })
-  mkdirSync(dirname(target), { recursive: true })
-  copyFileSync(addon, target)
+  const target = join(product, PRODUCT, 'prebuilds', platform)
+  rmSync(dirname(target), { recursive: true, force: true })
+  mkdirSync(target, { recursive: true })
+  for (const file of ['merbridge.node', 'exchanges']) copyFileSync(join(checkout, 'build/native', platform, file), join(target, file))
   const path = join(cacheDirectory, `product-${architecture}.cpio`)
   archive(product, path)
   return path

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { closeSync, existsSync, openSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -18,6 +18,9 @@ import { btf, without } from './without.ts'
 
 /** The command line of this checkout */
 export const program = resolve(import.meta.dirname, '../../bin/merbridge')
+
+/** The self-test of this kernel and this build need not run for every agent of a test: the verdict of the last one is kept here. */
+const verdict = resolve(import.meta.dirname, '../../.cache/selftest.json')
 
 export interface StaticPod {
   readonly name: string
@@ -47,6 +50,8 @@ export interface AgentConfig {
   readonly pluginDirectory?: string
   readonly options?: Readonly<Record<string, unknown>>
   readonly pods: readonly StaticPod[]
+  /** Absent: the defaults */
+  readonly acceleration?: { readonly mode?: string; readonly budget?: string | number }
   /** Directory of cgroup v2 at which the programs are attached; absent: auto */
   readonly cgroup?: string
   /** A file with BTF, or auto; absent: that of this run of the tests */
@@ -99,6 +104,7 @@ export class Agent {
   static async create(config: AgentConfig, place?: Place): Promise<Agent> {
     const agent = new Agent(place ?? (await temporaryPlace()), config)
     await mkdir(join(agent.directory, 'state'))
+    await copyFile(verdict, join(agent.directory, 'state', 'selftest.json')).catch(() => {})
     await agent.write(config)
     return agent
   }
@@ -150,7 +156,9 @@ export class Agent {
       version: 1,
       ...(config.meshes === undefined ? { mesh: config.mesh ?? 'istio' } : { meshes: config.meshes }),
       ...(config.options === undefined ? {} : { options: config.options }),
+      ...(config.acceleration === undefined ? {} : { acceleration: config.acceleration }),
       workloads: { static: config.pods },
+      ...(config.acceleration === undefined ? {} : { acceleration: config.acceleration }),
       attach: {
         bpffs: this.bpffs,
         btf: config.btf ?? btf,
@@ -250,6 +258,7 @@ export class Agent {
       const outcome = await this.detach('--bypass')
       if (outcome.code !== 0) throw new Error(`detach --bypass: exit ${outcome.code}\n${outcome.stderr}${outcome.stdout}`)
     }
+    await copyFile(join(this.directory, 'state', 'selftest.json'), verdict).catch(() => {})
     await removeLock(this.bpffs)
     await rm(this.directory, { recursive: true, force: true })
     release(this)

@@ -1,4 +1,5 @@
 /** Envoy's bootstrap for a sidecar, in Istio's port layout (15001 outbound, 15006 inbound, 15000 admin) unless another mesh's is given. */
+import { encrypted, type Http, type Protocols, tcpProxy, trusted, upstreamProtocol, web } from './envoy-protocols.ts'
 
 export const PROXY_UID = 1337
 export const OUTBOUND_PORT = 15001
@@ -17,6 +18,8 @@ export interface EnvoyLayout {
    * the connection has passed the sidecar already (Istio's InboundPassthroughCluster); a port: at 127.0.0.1.
    */
   readonly app: 'passthrough' | number
+  /** Ports whose connections are carried as they are, bytes of no protocol */
+  readonly bytes?: readonly number[]
 }
 
 export const istioLayout: EnvoyLayout = {
@@ -37,24 +40,28 @@ type Direction = 'outbound' | 'inbound'
  */
 export type Listening = 'v4' | 'v6' | 'dual' | 'each'
 
-/** `name` is what the sidecar calls itself in the headers that it adds. */
-export function sidecarBootstrap(name: string, listening: Listening = 'v4', layout: EnvoyLayout = istioLayout): object {
+/**
+ * `name` is what the sidecar calls itself in the headers that it adds. Without `protocols` everything is HTTP/1.1 in plain text.
+ */
+export function sidecarBootstrap(name: string, listening: Listening = 'v4', layout: EnvoyLayout = istioLayout, protocols?: Protocols): object {
+  const inbound = layout.app === 'passthrough' ? { ...original('inbound'), upstream_bind_config: passedSource } : local(layout.app)
+  const clusters = [original('outbound'), inbound]
   return {
     node: { id: name, cluster: name },
     admin: { address: address('127.0.0.1', layout.admin) },
     static_resources: {
-      listeners: [listener(name, 'outbound', layout.outbound, listening), listener(name, 'inbound', layout.inbound, listening)],
-      clusters: [
-        original('outbound'),
-        layout.app === 'passthrough' ? { ...original('inbound'), upstream_bind_config: passedSource } : local(layout.app),
-      ],
+      listeners: [listener(name, 'outbound', listening, layout, protocols), listener(name, 'inbound', listening, layout, protocols)],
+      clusters:
+        protocols === undefined
+          ? clusters
+          : [...clusters, { ...original('outbound-mtls'), ...trusted(protocols.mtls) }].map((each) => ({ ...each, ...upstreamProtocol })),
     },
   }
 }
 
 /** Takes the connection's original destination from SO_ORIGINAL_DST. */
-function listener(name: string, direction: Direction, port: number, listening: Listening): object {
-  const [first, ...others] = addresses(listening, port)
+function listener(name: string, direction: Direction, listening: Listening, layout: EnvoyLayout, protocols?: Protocols): object {
+  const [first, ...others] = addresses(listening, layout[direction])
   return {
     name: direction,
     address: first,
@@ -63,8 +70,30 @@ function listener(name: string, direction: Direction, port: number, listening: L
     listener_filters: [
       { name: 'envoy.filters.listener.original_dst', typed_config: { '@type': `${TYPES}.filters.listener.original_dst.v3.OriginalDst` } },
     ],
-    filter_chains: [{ filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: connectionManager(name, direction) }] }],
+    filter_chains: protocols === undefined ? plainChains(name, direction, layout) : chains(name, direction, protocols),
   }
+}
+
+function plainChains(name: string, direction: Direction, { bytes = [] }: EnvoyLayout): object[] {
+  const carried = bytes.map((port) => ({ filter_chain_match: { destination_port: port }, filters: [tcpProxy(direction, direction)] }))
+  return [...carried, { filters: [http(name, direction)] }]
+}
+
+/** By what the client asked for: ports whose bytes are only passed on, and addresses to which sidecars speak TLS. */
+function chains(name: string, direction: Direction, { tcp, mtls }: Protocols): object[] {
+  return [false, true].flatMap((secure) => {
+    const cluster = secure && direction === 'outbound' ? 'outbound-mtls' : direction
+    const transport = secure && direction === 'inbound' ? encrypted(mtls) : {}
+    const addresses = secure ? { prefix_ranges: mtls.addresses.map((each) => ({ address_prefix: each, prefix_len: 32 })) } : {}
+    return [
+      { filter_chain_match: addresses, filters: [http(name, direction, cluster, web)], ...transport },
+      ...tcp.map((destination_port) => ({
+        filter_chain_match: { ...addresses, destination_port },
+        filters: [tcpProxy(direction, cluster)],
+        ...transport,
+      })),
+    ]
+  })
 }
 
 function addresses(listening: Listening, port: number): object[] {
@@ -73,14 +102,20 @@ function addresses(listening: Listening, port: number): object[] {
   return { v4: [v4], v6: [v6], dual: [v6], each: [v4, v6] }[listening]
 }
 
-function connectionManager(name: string, direction: Direction): object {
-  return {
+function http(
+  name: string,
+  direction: Direction,
+  cluster: string = direction,
+  { route, manager }: Http = { route: { timeout: '10s' }, manager: {} },
+): object {
+  const config = {
     '@type': `${TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
     stat_prefix: direction,
     generate_request_id: false,
+    ...manager,
     http_filters: [{ name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPES}.filters.http.router.v3.Router` } }],
     route_config: {
-      virtual_hosts: [{ name: 'all', domains: ['*'], routes: [{ match: { prefix: '/' }, route: { cluster: direction, timeout: '10s' } }] }],
+      virtual_hosts: [{ name: 'all', domains: ['*'], routes: [{ match: { prefix: '/' }, route: { cluster, ...route } }] }],
       response_headers_to_add: [
         header(`x-${direction}-sidecar`, name),
         header(`x-${direction}-source`, '%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%'),
@@ -88,6 +123,7 @@ function connectionManager(name: string, direction: Direction): object {
       ],
     },
   }
+  return { name: 'envoy.filters.network.http_connection_manager', typed_config: config }
 }
 
 function header(key: string, value: string): object {
@@ -95,7 +131,7 @@ function header(key: string, value: string): object {
 }
 
 /** Connects to the destination that the client asked for. */
-function original(name: Direction): object {
+function original(name: Direction | 'outbound-mtls'): object {
   return { name, type: 'ORIGINAL_DST', lb_policy: 'CLUSTER_PROVIDED', connect_timeout: '5s', cleanup_interval: '60s' }
 }
 

@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type EnvoyLayout, istioLayout, type Listening, sidecarBootstrap } from './envoy-config.ts'
+import type { Protocols } from './envoy-protocols.ts'
 import type { LabPod } from './net.ts'
 import { kill } from './process.ts'
 
@@ -21,11 +22,17 @@ export interface Sidecar extends AsyncDisposable {
 }
 
 /** Starts a sidecar in the pod and waits until it accepts connections; `name` shows in the headers that it adds. */
-export async function startEnvoy(pod: LabPod, name: string, listening?: Listening, layout: EnvoyLayout = istioLayout): Promise<Sidecar> {
+export async function startEnvoy(
+  pod: LabPod,
+  name: string,
+  listening?: Listening,
+  layout: EnvoyLayout = istioLayout,
+  protocols?: Protocols,
+): Promise<Sidecar> {
   if (!existsSync(BINARY)) throw new Error(`no Envoy at ${BINARY}: run npm run setup`)
   const config = join(pod.directory, 'envoy.json')
   const log = join(pod.directory, 'envoy.log')
-  await writeFile(config, JSON.stringify(sidecarBootstrap(name, listening, layout), null, 2))
+  await writeFile(config, JSON.stringify(sidecarBootstrap(name, listening, layout, protocols), null, 2))
   const output = openSync(log, 'a')
   const flags = ['--concurrency', '1', '--disable-hot-restart', '--log-level', 'warning']
   // By descriptor: the checkout may be below a directory that its user may not search, and 100 MB are too much to copy.

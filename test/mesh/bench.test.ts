@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { REQUESTS, STREAMS } from '../../bench/acceleration.ts'
 import { FORMS } from '../../bench/addresses.ts'
+import { modes } from '../../bench/modes.ts'
 import { SIZES } from '../../bench/points.ts'
 import { run } from '../lab/process.ts'
 
@@ -59,10 +61,30 @@ describe('npm run bench', { timeout: 300_000 }, () => {
       for (const what of ['connect()', 'UDP, sendto(), one socket']) assert.equal(rows(stdout, `${what}, ${family} `).length, 2, stdout)
   })
 
+  test('measures acceleration in each mode, beside iptables and the naive redirect', async () => {
+    const { code, stdout, stderr } = await bench('--quick', '--rounds', '1', '--only', 'acceleration')
+    assert.equal(code, 0, stderr)
+    const inStreams = ['MB/s', 'CPU [µs/MB]']
+    for (const [titles, figures] of [
+      [REQUESTS, ['p50 [µs]', 'p99 [µs]', '1/s', 'CPU [µs]']],
+      [STREAMS, modes().includes('all') ? [...inStreams, ...inStreams] : inStreams],
+    ] as const)
+      for (const title of titles) {
+        const lines = rows(stdout, `${title} `).filter(([first]) => first === title)
+        const named = lines.map(([, figure]) => figure)
+        assert.deepEqual(named, figures, `${title}\n${stdout}`)
+        for (const [, figure, base, ...ratios] of lines) {
+          assert.ok(Number(base) > 0, `${title}: ${figure} is ${base}`)
+          assert.equal(ratios.length, titles === REQUESTS ? modes().length - 1 : 2)
+          for (const each of ratios) assert.match(each, ratio)
+        }
+      }
+  })
+
   test('says what is wrong with its arguments', async () => {
     const wrong = await bench('--only', 'nonsense')
     assert.equal(wrong.code, 1)
-    assert.equal(wrong.stderr, 'bench: --only nonsense: the parts are traffic, cost, outside\n')
+    assert.equal(wrong.stderr, 'bench: --only nonsense: the parts are traffic, cost, outside, acceleration\n')
     assert.equal((await bench('--rounds', '4')).stderr, 'bench: --rounds 4: a whole number of at least 5 is needed\n')
   })
 })

@@ -46,10 +46,10 @@ describe('the package, unpacked on a machine without compiler and without develo
 
   after(() => rmSync(directory, { recursive: true, force: true }))
 
-  test('has the programs, the addon, the licences and the plugin types, and no source', () => {
-    const addon = `prebuilds/linux-${process.arch}/merbridge.node`
+  test('has the programs, the addon, the program of the self-test, the licences and the plugin types, and no source', () => {
+    const native = ['merbridge.node', 'exchanges'].map((file) => `prebuilds/linux-${process.arch}/${file}`)
     const licences = ['LICENSE', 'bpf/LICENSE', 'bpf/LICENSES/GPL-2.0-only.txt', 'bpf/LICENSES/BSD-2-Clause.txt']
-    for (const path of ['dist/bpf/merbridge.bpf.o', 'dist/core/plugin.d.ts', 'bin/merbridge', addon, ...licences]) {
+    for (const path of ['dist/bpf/merbridge.bpf.o', 'dist/core/plugin.d.ts', 'bin/merbridge', ...native, ...licences]) {
       assert.ok(existsSync(join(installed, path)), path)
     }
     for (const path of ['core', 'scripts', 'test', 'node_modules']) assert.ok(!existsSync(join(installed, path)), path)

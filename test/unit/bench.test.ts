@@ -1,7 +1,14 @@
-/** The policies that the benchmark compares, and its statistics. */
+/** The policies that the benchmark compares, its statistics, what it claims and the page that it writes. */
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { REQUESTS, STREAMS } from '../../bench/acceleration.ts'
+import { accelerationClaims } from '../../bench/acceleration-report.ts'
+import { type Figures, Result } from '../../bench/measure.ts'
+import { performancePage } from '../../bench/page.ts'
 import { destination4, destination6, interception, iptablesRules, nodes, POINTS } from '../../bench/points.ts'
+import type { Claim } from '../../bench/report.ts'
 import { pairedRatio, quantile } from '../../bench/statistics.ts'
 import type { Interception } from '../../core/plugin.ts'
 
@@ -62,5 +69,70 @@ describe('statistics', () => {
     assert.equal(quantile([3, 1, 2], 0.5), 2)
     assert.equal(quantile([3, 1, 2], 0.99), 3)
     assert.throws(() => quantile([], 0.5), /no samples/)
+  })
+})
+
+/** A result with the same figures in each of some runs. */
+function resultOf(title: string, figures: Readonly<Record<string, Figures>>): Result {
+  const result = new Result({ title, count: 1, variants: figures })
+  for (let run = 0; run < 5; run++) for (const [variant, each] of Object.entries(figures)) result.add(variant, each)
+  return result
+}
+
+describe('claims of acceleration', () => {
+  const claimed = (title: string, all: Figures, none: Figures = all) =>
+    accelerationClaims([resultOf(title, { iptables: { p50: 100, rate: 100, cpu: 100 }, none, proxies: none, all })])
+  const verdicts = (claims: readonly Claim[]) => claims.map(({ good, text }) => [good, text.startsWith(good ? 'proven: ' : 'NOT PROVEN: ')])
+
+  test('times have an upper bound, rates a lower one', () => {
+    const title = '16 connections, 100 B'
+    assert.deepEqual(verdicts(claimed(title, { p50: 79, rate: 132, cpu: 66 })), Array(3).fill([true, true]))
+    assert.deepEqual(verdicts(claimed(title, { p50: 80, rate: 131, cpu: 67 })), Array(3).fill([false, true]))
+  })
+
+  test('each target is of a workload that is measured', () => {
+    const titles = [...REQUESTS, ...STREAMS]
+    const figures = { p50: 1, rate: 1, cpu: 1 }
+    const variants = { iptables: figures, none: figures, proxies: figures, all: figures }
+    const claims = accelerationClaims(titles.map((title) => resultOf(title, variants)))
+    assert.equal(claims.length, 8 + 2 * STREAMS.length)
+    assert.equal(new Set(claims.map(({ text }) => text)).size, claims.length)
+  })
+
+  test('what goes one way is held against plain TCP, in each mode', () => {
+    const [title = ''] = STREAMS
+    const found = claimed(title, { rate: 98.9, cpu: 1 }, { rate: 100, cpu: 1 })
+    assert.deepEqual(
+      found.map(({ good }) => good),
+      [true, false],
+    )
+  })
+
+  test('nothing is claimed where a mode was not measured', () => {
+    assert.deepEqual(accelerationClaims([resultOf('16 connections, 100 B', { iptables: { p50: 1 }, none: { p50: 1 } })]), [])
+  })
+})
+
+describe('docs/performance.md', () => {
+  const found = { table: 'the table', claims: [{ good: true, text: 'a claim' }], results: [resultOf('a', { none: { p50: 1 } })] }
+
+  test('a part writes its own section, in its place, and leaves the others alone', () => {
+    const both = performancePage('', { outside: found, traffic: found })
+    const page = performancePage(both.replaceAll('the table', 'an old table'), { cost: found })
+    assert.deepEqual(page.match(/^## .*$/gm), [
+      '## Connections, requests and DNS queries',
+      '## One connect() with many CIDRs and rules',
+      '## Processes in no pod',
+    ])
+    assert.equal(page.match(/^an old table$/gm)?.length, 2)
+    assert.equal(page.match(/^the table$/gm)?.length, 1)
+    assert.equal(page.match(/^# /gm)?.length, 1)
+    assert.equal(page.match(/^Machine: /gm)?.length, 3)
+    assert.equal(performancePage(page, {}), page)
+  })
+
+  test('the page in the repository has the sections', async () => {
+    const page = await readFile(join(import.meta.dirname, '../../docs/performance.md'), 'utf8')
+    assert.equal(performancePage(page, {}), page)
   })
 })

@@ -43,7 +43,7 @@ const good = file('good.yaml', `version: 1\nmesh: istio\ncontrol: { socket: ${so
 const bad = file('bad.yaml', 'version: 1\nmesh: istoi\noptions: { proxyPort: 70000 }\n')
 const idle = file('idle.yaml', `version: 1\nmesh: istio\ncontrol: { socket: ${join(root, 'nobody.sock')} }\n`)
 
-const commands = ['run', 'validate', 'plan', 'schema', 'status', 'pods', 'explain', 'detach']
+const commands = ['run', 'validate', 'plan', 'schema', 'status', 'pods', 'explain', 'selftest', 'detach']
 
 test('help of every command has an example; the version is that of the package', async () => {
   const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8'))
@@ -154,6 +154,8 @@ test('status and pods of a running agent', async () => {
   const handlers = {
     status: async () => fresh,
     pods: async () => [...podViews],
+    acceleration: refuse,
+    accelerate: refuse,
     config: async () => inForce,
     explain,
     reload: refuse,

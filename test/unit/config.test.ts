@@ -45,6 +45,7 @@ test('the shortest config has every default and is frozen', async () => {
     pods: [],
     attach: { cgroup: 'auto', bpffs: '/sys/fs/bpf/merbridge', identity: 'auto', btf: 'auto', without: [] },
     control: { socket: '/run/merbridge/agent.sock' },
+    acceleration: { mode: 'proxies', budget: 4_194_304 },
     log: { level: 'info', format: 'auto' },
   })
   const [mesh] = meshes
@@ -88,7 +89,7 @@ test('an error has file, line, column, the line, a caret and the way out', async
     `c.yaml:3:1: optoins: unknown key "optoins"
   3 | optoins: {}
     | ^^^^^^^
-  Did you mean "options"? The keys here are version, mesh, options, meshes, workloads, attach, control and log.`,
+  Did you mean "options"? The keys here are version, mesh, options, meshes, workloads, attach, control, acceleration and log.`,
   )
 })
 
@@ -140,7 +141,7 @@ test('positions and messages of single mistakes', async () => {
 test('the way out names the nearest word, the keys or the quotes that are missing', async () => {
   assert.match(await hintOf('version: 1\nmesh: itsio\n'), /Did you mean "istio"/)
   assert.match(await hintOf(`${good}log: { levle: info }\n`), /Did you mean "level"\? The keys here are level and format\./)
-  assert.match(await hintOf(`${good}acceleration: {}\n`), /The keys here are version, mesh, .* and log\./)
+  assert.match(await hintOf(`${good}sampling: {}\n`), /The keys here are version, mesh, .* and log\./)
   assert.match(await hintOf(`${good}options: { outbuondPort: 1 }\n`), /Did you mean "outboundPort"/)
   assert.match(
     await hintOf(`${good}options: { outboundPort: 0 }\n`),

@@ -1,7 +1,28 @@
 /** What an agent might answer. */
+import type { AccelerateView, AccelerationView, TrafficView } from '../../core/acceleration/view.ts'
 import type { InForceView } from '../../core/control/api.ts'
 import type { ExplainView } from '../../core/explain/view.ts'
 import type { PodView, StatusView } from '../../core/views.ts'
+
+const traffic: TrafficView = {
+  connections: { joined: 5, accelerating: 3 },
+  accelerated: { messages: 750, bytes: 3_145_728, connections: 9 },
+  tcp: { messages: 250, bytes: 1024, connections: 2 },
+  reasons: [
+    { reason: 'not read', sentence: 'the receiver was not seen reading yet', messages: 200, bytes: 1000, connections: 2 },
+    { reason: 'order', sentence: 'bytes that went by TCP were unread', messages: 50, bytes: 24, connections: 0 },
+  ],
+}
+
+export const accelerationView: AccelerationView = {
+  at: 1000,
+  node: { mode: 'proxies', budget: 4_194_304, on: true, off: [], kernel: { can: true }, halted: ['default/web'], ...traffic },
+  pods: [
+    { pod: 'default/web', mode: 'none', why: 'merbridge accelerate off was said for this pod', on: false, off: ['its mode is none'], ...traffic },
+  ],
+}
+
+export const accelerateView: AccelerateView = { pod: 'default/web', switch: 'off', changed: true, accelerating: false, overrides: [] }
 
 export const statusView: StatusView = {
   agent: { version: '0.1.0', pid: 42, startedAt: new Date(Date.now() - 3_900_000).toISOString(), ready: false, notReady: ['the config is refused'] },
@@ -34,6 +55,7 @@ export const statusView: StatusView = {
   ],
   decisions: { outbound: { tcp4: 9, tcp6: 3, udp4: 40 }, inbound: { tcp4: 4 } },
   refusals: [{ reason: 'no_listener', count: 12, by: { tcp4: 12 } }],
+  acceleration: accelerationView.node,
 }
 
 export const podView: PodView = {
@@ -63,6 +85,7 @@ export const podView: PodView = {
     { direction: 'outbound', index: 0, name: 'skipped port', condition: 'port skipped', then: 'pass', hits: 2, by: { tcp4: 2 } },
   ],
   refusals: [{ reason: 'no_listener', count: 12, by: { tcp4: 5, tcp6: 7 } }],
+  acceleration: { mode: 'proxies', why: 'acceleration.mode of the config', on: true, off: [], ...traffic },
 }
 
 export const podViews: readonly PodView[] = [

@@ -13,11 +13,13 @@ import type { Handlers } from '../../core/control/api.ts'
 import { askAgent } from '../../core/control/client.ts'
 import { serveControl } from '../../core/control/server.ts'
 import { type ErrorCode, MerbridgeError } from '../../core/errors.ts'
-import { explainView, inForce, podView, statusView } from './control-views.ts'
+import { accelerateView, accelerationView, explainView, inForce, podView, statusView } from './control-views.ts'
 
 const handlers: Handlers = {
   status: async () => statusView,
   pods: async () => [podView],
+  acceleration: async () => accelerationView,
+  accelerate: async () => accelerateView,
   config: async () => inForce,
   explain: async (query) => ({ ...explainView, pod: query.get('pod') ?? '' }),
   reload: async () => {

@@ -1,0 +1,93 @@
+/** Requests and streams of bytes in each mode of acceleration. */
+import type { Comparison, Setting } from './measure.ts'
+import { MODES, type Mode, modes, Site, type Workload } from './modes.ts'
+
+/** Milliseconds of a run: of requests through Envoys; where each takes long; of what has less noise and needs a sharper answer. */
+const RUN = 300
+const LONG = 700
+const SHORT = 120
+/** To see that it runs. */
+const QUICK = 40
+
+const BODIES = { '100 B': 100, '16 kB': 16_384 } as const
+
+const http = (title: string, does: 'kept' | 'new', connections: number, bytes: number, milliseconds: number): Workload => ({
+  title,
+  between: 'envoys',
+  program: 'http',
+  does,
+  what: [connections, bytes],
+  milliseconds,
+  runs: 1,
+})
+
+const connections = (count: number) => `${count} connection${count === 1 ? '' : 's'}`
+
+const requests: readonly Workload[] = [
+  ...Object.entries(BODIES).flatMap(([body, bytes]) => [1, 16, 64].map((count) => http(`${connections(count)}, ${body}`, 'kept', count, bytes, RUN))),
+  http('4 connections, 10 MB', 'kept', 4, 10_000_000, LONG),
+  http('new connection for each, 100 B', 'new', 16, 100, RUN),
+]
+
+const leg: Workload = {
+  title: 'socket leg, 100 B there and back',
+  between: 'pair',
+  program: 'stream',
+  does: 'exchange',
+  what: [100, 'nodelay'],
+  milliseconds: SHORT,
+  runs: 4,
+}
+
+const WAYS = { up: 'app to proxy', down: 'proxy to app' } as const
+const WRITES = [
+  ['writes of 100 B', 100, 'nagle'],
+  ['writes of 100 B, TCP_NODELAY', 100, 'nodelay'],
+  ['writes of 64 kB', 65_536, 'nagle'],
+] as const
+
+const oneWay = (title: string, between: 'envoys' | 'flow', does: keyof typeof WAYS, bytes: number, delay: string): Workload => ({
+  title,
+  between,
+  program: 'stream',
+  does,
+  what: [bytes, delay],
+  milliseconds: between === 'envoys' ? RUN : SHORT,
+  runs: 1,
+})
+
+const streams: readonly Workload[] = [
+  ...WRITES.map(([title, bytes, delay]) => oneWay(`two Envoys, ${title}`, 'envoys', 'up', bytes, delay)),
+  ...WRITES.flatMap(([title, bytes, delay]) =>
+    (['up', 'down'] as const).map((does) => oneWay(`socket leg, ${WAYS[does]}, ${title}`, 'flow', does, bytes, delay)),
+  ),
+]
+
+export const REQUESTS: readonly string[] = [...requests, leg].map(({ title }) => title)
+export const STREAMS: readonly string[] = streams.map(({ title }) => title)
+export const LEG = leg.title
+
+/** What is compared with plain TCP: for a look at it, and to the hundredth, which takes more runs. */
+const LOOK = ['none', 'iptables', 'naive'] as const
+const SHARP = ['none', 'proxies', 'all'] as const
+const SHARP_RUNS = { envoys: 2, pair: 4, flow: 4 } as const
+
+export async function accelerationSetting(quick: boolean): Promise<Setting> {
+  await using stack = new AsyncDisposableStack()
+  const sites: [Mode, Site][] = []
+  for (const mode of modes()) sites.push([mode, stack.use(await Site.create(mode))])
+  const compare = (workload: Workload, among: readonly Mode[], full: number): Comparison => {
+    const [milliseconds, runs] = quick ? [QUICK, 1] : [workload.milliseconds, full]
+    const those = sites.filter(([mode]) => among.includes(mode))
+    const variants = those.map(([mode, site]) => [mode, () => site.measure({ ...workload, milliseconds })] as const)
+    return { title: workload.title, count: milliseconds, runs, variants: Object.fromEntries(variants) }
+  }
+  const accelerated = sites.some(([mode]) => mode === 'all')
+  const comparisons = [
+    ...[...requests, leg].map((workload) => compare(workload, MODES, workload.runs)),
+    ...streams.map((workload) => compare(workload, LOOK, workload.runs)),
+    ...(accelerated ? streams.map((workload) => compare(workload, SHARP, SHARP_RUNS[workload.between])) : []),
+  ]
+  const kept = stack.move()
+  return { comparisons, [Symbol.asyncDispose]: () => kept.disposeAsync() }
+}

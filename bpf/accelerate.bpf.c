@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * sk_msg: a message of a joined socket goes straight into the queue of the other end, or by TCP. When in doubt, by TCP.
+ *
+ * A socket keeps the program that it was joined with until it ends. So that one is a stub, and what it calls can be replaced or taken away.
+ */
+#include "common.bpf.h"
+
+#include "eligible.bpf.h"
+#include "tally.bpf.h"
+
+SEC("sk_msg")
+int mb_accelerator(struct sk_msg_md *msg)
+{
+	bpf_tail_call(msg, &accelerators, 0);
+	return SK_PASS;
+}
+
+/* What holds in a pod, as a copy: the element may be given to another one meanwhile. 0: nothing does. */
+static __always_inline int read_pod(__u64 netns, struct accelerated *copy)
+{
+	struct accelerated *pod = bpf_map_lookup_elem(&accelerated, &netns);
+
+	if (!pod)
+		return 0;
+	copy->mode = READ_ONCE(pod->mode);
+	copy->uid = READ_ONCE(pod->uid);
+	copy->gid = READ_ONCE(pod->gid);
+	copy->mark = READ_ONCE(pod->mark);
+	compiler_barrier();
+	return READ_ONCE(pod->netns) == netns && copy->mode != ACCEL_NONE;
+}
+
+/* The mode lets messages go to this socket, and it reads in a way that sees them. */
+static __always_inline enum accel_reason judge_reader(const void *sk, struct file___accel *file, const struct side *side,
+						      const struct accelerated *pod)
+{
+	struct program_key key = side->program;
+	__u32 reads = READ_ONCE(side->reads);
+	struct program *program;
+	int proxy;
+
+	if (reads & READ_SPLICE)
+		return ACCEL_SPLICES;
+	if (!(reads & READ_RECV))
+		return ACCEL_NOT_READ;
+	proxy = side->proxy || is_proxy(sk, file, pod);
+	if (!proxy && pod->mode < ACCEL_AUTO)
+		return ACCEL_MODE;
+	/* A proxy may splice, too. */
+	program = bpf_map_lookup_elem(&programs, &key);
+	if (!program || program->splices == SPLICES_UNKNOWN)
+		return ACCEL_PROGRAM;
+	if (program->splices == SPLICES_DOES)
+		return ACCEL_SPLICES;
+	return proxy || program->splices == SPLICES_NEVER || pod->mode == ACCEL_ALL ? ACCEL_REDIRECTED : ACCEL_PROGRAM;
+}
+
+static __always_inline enum accel_reason judge_receiver(const void *sk, const struct side *side, const struct accelerated *pod)
+{
+	struct file___accel *file;
+
+	if (!is_established(sk))
+		return ACCEL_CLOSING;
+	if (is_unfit_receiver(sk))
+		return ACCEL_RECEIVER;
+	file = file_of(sk);
+	if (!is_non_blocking(file))
+		return ACCEL_BLOCKING;
+	return judge_reader(sk, file, side, pod);
+}
+
+static __always_inline enum accel_reason judge_state(struct side *self, struct side *peer, struct sk_psock *psock, __u32 size, __u64 budget)
+{
+	const void *sender = (const void *)self->sk, *receiver = (const void *)peer->sk;
+
+	if (is_memory_short(receiver))
+		return ACCEL_MEMORY;
+	if (is_slow_stream(self, size))
+		return ACCEL_ONE_WAY;
+	if (!fits_budget(self, receiver, psock, size, budget))
+		return ACCEL_BUDGET;
+	if (!is_path_empty(sender, receiver))
+		return ACCEL_ORDER;
+	/* All of it was read from the socket that we mean. */
+	return is_same_socket(receiver, peer->cookie) ? ACCEL_REDIRECTED : ACCEL_CLOSING;
+}
+
+static __always_inline enum accel_reason judge(struct side *self, struct side *peer, __u32 size)
+{
+	__u32 zero = 0;
+	struct accel_settings *settings = bpf_map_lookup_elem(&accel_settings, &zero);
+	struct accelerated pod = {};
+	enum accel_reason reason;
+	struct sk_psock *psock;
+
+	if (!settings || settings->stopped)
+		return ACCEL_STOPPED;
+	if (!read_pod(self->netns, &pod) || !read_pod(peer->netns, &pod))
+		return ACCEL_POD;
+	if (READ_ONCE(peer->place) < PLACE_JOINED)
+		return ACCEL_WAITING;
+	if (self->place != PLACE_JOINED || READ_ONCE(peer->place) != PLACE_JOINED || !is_same_socket((const void *)peer->sk, peer->cookie))
+		return ACCEL_CLOSING;
+	if (is_unfit_sender((const void *)self->sk))
+		return ACCEL_SENDER;
+	if (!is_non_blocking(file_of((const void *)self->sk)))
+		return ACCEL_BLOCKING;
+	reason = judge_receiver((const void *)peer->sk, peer, &pod);
+	if (reason != ACCEL_REDIRECTED)
+		return reason;
+	psock = psock_of((const void *)peer->sk);
+	return psock ? judge_state(self, peer, psock, size, settings->budget) : ACCEL_CLOSING;
+}
+
+/*
+ * Sockets that gain nothing pay for each write nevertheless, so they leave (sock_ops does it, when it is safe): streams that are not redirected,
+ * those whose other end is not on this node or has left, and blocking ones, whose recv() might end with EAGAIN when a signal or a writer wakes it.
+ */
+static __always_inline void consider_leaving(struct membership *member, const struct side *self, const struct side *peer, enum accel_reason reason)
+{
+	const void *sk = (const void *)self->sk;
+
+	if (self->streak >= ONE_WAY_FOR_GOOD || READ_ONCE(peer->place) == PLACE_LEFT || (reason == ACCEL_BLOCKING && !is_non_blocking(file_of(sk))) ||
+	    (reason == ACCEL_SENDER && (has_ulp(sk) || has_zerocopy(sk))))
+		member->leave = reason;
+}
+
+/* In the order that leaving relies on: the intention is told, with a full barrier, before it is looked whether the other end leaves. */
+static __always_inline enum accel_reason redirect(struct sk_msg_md *msg, const struct joined_key *own, struct side *self, const struct side *peer)
+{
+	struct joined_key key = *own;
+
+	__sync_fetch_and_add(&self->redirects, 1);
+	if (READ_ONCE(self->place) != PLACE_JOINED || READ_ONCE(peer->place) != PLACE_JOINED)
+		return ACCEL_CLOSING;
+	key.side = own->side == SIDE_CLIENT ? SIDE_SERVER : SIDE_CLIENT;
+	return bpf_msg_redirect_hash(msg, &joined, &key, BPF_F_INGRESS) == SK_PASS ? ACCEL_REDIRECTED : ACCEL_GONE;
+}
+
+SEC("sk_msg")
+int mb_accelerate(struct sk_msg_md *msg)
+{
+	struct bpf_sock *sk = msg->sk;
+	struct membership *member = sk ? bpf_sk_storage_get(&sides, sk, 0, 0) : 0;
+	enum accel_reason reason = ACCEL_NO_PARTNER;
+	struct side *self, *peer;
+	struct pair *pair;
+	struct joined_key key;
+
+	if (!member)
+		return SK_PASS;
+	key = member->key;
+	pair = bpf_map_lookup_elem(&pairs, &key.pair);
+	if (!pair)
+		return SK_PASS; /* one of the ends is closing */
+	self = key.side == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER];
+	peer = key.side == SIDE_CLIENT ? &pair->sides[SIDE_SERVER] : &pair->sides[SIDE_CLIENT];
+	follow_stream(self, peer, msg->size);
+	if (peer->sk && !pair->broken)
+		reason = judge(self, peer, msg->size);
+	if (reason == ACCEL_REDIRECTED)
+		reason = redirect(msg, &key, self, peer);
+	__sync_fetch_and_add(&self->messages, 1);
+	count_messages(self->netns, reason, 1, msg->size);
+	if (reason != ACCEL_REDIRECTED) {
+		self->by_tcp += msg->size;
+		self->reason = reason;
+		if (!member->leave)
+			consider_leaving(member, self, peer, reason);
+	}
+	return SK_PASS;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

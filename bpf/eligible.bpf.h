@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * May this message be redirected? Each predicate looks at the sockets as they are now: O_NONBLOCK, kTLS, SO_ZEROCOPY and the like are set after
+ * connect and accept. docs/acceleration.md has the reason for each rule.
+ */
+#ifndef MERBRIDGE_ELIGIBLE_H
+#define MERBRIDGE_ELIGIBLE_H
+
+#include "sockets.bpf.h"
+
+#define SMALL 4096	     /* bytes: up to here a redirect of single writes beats TCP without Nagle */
+#define LARGE 65536	     /* bytes: from here on a redirect beats TCP for a stream */
+#define ONE_WAY 32	     /* messages without an answer: a stream */
+#define ONE_WAY_FOR_GOOD 128 /* and this many: the socket leaves */
+#define MESSAGE_COST 1024    /* bytes of kernel memory for each message that waits, beside what it carries */
+#define MEMORY_RESERVE 512   /* pages that must be free in the cgroup of the receiver */
+
+/* What it sends is held back, slowed down, replaced or watched over by something that a redirect would pass by. */
+static __always_inline int is_unfit_sender(const void *sk)
+{
+	const struct inet_connection_sock *connection = sk;
+	const struct tcp_sock___accel *tcp = sk;
+	const struct sock___accel *sock = sk;
+
+	return has_ulp(sk) || has_zerocopy(sk) || has_timestamps(sk) || BPF_CORE_READ(connection, icsk_user_timeout) ||
+	       ~BPF_CORE_READ(sock, sk_max_pacing_rate) || BPF_CORE_READ_BITFIELD_PROBED(tcp, nonagle) & TCP_NAGLE_CORK ||
+	       BPF_CORE_READ_BITFIELD_PROBED(tcp, repair);
+}
+
+/* It wants to know more of what comes than a redirected message has, or not to get all of it, or not at once. */
+static __always_inline int is_unfit_receiver(const void *sk)
+{
+	const struct tcp_sock___accel *tcp = sk;
+	const struct sock___accel *sock = sk;
+
+	return has_ulp(sk) || has_zerocopy(sk) || has_timestamps(sk) || BPF_CORE_READ(sock, sk_rcvlowat) > 1 ||
+	       BPF_CORE_READ(sock, sk_peek_off) >= 0 || BPF_CORE_READ(sock, sk_filter) || BPF_CORE_READ(tcp, urg_data) ||
+	       BPF_CORE_READ_BITFIELD_PROBED(tcp, recvmsg_inq);
+}
+
+/* An allocation that fails would be the sender's ENOMEM; over TCP it would only wait. */
+static __always_inline int is_memory_short(const void *sk)
+{
+	const struct sock___accel *sock = sk;
+	unsigned long *pressure = BPF_CORE_READ(sock, __sk_common.skc_prot, memory_pressure), value = 0;
+	struct mem_cgroup___accel *memcg;
+
+	if (pressure && (bpf_core_read(&value, sizeof(value), pressure) || value))
+		return 1;
+	if (!bpf_core_field_exists(sock->sk_memcg) || !bpf_core_field_exists(((struct page_counter___accel *)0)->max))
+		return 0;
+	memcg = BPF_CORE_READ(sock, sk_memcg);
+	return memcg && (unsigned long)BPF_CORE_READ(memcg, memory.usage.counter) + MEMORY_RESERVE > BPF_CORE_READ(memcg, memory.max);
+}
+
+/* Whatever has come from the other end, by either way, changes this number. */
+static __always_inline __u64 heard_from(const void *sk, const struct side *peer)
+{
+	return READ_ONCE(peer->messages) << 32 | BPF_CORE_READ((const struct tcp_sock___accel *)sk, rcv_nxt);
+}
+
+/* Before anything else, for each message: how many smaller ones went out since something came back. */
+static __always_inline void follow_stream(struct side *self, const struct side *peer, __u32 size)
+{
+	__u64 heard = heard_from((const void *)self->sk, peer);
+
+	if (self->heard != heard || size >= LARGE) {
+		self->heard = heard;
+		self->streak = 0;
+	} else if (self->streak < ONE_WAY_FOR_GOOD) {
+		self->streak++;
+	}
+}
+
+/*
+ * Many messages and no answer: a stream. For those in between, TCP's own batching is faster than one wake-up for each (bench/); in larger pieces, or
+ * where the sender has switched batching off, it is the other way round.
+ */
+static __always_inline int is_slow_stream(const struct side *self, __u32 size)
+{
+	const struct tcp_sock___accel *tcp = (const void *)self->sk;
+
+	return self->streak >= ONE_WAY && (size > SMALL || !(BPF_CORE_READ_BITFIELD_PROBED(tcp, nonagle) & TCP_NAGLE_OFF));
+}
+
+/*
+ * The receiver is not further behind than the budget. The bytes that wait are known exactly where the kernel counts or charges them; elsewhere they
+ * are those that were sent since the queue was last seen empty. Each message costs the kernel some memory besides, so messages are counted as well.
+ */
+static __always_inline int fits_budget(struct side *self, const void *receiver, struct sk_psock *psock, __u32 size, __u64 budget)
+{
+	__u64 bytes = self->queued;
+
+	if (is_drained(psock)) {
+		self->queued = size;
+		self->notes = 1;
+		return size <= budget;
+	}
+	if (bpf_core_field_exists(((struct sk_psock___total *)0)->msg_tot_len))
+		bytes = BPF_CORE_READ((struct sk_psock___total *)psock, msg_tot_len);
+	else if (can(ABILITY_CHARGED))
+		bytes = (__u32)BPF_CORE_READ((const struct sock___accel *)receiver, sk_backlog.rmem_alloc.counter);
+	if (bytes + size + (self->notes + 1ULL) * MESSAGE_COST > budget)
+		return 0;
+	self->queued += size;
+	self->notes++;
+	return 1;
+}
+
+/*
+ * What is redirected is read before what comes by TCP. So nothing may be left on TCP's way: all that was sent is acknowledged, all that has come is
+ * read, and it is the same. The sender's lock is held, so nothing is added meanwhile.
+ */
+static __always_inline int is_path_empty(const void *sender, const void *receiver)
+{
+	const struct tcp_sock___accel *from = sender, *to = receiver;
+	__u32 sent = BPF_CORE_READ(from, write_seq), received = BPF_CORE_READ(to, rcv_nxt);
+
+	return sent == BPF_CORE_READ(from, snd_una) && sent == received && received == BPF_CORE_READ(to, copied_seq);
+}
+
+#endif

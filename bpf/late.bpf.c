@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Iterator over `sides`, for the agent: brings the counters up to date, and joins the ends of connections that have shown that it is safe and worth
+ * it, and writes a __u32 for each end that may yet show it. Read it twice: of two ends that are ready, the second joins at once, and the first one
+ * the next time.
+ *
+ * Late, because a socket shows only with time how it is used: whether it blocks (its recv() would end with EAGAIN when a signal or a writer wakes
+ * it), whether it is read with splice(), whether anything comes back. And because joining costs: short connections and streams are faster without it.
+ */
+#include "leave.bpf.h"
+#include "tally.bpf.h"
+
+#define E2BIG 7
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct sock *sk;
+	void *value;
+};
+
+struct tcp_sock___segments {
+	__u32 data_segs_in;
+	__u32 data_segs_out;
+};
+#pragma clang attribute pop
+
+/* It has sent and received: a connection that only goes one way gains nothing. */
+static __always_inline int is_talking(const struct sock *sk)
+{
+	const struct tcp_sock___segments *tcp = (const void *)sk;
+
+	return BPF_CORE_READ(tcp, data_segs_in) && BPF_CORE_READ(tcp, data_segs_out);
+}
+
+/*
+ * Where FIONREAD does not count what comes by TCP, only a program that does not ask may have its sockets joined; one that might, if messages to it
+ * are redirected at all.
+ */
+static __always_inline enum accel_reason judge_program(const struct side *side, const struct accelerated *pod)
+{
+	struct program_key key = side->program;
+	struct program *program = bpf_map_lookup_elem(&programs, &key);
+	__u32 zero = 0;
+	struct accel_settings *settings = bpf_map_lookup_elem(&accel_settings, &zero);
+
+	if (!program || !settings || program->splices == SPLICES_UNKNOWN)
+		return ACCEL_PROGRAM;
+	if (!(settings->quirks & QUIRK_FIONREAD) || program->asks == ASKS_NEVER)
+		return ACCEL_REDIRECTED;
+	if (program->asks == ASKS_MAYBE && program->splices != SPLICES_DOES && pod->mode == ACCEL_ALL)
+		return ACCEL_REDIRECTED;
+	return ACCEL_FIONREAD;
+}
+
+/* ACCEL_REDIRECTED: it may join. */
+static __always_inline enum accel_reason judge_socket(const struct sock *sk, const struct side *side)
+{
+	__u64 netns = side->netns;
+	struct accelerated *pod = bpf_map_lookup_elem(&accelerated, &netns);
+	struct file___accel *file = file_of(sk);
+
+	if (!pod)
+		return ACCEL_POD;
+	if (!is_established(sk))
+		return ACCEL_CLOSING;
+	if (has_ulp(sk) || has_zerocopy(sk))
+		return ACCEL_SENDER;
+	if (!is_non_blocking(file))
+		return ACCEL_BLOCKING;
+	if (!is_talking(sk))
+		return ACCEL_ONE_WAY;
+	if (side->reads & READ_SPLICE)
+		return ACCEL_SPLICES;
+	if (!side->reads)
+		return ACCEL_NOT_READ;
+	return side->proxy || is_proxy(sk, file, pod) ? ACCEL_REDIRECTED : judge_program(side, pod);
+}
+
+/* It has become what a joined socket must not be. When it sends, the sk_msg program sees it and sock_ops lets it go; when it only reads, nobody does.
+ */
+static __always_inline int must_leave(const struct sock *sk)
+{
+	struct file___accel *file = file_of(sk);
+
+	return (file && !is_non_blocking(file)) || has_ulp(sk) || has_zerocopy(sk);
+}
+
+/* 0: there is no room now. What the kernel refuses for another cause (MPTCP, a socket that somebody else has in a sockhash) stays with TCP. */
+static __always_inline int join(struct joined_key *key, struct sock *sk, struct side *self)
+{
+	long error = bpf_map_update_elem(&joined, key, sk, BPF_NOEXIST);
+
+	if (error == -E2BIG)
+		return 0;
+	if (error)
+		self->reason = ACCEL_FULL;
+	self->place = error ? PLACE_LEFT : PLACE_JOINED;
+	return 1;
+}
+
+SEC("iter/bpf_sk_storage_map")
+int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct membership *member = ctx->value;
+	struct side *self, *peer;
+	struct sock *sk = ctx->sk;
+	struct joined_key key;
+	struct pair *pair;
+	__u32 waits = 1;
+
+	if (!sk || !member)
+		return 0;
+	key = member->key;
+	pair = bpf_map_lookup_elem(&pairs, &key.pair);
+	if (!pair || pair->broken)
+		return 0;
+	self = key.side == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER];
+	peer = key.side == SIDE_CLIENT ? &pair->sides[SIDE_SERVER] : &pair->sides[SIDE_CLIENT];
+	if (self->cookie != read_socket_cookie(sk))
+		return 0;
+	count_rest(sk, self);
+	if (self->place > PLACE_READY) {
+		if (self->place < PLACE_LEFT && (member->leave || self->place == PLACE_LEAVING || must_leave(sk)) && leave(sk, self, peer))
+			bpf_map_delete_elem(&joined, &key);
+		return 0;
+	}
+	self->reason = peer->sk ? judge_socket(sk, self) : ACCEL_NO_PARTNER;
+	self->place = self->reason == ACCEL_REDIRECTED ? PLACE_READY : PLACE_WAITING;
+	if (!peer->sk)
+		return 0;
+	if (self->place == PLACE_READY && (peer->place == PLACE_READY || peer->place == PLACE_JOINED) && join(&key, sk, self))
+		return 0;
+	bpf_seq_write(ctx->meta->seq, &waits, sizeof(waits));
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

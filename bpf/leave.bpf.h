@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * When may a socket leave `joined`? What waits in its queue, or is on its way there, would be lost. So: the place is set first, with a full barrier;
+ * then nobody who begins to redirect gets past it (`redirect` in accelerate.bpf.c tells the intention with a full barrier, then looks at the place).
+ * What is left are those who began before. A thread in sendmsg() has a reference to the psock of its socket: when the other end's has but the map's,
+ * nobody is on the way. Or the other end never redirected anything.
+ */
+#ifndef MERBRIDGE_LEAVE_H
+#define MERBRIDGE_LEAVE_H
+
+#include "sockets.bpf.h"
+
+static __always_inline int may_be_sending(const struct side *peer)
+{
+	struct sk_psock *psock;
+
+	if (!READ_ONCE(peer->redirects) || !is_same_socket((const void *)peer->sk, peer->cookie))
+		return 0;
+	psock = psock_of((const void *)peer->sk);
+	return !psock || is_in_use(psock); /* none: it left, while it may still be in sendmsg() */
+}
+
+/* 1: out with it, now. 0: not yet; nothing new is redirected to it or by it, and the next question may succeed. */
+static __always_inline int leave(const void *sk, struct side *self, const struct side *peer)
+{
+	struct sk_psock *psock = psock_of(sk);
+
+	__sync_lock_test_and_set((__u32 *)&self->place, PLACE_LEAVING);
+	if (!psock || !is_drained(psock) || may_be_sending(peer))
+		return 0;
+	if (!is_in_use(psock))
+		self->redirects = 0; /* none is on its way: the other end may rely on it */
+	self->place = PLACE_LEFT;
+	return 1;
+}
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What acceleration reads of the kernel's sockets. A socket is an address in the map `pairs`; its slab memory stays a socket (SLAB_TYPESAFE_BY_RCU),
+ * but may become another one: whoever reads compares the cookie afterwards. The suffix ___accel is not part of the names that CO-RE looks for.
+ */
+#ifndef MERBRIDGE_SOCKETS_H
+#define MERBRIDGE_SOCKETS_H
+
+#include "kernel.bpf.h"
+
+#define TCP_ESTABLISHED 1
+#define O_NONBLOCK 04000
+#define TCP_NAGLE_OFF 1
+#define TCP_NAGLE_CORK 2
+#define NO_ID 0xffffffff
+#define PSOCK_MASK (~7ULL) /* sk_user_data has flags in its low bits */
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+enum sock_flags {
+	SOCK_ZEROCOPY = 1, /* the kernel's own numbers are looked up at load */
+	SOCK_RCVTSTAMP = 2,
+};
+
+struct proto {
+	unsigned long *memory_pressure;
+};
+
+struct sock_common___accel {
+	unsigned char skc_state;
+	struct proto *skc_prot;
+	unsigned long skc_flags;
+	atomic64_t skc_cookie;
+};
+
+struct file___accel {
+	unsigned int f_flags;
+	const struct cred *f_cred;
+};
+
+struct socket___accel {
+	struct file___accel *file;
+};
+
+struct page_counter___accel {
+	struct {
+		long counter;
+	} usage;
+	unsigned long max;
+};
+
+struct mem_cgroup___accel {
+	struct page_counter___accel memory;
+};
+
+struct sock___accel {
+	struct sock_common___accel __sk_common;
+	struct socket___accel *sk_socket;
+	void *sk_user_data;
+	struct mem_cgroup___accel *sk_memcg;
+	int sk_rcvlowat;
+	int sk_peek_off;
+	void *sk_filter;
+	unsigned long sk_max_pacing_rate;
+	__u32 sk_tsflags;
+	unsigned int sk_mark;
+	unsigned char sk_shutdown;
+	struct {
+		atomic_t rmem_alloc;
+	} sk_backlog;
+};
+
+struct inet_connection_sock {
+	__u32 icsk_user_timeout;
+	const void *icsk_ulp_ops;
+};
+
+struct tcp_sock___accel {
+	__u32 write_seq;
+	__u32 snd_una;
+	__u32 copied_seq;
+	__u32 rcv_nxt;
+	__u16 urg_data;
+	unsigned char nonagle : 4;
+	unsigned char repair : 1;
+	unsigned char recvmsg_inq : 1;
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+typedef struct {
+	atomic_t refs;
+} refcount_t;
+
+struct sk_psock {
+	struct list_head ingress_msg;
+	refcount_t refcnt;
+};
+
+/* Since Linux 6.18.14, 6.12.75 and 6.6.128: how many bytes wait in the queue. */
+struct sk_psock___total {
+	__u32 msg_tot_len;
+};
+#pragma clang attribute pop
+
+/* 0 where it cannot be read: then the caller's comparison fails, or the other value is compared as well. */
+#define READ(pointer, field) BPF_CORE_READ(pointer, field)
+
+static __always_inline __u64 read_socket_cookie(const void *sk)
+{
+	return BPF_CORE_READ((const struct sock___accel *)sk, __sk_common.skc_cookie.counter);
+}
+
+/* The socket that was there is there still. */
+static __always_inline int is_same_socket(const void *sk, __u64 cookie)
+{
+	return sk && cookie && read_socket_cookie(sk) == cookie;
+}
+
+static __always_inline struct sk_psock *psock_of(const void *sk)
+{
+	return (struct sk_psock *)((__u64)BPF_CORE_READ((const struct sock___accel *)sk, sk_user_data) & PSOCK_MASK);
+}
+
+/* Nothing waits to be read in the queue of redirected messages. */
+static __always_inline int is_drained(struct sk_psock *psock)
+{
+	struct list_head *first = BPF_CORE_READ(psock, ingress_msg.next);
+
+	return (__u64)first == (__u64)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
+}
+
+/* Some thread is in sendmsg() or recvmsg() of the socket: the map has one reference, each of them another. */
+static __always_inline int is_in_use(struct sk_psock *psock)
+{
+	return BPF_CORE_READ(psock, refcnt.refs.counter) != 1;
+}
+
+static __always_inline int has_ulp(const void *sk)
+{
+	return BPF_CORE_READ((const struct inet_connection_sock *)sk, icsk_ulp_ops) != 0;
+}
+
+static __always_inline __u64 read_flags(const void *sk)
+{
+	return BPF_CORE_READ((const struct sock___accel *)sk, __sk_common.skc_flags);
+}
+
+static __always_inline int has_zerocopy(const void *sk)
+{
+	return read_flags(sk) >> bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY) & 1;
+}
+
+/* Time stamps for data that comes (SO_TIMESTAMP, SO_TIMESTAMPING) or goes. */
+static __always_inline int has_timestamps(const void *sk)
+{
+	const struct sock___accel *sock = sk;
+	__u64 flags = read_flags(sk) >> bpf_core_enum_value(enum sock_flags, SOCK_RCVTSTAMP) & 1;
+
+	return flags || BPF_CORE_READ(sock, sk_tsflags);
+}
+
+static __always_inline int is_established(const void *sk)
+{
+	return BPF_CORE_READ((const struct sock___accel *)sk, __sk_common.skc_state) == TCP_ESTABLISHED &&
+	       !BPF_CORE_READ((const struct sock___accel *)sk, sk_shutdown);
+}
+
+/* 0: a socket that nobody has accepted yet. */
+static __always_inline struct file___accel *file_of(const void *sk)
+{
+	struct socket___accel *socket = BPF_CORE_READ((const struct sock___accel *)sk, sk_socket);
+
+	return socket ? BPF_CORE_READ(socket, file) : 0;
+}
+
+static __always_inline int is_non_blocking(struct file___accel *file)
+{
+	return file && BPF_CORE_READ(file, f_flags) & O_NONBLOCK;
+}
+
+static __always_inline int is_proxy(const void *sk, struct file___accel *file, const struct accelerated *pod)
+{
+	if (pod->mark)
+		return BPF_CORE_READ((const struct sock___accel *)sk, sk_mark) == pod->mark;
+	return (pod->uid != NO_ID && BPF_CORE_READ(file, f_cred, fsuid.val) == pod->uid) ||
+	       (pod->gid != NO_ID && BPF_CORE_READ(file, f_cred, fsgid.val) == pod->gid);
+}
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Counting what went which way (accel_counters). */
+#ifndef MERBRIDGE_TALLY_H
+#define MERBRIDGE_TALLY_H
+
+#include "sockets.bpf.h"
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct tcp_sock___totals {
+	__u64 bytes_acked;
+	__u32 data_segs_out;
+};
+#pragma clang attribute pop
+
+/* A full map loses the count, never a message. */
+static __always_inline struct accel_count *tally_of(__u64 netns, enum accel_reason reason)
+{
+	struct accel_key key = {.netns = netns, .reason = reason};
+	struct accel_count *count = bpf_map_lookup_elem(&accel_counters, &key);
+
+	if (!count) {
+		struct accel_count none = {};
+
+		bpf_map_update_elem(&accel_counters, &key, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&accel_counters, &key);
+	}
+	return count;
+}
+
+static __always_inline void count_messages(__u64 netns, enum accel_reason reason, __u64 messages, __u64 bytes)
+{
+	struct accel_count *count = tally_of(netns, reason);
+
+	if (!count)
+		return;
+	__sync_fetch_and_add(&count->messages, messages);
+	__sync_fetch_and_add(&count->bytes, bytes);
+}
+
+/* Why an end went by TCP last; it was not looked at yet, or waits for the other end. */
+static __always_inline enum accel_reason reason_of(const struct side *side)
+{
+	return side->place < PLACE_JOINED && !side->reason ? ACCEL_WAITING : side->reason;
+}
+
+/* What an end has become, or would be if it ended now. */
+static __always_inline enum accel_reason outcome_of(const struct side *side)
+{
+	return side->redirects ? ACCEL_REDIRECTED : reason_of(side);
+}
+
+/*
+ * What TCP has carried for an end and nobody has counted: all of it before it joined and after it left. TCP knows bytes and segments, so a segment
+ * stands for a message. Called when the connection ends, and by the agent before it shows figures.
+ */
+static __always_inline void count_rest(const void *sk, struct side *side)
+{
+	const struct tcp_sock___totals *tcp = sk;
+	__u32 segments = BPF_CORE_READ(tcp, data_segs_out), old = side->segments;
+	__u64 bytes = BPF_CORE_READ(tcp, bytes_acked), counted = side->by_tcp;
+
+	if (!is_same_socket(sk, side->cookie))
+		return;
+	side->segments = segments;
+	/* bytes_acked starts with the SYN. What was sent as a message of a joined socket is counted when it is sent, so it may be ahead. */
+	if (bytes <= counted + 1)
+		return;
+	side->by_tcp = bytes - 1;
+	count_messages(side->netns, reason_of(side), side->place == PLACE_JOINED ? 0 : segments - old, bytes - 1 - counted);
+}
+
+#endif

@@ -1,0 +1,84 @@
+/** Joins sockets when they have shown how they are used: soon after they were first read, and again as long as some may yet show it. */
+import { readFile } from 'node:fs/promises'
+import type { BpfMap, Handle, Native } from '../native/api.ts'
+import type { Layout } from './layout.ts'
+
+/** The iterator writes a __u32 for each socket that waits. */
+const mark = 4
+/** After the first read of a socket; those of others are taken together. */
+const soonMs = 20
+/** Sockets that stay as they are (a blocking one does for its life) are looked at less and less often. */
+const longestPauseMs = 4000
+const shortestPauseMs = 250
+/** Looking costs a twentieth of the time at most. */
+const rest = 19
+
+export class Latecomers implements Disposable {
+  readonly #native: Native
+  readonly #layout: Layout
+  readonly #readers: BpfMap
+  #ring: Handle | undefined
+  #timer: NodeJS.Timeout | undefined
+  /** Of performance.now(): when the timer fires. */
+  #due = Number.POSITIVE_INFINITY
+  #looking: Promise<void> | undefined
+  #still = 0
+  #pauseMs = shortestPauseMs
+  #notBefore = 0
+
+  constructor(native: Native, layout: Layout, readers: BpfMap) {
+    this.#native = native
+    this.#layout = layout
+    this.#readers = readers
+  }
+
+  begin(): void {
+    this.#ring ??= this.#native.ringBuffer(this.#readers, () => this.#plan(soonMs))
+  }
+
+  [Symbol.dispose](): void {
+    this.#ring?.close()
+    this.#ring = undefined
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#due = Number.POSITIVE_INFINITY
+  }
+
+  #plan(delayMs: number): void {
+    if (this.#ring === undefined) return
+    const due = Math.max(performance.now() + delayMs, this.#notBefore)
+    if (due >= this.#due) return
+    clearTimeout(this.#timer)
+    this.#due = due
+    this.#timer = setTimeout(() => void this.look(), due - performance.now())
+    this.#timer.unref()
+  }
+
+  /** Now. */
+  look(): Promise<void> {
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined
+    })
+    return this.#looking
+  }
+
+  async #look(): Promise<void> {
+    clearTimeout(this.#timer)
+    this.#due = Number.POSITIVE_INFINITY
+    const began = performance.now()
+    try {
+      await this.#read() // of two ends that are ready, the second joins at once
+      const still = await this.#read()
+      this.#pauseMs = still !== this.#still ? shortestPauseMs : Math.min(longestPauseMs, 2 * this.#pauseMs)
+      this.#still = still
+    } catch {
+      this.#still = 1 // somebody has unpinned it, and it is put back
+    }
+    this.#notBefore = performance.now() + rest * (performance.now() - began)
+    if (this.#still > 0) this.#plan(this.#pauseMs)
+  }
+
+  async #read(): Promise<number> {
+    return Math.floor((await readFile(this.#layout.acceleration('late'))).length / mark)
+  }
+}

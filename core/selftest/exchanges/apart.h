@@ -1,0 +1,8 @@
+#ifndef APART_H
+#define APART_H
+
+#include <stdnoreturn.h>
+
+void go_apart(void);
+
+#endif

@@ -1,0 +1,134 @@
+/* The same 4-tuple again: no byte of the former connection may show up in the next one. */
+#include "endings.h"
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROUNDS 100
+#define WAIT_ROUNDS 30
+#define TALK 4
+#define MESSAGE 300
+#define LEFT 16000
+
+static int connect_from(struct side *side, const struct address *source)
+{
+	const struct address *to = &side->settings->connect;
+	int error = 0;
+
+	/* The former socket may need a moment until it is gone. */
+	for (int tries = 0; tries < 400; tries++) {
+		int on = 1, fd = socket(to->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+		if (bind(fd, (const struct sockaddr *)&source->address, source->length) == 0 &&
+		    connect(fd, (const struct sockaddr *)&to->address, to->length) == 0) {
+			set_option(side, fd, IPPROTO_TCP, TCP_NODELAY, 1);
+			set_blocking(side, fd, false);
+			return fd;
+		}
+		error = errno;
+		close(fd);
+		if (error != EADDRINUSE && error != EADDRNOTAVAIL)
+			break;
+		nap(5000);
+	}
+	stop(side, "connect() from the same port again: %s", error_name(error));
+}
+
+static uint64_t source_port(int fd)
+{
+	struct address peer = {.length = sizeof peer.address};
+
+	getpeername(fd, (struct sockaddr *)&peer.address, &peer.length);
+	return ((struct sockaddr_in *)&peer.address)->sin_port;
+}
+
+/* Each round has content of its own. */
+static void talk(struct side *side, int fd, int round, struct stream *out, struct stream *in)
+{
+	*out = stream_to(side, !side->role);
+	*in = stream_to(side, side->role);
+	out->key += round;
+	in->key += round;
+	for (int i = 0; i < TALK; i++) {
+		if (side->role == CLIENT)
+			stream_send(side, fd, out, MESSAGE);
+		stream_receive(side, fd, in, MESSAGE);
+		if (side->role == SERVER)
+			stream_send(side, fd, out, MESSAGE);
+	}
+}
+
+/* `end` ends the connection of one round; the server's old socket stays open until the next round is over. */
+static void again_and_again(struct side *side, int rounds, void (*end)(struct side *, int fd, struct stream *out, struct stream *in))
+{
+	struct address source = {.length = sizeof source.address};
+	struct stream out, in;
+	int fd = another_cold(side), former = -1;
+	uint64_t port = side->role == SERVER ? source_port(fd) : 0;
+
+	if (side->role == CLIENT)
+		getsockname(fd, (struct sockaddr *)&source.address, &source.length);
+	for (int round = 0; round < rounds; round++) {
+		if (round > 0)
+			fd = side->role == CLIENT ? connect_from(side, &source) : side_accept_another(side);
+		if (side->role == SERVER && source_port(fd) != port)
+			stop(side, "the client's port is another one");
+		talk(side, fd, round, &out, &in);
+		if (former >= 0)
+			close(former);
+		former = side->role == SERVER ? fd : -1;
+		end(side, fd, &out, &in);
+	}
+	if (former >= 0)
+		close(former);
+	note(side, "%d connections of one 4-tuple, each with its own bytes", rounds);
+}
+
+/* Data lies unread, and in flight, in both directions when the client resets the connection. */
+static void end_hard(struct side *side, int fd, struct stream *out, struct stream *in)
+{
+	(void)in;
+	stream_send(side, fd, out, LEFT);
+	settle(side, fd, LEFT);
+	side_meet(side, "left");
+	if (side->role == CLIENT) {
+		set_linger(side, fd, 0);
+		close(fd);
+	}
+}
+
+static void reuse(struct side *side)
+{
+	again_and_again(side, ROUNDS, end_hard);
+}
+
+/* The server closes first: the next connection finds its TIME_WAIT. */
+static void end_in_order(struct side *side, int fd, struct stream *out, struct stream *in)
+{
+	struct ending ending;
+
+	(void)out;
+	if (side->role == SERVER)
+		shutdown(fd, SHUT_WR);
+	ending = read_to_end(side, fd, in);
+	expect(side, ending.bytes == 0 && ending.error == 0, "the connection ends in %s after %llu bytes", ending_name(ending),
+	       (unsigned long long)ending.bytes);
+	if (side->role == CLIENT)
+		close(fd);
+	side_meet(side, "closed");
+}
+
+static void reuse_time_wait(struct side *side)
+{
+	again_and_again(side, WAIT_ROUNDS, end_in_order);
+}
+
+const struct exchange reuse_exchanges[] = {
+    {"reuse", "reuse of a 4-tuple at once after SO_LINGER 0, with unread data in both directions", EX_OWN_START, reuse, reuse},
+    {"reuse-time-wait", "reuse of a 4-tuple out of TIME_WAIT", EX_OWN_START, reuse_time_wait, reuse_time_wait},
+    {0},
+};

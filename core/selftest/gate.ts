@@ -1,0 +1,88 @@
+/**
+ * Nothing is redirected before the verdict on this kernel is there. The agent starts without waiting for it, and interception does not depend on it. A
+ * verdict that is kept counts at once.
+ */
+
+import { AccelStop } from '../contract.ts'
+import type { Acceleration } from '../datapath/acceleration.ts'
+import type { Log } from '../datapath/datapath.ts'
+import { sweepCgroups } from './place.ts'
+import { knownVerdict, passed, runSelfTest, type SelfTest, saveVerdict, type Verdict } from './selftest.ts'
+
+/** `selfTest` of `merbridge status --output json`. */
+export interface SelfTestView {
+  /** unneeded: acceleration is not available on this kernel, so there is nothing to test. */
+  readonly state: 'running' | 'passed' | 'failed' | 'unneeded'
+  /** When the verdict was found; an earlier agent may have done it. */
+  readonly at?: string
+  readonly ms?: number
+  readonly failed: readonly { readonly name: string; readonly problems: readonly string[] }[]
+}
+
+type Switches = Pick<Acceleration, 'unavailable' | 'stop' | 'resume' | 'setCharged' | 'setQuirks'>
+
+const message = (error: unknown) => (error instanceof Error ? error.message : String(error))
+
+export class SelfTestGate {
+  readonly #test: SelfTest
+  readonly #stateDir: string
+  readonly #acceleration: Switches
+  readonly #log: Log
+  #view: SelfTestView = { state: 'running', failed: [] }
+
+  constructor(test: SelfTest, stateDir: string, acceleration: Switches, log: Log) {
+    this.#test = test
+    this.#stateDir = stateDir
+    this.#acceleration = acceleration
+    this.#log = log
+    if (acceleration.unavailable === undefined) acceleration.stop(AccelStop.KERNEL)
+    else this.#view = { state: 'unneeded', failed: [] }
+  }
+
+  get view(): SelfTestView {
+    return this.#view
+  }
+
+  /** Never throws: without a verdict acceleration stays off, and `view` says why. */
+  async settle(signal: AbortSignal): Promise<void> {
+    sweepCgroups(this.#test.cgroup)
+    if (this.#view.state === 'unneeded') return
+    try {
+      const verdict = (await knownVerdict(this.#test, this.#stateDir)) ?? (await this.#find(signal))
+      if (!signal.aborted) await this.#open(verdict)
+    } catch (error) {
+      if (signal.aborted) return
+      this.#view = { state: 'failed', failed: [{ name: 'running the self-test', problems: [message(error)] }] }
+      this.#log('error', 'the self-test of acceleration could not run; nothing is accelerated', { reason: message(error) })
+    }
+  }
+
+  async #find(signal: AbortSignal): Promise<Verdict> {
+    const verdict = await runSelfTest(this.#test, signal)
+    if (signal.aborted) return verdict
+    await saveVerdict(this.#stateDir, verdict).catch((error: unknown) => {
+      this.#log('warn', 'the verdict of the self-test could not be kept; the next start runs it again', {
+        stateDir: this.#stateDir,
+        reason: message(error),
+      })
+    })
+    return verdict
+  }
+
+  async #open(verdict: Verdict): Promise<void> {
+    const { at, ms, checks, charged, quirks = 0 } = verdict
+    const failed = checks.filter(({ problems }) => problems.length > 0)
+    this.#view = { state: passed(verdict) ? 'passed' : 'failed', at, ms, failed }
+    if (passed(verdict)) {
+      this.#acceleration.setQuirks(quirks)
+      if (charged !== undefined) await this.#acceleration.setCharged(charged)
+      this.#acceleration.resume(AccelStop.KERNEL)
+      this.#log('info', 'acceleration passed its self-test on this kernel', { ms })
+      return
+    }
+    this.#log('error', 'acceleration did not pass its self-test on this kernel: nothing is accelerated; interception is not touched by it', {
+      failed: failed.map(({ name }) => name),
+      hint: 'merbridge selftest',
+    })
+  }
+}

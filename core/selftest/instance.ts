@@ -1,0 +1,147 @@
+/** A private copy of the programs of acceleration, with maps of its own, at the cgroup of the self-test. Nothing of it is pinned. */
+import { randomBytes } from 'node:crypto'
+import { statSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  AccelMode,
+  AccelReason,
+  Asks,
+  accelCountCodec,
+  acceleratedCodec,
+  accelKeyCodec,
+  accelSettingsCodec,
+  programCodec,
+  programKeyCodec,
+  type Splices,
+} from '../contract.ts'
+import { acceleration, allPrograms, attachTypes } from '../datapath/hooks.ts'
+import { abilitiesOf } from '../datapath/load.ts'
+import type { KernelFacts } from '../features/probe.ts'
+import type { BpfMap, BpfObject, Handle, Native } from '../native/api.ts'
+import { using } from '../scope.ts'
+
+/** The programs that the self-test is about. */
+const { join, stub, decider, reading, late } = acceleration
+const needed: readonly string[] = [join, stub, decider, reading, late]
+
+const joinMs = 5
+const nobody = 0xffffffff
+const first = Buffer.alloc(4)
+
+/** Far smaller than those of the datapath: nothing but the self-test's connections is in them. */
+const entries = 4096
+
+/** As the kernel has it; stat() tells it with the bits in other places. */
+export const kernelDevice = (dev: bigint): number => Number((((dev >> 8n) & 0xfffn) << 20n) | (dev & 0xffn) | ((dev >> 12n) & 0xfff00n))
+
+export interface Redirected {
+  readonly messages: bigint
+  readonly bytes: bigint
+}
+
+export class Instance implements Disposable {
+  readonly #object: BpfObject
+  readonly #links: readonly Handle[]
+  readonly #look: () => Promise<unknown>
+  readonly #maps: Readonly<Record<'accelerated' | 'accel_settings' | 'accel_counters' | 'programs', BpfMap>>
+  #budget = 0n
+  #stopped = 0
+
+  private constructor(object: BpfObject, links: readonly Handle[], look: () => Promise<unknown>) {
+    this.#object = object
+    this.#links = links
+    this.#look = look
+    this.#maps = {
+      accelerated: object.map('accelerated'),
+      accel_settings: object.map('accel_settings'),
+      accel_counters: object.map('accel_counters'),
+      programs: object.map('programs'),
+    }
+  }
+
+  /** Throws what the kernel says when it does not take one of the programs. */
+  static async load(native: Native, path: string, kernel: KernelFacts, cgroup: string): Promise<Instance> {
+    const object = await native.load(path, {
+      skip: allPrograms.filter((name) => !needed.includes(name)),
+      rodata: { '.rodata.abilities': abilitiesOf(kernel.abilities), '.rodata.seed': randomBytes(8) },
+      maxEntries: { joined: entries, pairs: entries },
+      ...(kernel.btf === undefined ? {} : { btf: kernel.btf }),
+    })
+    const links: Handle[] = []
+    try {
+      using(object.map('joined'), (joined) => using(object.program(stub), (program) => native.attachMap(program, joined, attachTypes.skMsg)))
+      using(object.map('accelerators'), (array) => using(object.program(decider), (program) => native.setProgram(array, 0, program)))
+      using(object.program(reading), (program) => links.push(native.attachTracing(program)))
+      const joiner = using(object.program(late), (program) => using(object.map('sides'), (sides) => native.attachIterator(program, sides)))
+      links.push(joiner)
+      using(object.program(join), (program) => links.push(native.attachCgroup(program, cgroup, attachTypes.sockOps)))
+      return new Instance(object, links, () => native.namespaces.iterate('/proc/self/ns/net', joiner))
+    } catch (error) {
+      for (const link of links) link.close()
+      object.close()
+      throw error
+    }
+  }
+
+  /** Joins the connections that have shown what they are, again and again, until `work` is done. */
+  async joining<T>(work: () => Promise<T>): Promise<T> {
+    let done = false
+    const joiner = (async () => {
+      for (; !done; await sleep(joinMs)) await this.#look()
+    })()
+    try {
+      return await work()
+    } finally {
+      done = true
+      await joiner
+    }
+  }
+
+  /** Both ends of the connections of this namespace are taken for proxies, as their sockets belong to root. */
+  enrol(netns: bigint): void {
+    const value = acceleratedCodec.encode({ netns, mode: AccelMode.ALL, uid: 0, gid: nobody, mark: 0 })
+    const key = Buffer.alloc(8)
+    key.writeBigUInt64LE(netns)
+    this.#maps.accelerated.update(key, value)
+  }
+
+  /** What is known of how a program reads. */
+  judge(path: string, splices: Splices): void {
+    const { ino, dev } = statSync(path, { bigint: true })
+    const value = programCodec.encode({ splices, asks: Asks.NEVER, pid: 0, started: 0n })
+    this.#maps.programs.update(programKeyCodec.encode({ inode: ino, device: kernelDevice(dev) }), value)
+  }
+
+  set budget(bytes: bigint) {
+    this.#budget = bytes
+    this.#write()
+  }
+
+  /** enum accel_stop, or-ed. */
+  set stopped(bits: number) {
+    this.#stopped = bits
+    this.#write()
+  }
+
+  #write(): void {
+    this.#maps.accel_settings.update(first, accelSettingsCodec.encode({ budget: this.#budget, stopped: this.#stopped, quirks: 0 }))
+  }
+
+  /** What was redirected so far from sockets of the namespace. */
+  redirected(netns: bigint): Redirected {
+    const bytes = this.#maps.accel_counters.lookup(accelKeyCodec.encode({ netns, reason: AccelReason.REDIRECTED }))
+    const perCpu = Array.from({ length: (bytes?.length ?? 0) / accelCountCodec.size }, (_, cpu) =>
+      accelCountCodec.decode((bytes as Buffer).subarray(cpu * accelCountCodec.size, (cpu + 1) * accelCountCodec.size)),
+    )
+    return {
+      messages: perCpu.reduce((sum, { messages }) => sum + messages, 0n),
+      bytes: perCpu.reduce((sum, each) => sum + each.bytes, 0n),
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const link of this.#links) link.close()
+    for (const map of Object.values(this.#maps)) map.close()
+    this.#object.close()
+  }
+}

@@ -1,0 +1,81 @@
+"""Both ends of one connection inside a pod, as non-blocking sockets of a proxy. Does what it is told on standard input, a line each, and answers with a line.
+
+    ping N      N messages there and back; "ok"
+    send N      the client sends N bytes, as many as are taken; how many
+    more        the client sends the rest of the last send; how many
+    read        the server reads what there is; its length, and whether it is what was sent
+    close       both ends
+"""
+
+import select
+import signal
+import socket
+import sys
+
+signal.alarm(120)
+PATTERN = bytes((i * 7 + i // 251) & 0xFF for i in range(1 << 20))
+
+
+class Ends:
+    def __init__(self, port):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+        self.client = socket.socket()
+        self.client.setblocking(False)
+        self.client.connect_ex(("127.0.0.1", port))
+        select.select([listener], [], [], 5)
+        self.server, _ = listener.accept()
+        self.server.setblocking(False)
+        select.select([], [self.client], [], 5)
+        self.sent = self.read = self.wanted = 0
+
+    def exchange(self, source, target):
+        source.send(b"ping")
+        if not select.select([target], [], [], 5)[0] or target.recv(100) != b"ping":
+            raise SystemExit("a message was lost")
+
+    def ping(self, count):
+        for _ in range(int(count)):
+            self.exchange(self.client, self.server)
+            self.exchange(self.server, self.client)
+        return "ok"
+
+    def send(self, count):
+        self.wanted = self.sent + int(count)
+        return self.more()
+
+    def more(self):
+        before = self.sent
+        while self.sent < self.wanted:
+            start = self.sent % len(PATTERN)
+            try:
+                self.sent += self.client.send(PATTERN[start : start + min(4096, self.wanted - self.sent)])
+            except BlockingIOError:
+                break
+        return self.sent - before
+
+    def receive(self):
+        total, right = 0, True
+        while select.select([self.server], [], [], 0.3)[0]:
+            data = self.server.recv(65536)
+            start = self.read % len(PATTERN)
+            right = right and data == (PATTERN + PATTERN)[start : start + len(data)]
+            self.read += len(data)
+            total += len(data)
+        return f"{total} {'right' if right else 'WRONG'}"
+
+    def close(self):
+        self.client.close()
+        self.server.close()
+        return "ok"
+
+
+ends = Ends(int(sys.argv[1]))
+print("ready", flush=True)
+for line in sys.stdin:
+    command, *values = line.split()
+    method = {"read": "receive"}.get(command, command)
+    print(getattr(ends, method)(*values), flush=True)

@@ -1,0 +1,79 @@
+/** A connection inside a pod that is accelerated (joined.py), and what the kernel says of it. */
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Mode } from '../../core/acceleration/api.ts'
+import type { Agent } from '../../core/agent.ts'
+import { acceleratedPod } from '../../core/compile/accelerated.ts'
+import { AccelReason } from '../../core/contract.ts'
+import { kill, type LabPod } from '../lab/net.ts'
+import { proxy } from '../parity/shape.ts'
+
+const program = join(import.meta.dirname, 'joined.py')
+
+export interface Connection extends AsyncDisposable {
+  /** One line there, one line back. */
+  tell(command: string): Promise<string>
+}
+
+export async function connection(pod: LabPod, port: number, as = proxy): Promise<Connection> {
+  const child = pod.spawn(['/usr/bin/python3', '-I', '-S', '-B', program, String(port)], {
+    uid: as.uid,
+    gid: as.gid,
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  const { stdin, stdout } = child
+  if (stdin === null || stdout === null) throw new Error('no pipes')
+  const lines = createInterface({ input: stdout })
+  const answer = async (): Promise<string> => {
+    const [line] = (await once(lines, 'line', { signal: AbortSignal.timeout(20_000) })) as [string]
+    return line
+  }
+  await answer()
+  return {
+    tell: (command) => {
+      const told = answer()
+      stdin.write(`${command}\n`)
+      return told
+    },
+    [Symbol.asyncDispose]: async () => {
+      lines.close()
+      await kill(child)
+    },
+  }
+}
+
+export const cookieOf = (agent: Agent, pod: LabPod): bigint => {
+  const netns = agent.outcomes.find((outcome) => outcome.pod.name === pod.name)?.netns
+  if (netns === undefined) throw new Error(`${pod.name} has no namespace`)
+  return netns
+}
+
+/** As the compiler would, for tests of the datapath alone. */
+export function accelerate(agent: Agent, pod: LabPod, acceleration: Mode = 'proxies'): bigint {
+  const netns = cookieOf(agent, pod)
+  const interception = { proxy: { uid: proxy.uid, gid: proxy.gid } }
+  agent.datapath.acceleration.watchReaders(true)
+  for (const { key, value } of acceleratedPod({ netns, interception, acceleration })) agent.datapath.maps.accelerated.update(key, value)
+  return netns
+}
+
+/** Messages of the pod that were redirected, or went by TCP for another reason. */
+export async function redirected(agent: Agent, netns: bigint, reason: AccelReason = AccelReason.REDIRECTED): Promise<number> {
+  const counts = await agent.datapath.acceleration.counts()
+  return Number(counts.find((count) => count.netns === netns && count.reason === reason)?.messages ?? 0n)
+}
+
+/** Messages go over the fast path from some point on, and it says when. */
+export async function untilRedirected(agent: Agent, netns: bigint, { tell }: Connection): Promise<void> {
+  const before = await redirected(agent, netns)
+  for (let round = 0; round < 40; round++) {
+    await agent.datapath.acceleration.joinLate()
+    await tell('ping 5')
+    if ((await redirected(agent, netns)) > before) return
+    await sleep(50)
+  }
+  const counts = await agent.datapath.acceleration.counts()
+  throw new Error(`nothing was redirected: ${JSON.stringify(counts, (_, value) => (typeof value === 'bigint' ? Number(value) : value))}`)
+}

@@ -1,0 +1,4 @@
+/** Programs of the real world through real Envoys. */
+import { programSuite } from '../programs/suite.ts'
+
+programSuite(undefined)
