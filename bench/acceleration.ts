@@ -1,6 +1,6 @@
 /** Requests and streams of bytes in each mode of acceleration. */
 import type { Comparison, Setting } from './measure.ts'
-import { MODES, type Mode, modes, Site, type Workload } from './modes.ts'
+import { MODES, type Mode, Site, type Workload } from './modes.ts'
 
 /** Milliseconds of a run: of requests through Envoys; where each takes long; of what has less noise and needs a sharper answer. */
 const RUN = 300
@@ -75,18 +75,17 @@ const SHARP_RUNS = { envoys: 2, pair: 4, flow: 4 } as const
 export async function accelerationSetting(quick: boolean): Promise<Setting> {
   await using stack = new AsyncDisposableStack()
   const sites: [Mode, Site][] = []
-  for (const mode of modes()) sites.push([mode, stack.use(await Site.create(mode))])
+  for (const mode of MODES) sites.push([mode, stack.use(await Site.create(mode))])
   const compare = (workload: Workload, among: readonly Mode[], full: number): Comparison => {
     const [milliseconds, runs] = quick ? [QUICK, 1] : [workload.milliseconds, full]
     const those = sites.filter(([mode]) => among.includes(mode))
     const variants = those.map(([mode, site]) => [mode, () => site.measure({ ...workload, milliseconds })] as const)
     return { title: workload.title, count: milliseconds, runs, variants: Object.fromEntries(variants) }
   }
-  const accelerated = sites.some(([mode]) => mode === 'all')
   const comparisons = [
     ...[...requests, leg].map((workload) => compare(workload, MODES, workload.runs)),
     ...streams.map((workload) => compare(workload, LOOK, workload.runs)),
-    ...(accelerated ? streams.map((workload) => compare(workload, SHARP, SHARP_RUNS[workload.between])) : []),
+    ...streams.map((workload) => compare(workload, SHARP, SHARP_RUNS[workload.between])),
   ]
   const kept = stack.move()
   return { comparisons, [Symbol.asyncDispose]: () => kept.disposeAsync() }

@@ -12,6 +12,9 @@
 /* Milliseconds in which nothing happens, after which a client or server gives up: something is stuck. */
 enum { STUCK = 10000 };
 
+/* Milliseconds for which a connection talks before it is measured: acceleration takes one when it has shown how it is used. */
+enum { WARM = 200 };
+
 struct samples {
 	long long times[LIMIT];
 	int count;

@@ -213,7 +213,7 @@ static int client(char **argv)
 			open_connection(&load, &load.connections[i]);
 		ask(&load, &load.connections[i]);
 	}
-	keep_busy(&load, now() + milliseconds * 125000LL);
+	keep_busy(&load, now() + (load.fresh ? milliseconds / 8 : WARM) * 1000000LL);
 	load.samples.count = load.received = 0;
 	start = now();
 	cpu = processor_time(argv[7]);

@@ -10,7 +10,7 @@
  */
 import { globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { Agent } from '../test/lab/agent.ts'
+import { Agent, until } from '../test/lab/agent.ts'
 import { startEnvoy } from '../test/lab/envoy.ts'
 import { istioLayout, OUTBOUND_PORT, PROXY_UID } from '../test/lab/envoy-config.ts'
 import { applyIptables, istioTables } from '../test/lab/istio-iptables.ts'
@@ -86,12 +86,13 @@ export class Site implements AsyncDisposable {
     const pods = made as Pods
     const cgroup = lab.cgroup ?? ''
     // Before any process: connections that are older are joined by nobody.
-    if (mode === 'iptables') for (const pod of Object.values(pods)) await applyIptables(pod, istioTables())
-    else stack.use(await startAgent(mode, Object.values(pods), cgroup))
+    const agent = mode === 'iptables' ? undefined : stack.use(await startAgent(mode, Object.values(pods), cgroup))
+    if (agent === undefined) for (const pod of Object.values(pods)) await applyIptables(pod, istioTables())
     const naive = mode === 'naive' ? stack.use(await Naive.attach(cgroup)) : undefined
     await startProcesses(pods, programs)
     const site = new Site(mode, stack.move(), cgroup, programs, pods, naive)
     await site.#check()
+    if (agent !== undefined && accelerated(mode)) await site.#accelerates(agent)
     return site
   }
 
@@ -124,7 +125,20 @@ export class Site implements AsyncDisposable {
       throw new Error(`${this.mode}: a request did not pass both sidecars\n${stdout}${stderr}`)
     if (this.#naive?.counts().messages === 0) throw new Error('naive: nothing of a request was redirected')
   }
+
+  /** Fails unless messages are accelerated, through the Envoys and on the leg. */
+  async #accelerates(agent: Agent): Promise<void> {
+    for (const workload of witnesses) await this.measure(workload)
+    const { accelerated, reasons } = (await agent.status()).acceleration
+    if (accelerated.messages < 100) throw new Error(`${this.mode}: next to nothing was accelerated: ${JSON.stringify({ accelerated, reasons })}`)
+  }
 }
+
+/** By what it is seen that messages are accelerated. */
+const witnesses: readonly Workload[] = [
+  { title: 'through Envoys', between: 'envoys', program: 'http', does: 'kept', what: [4, 100], milliseconds: 500, runs: 1 },
+  { title: 'on the leg', between: 'pair', program: 'stream', does: 'exchange', what: [100, 'nodelay'], milliseconds: 300, runs: 1 },
+]
 
 async function startProcesses({ client, server, pair, flow }: Pods, { http, stream }: Programs): Promise<void> {
   await serve(server, [http, 'serve', HTTP_PORT], APP)
@@ -135,17 +149,12 @@ async function startProcesses({ client, server, pair, flow }: Pods, { http, stre
   await Promise.all([startEnvoy(client, 'client', 'v4', layout), startEnvoy(server, 'server', 'v4', layout)])
 }
 
-/** Its programs are attached at the site's own cgroup, so that the other sites do not pay for them. */
-function startAgent(mode: Mode, pods: readonly LabPod[], cgroup: string): Promise<Agent> {
-  const acceleration = accelerates() ? { acceleration: { mode: mode === 'naive' ? 'none' : mode } } : {}
-  return Agent.start({ pods: pods.map(({ name, netns }) => ({ name, netns })), cgroup, ...acceleration })
+/** Its programs are attached at the site's own cgroup, so that the other sites do not pay for them. Ready means that the self-test has its verdict. */
+async function startAgent(mode: Mode, pods: readonly LabPod[], cgroup: string): Promise<Agent> {
+  const acceleration = { mode: mode === 'naive' ? 'none' : mode }
+  const agent = await Agent.start({ pods: pods.map(({ name, netns }) => ({ name, netns })), cgroup, acceleration })
+  if (accelerated(mode)) await until('acceleration is on', 60_000, async () => (await agent.status()).acceleration.on || undefined)
+  return agent
 }
 
-/** The config knows acceleration. */
-function accelerates(): boolean {
-  const schema = JSON.parse(readFileSync(join(import.meta.dirname, '../config/schema.json'), 'utf8')) as { properties: object }
-  return 'acceleration' in schema.properties
-}
-
-/** Those that this build has. */
-export const modes = (): readonly Mode[] => MODES.filter((mode) => accelerates() || (mode !== 'proxies' && mode !== 'all'))
+const accelerated = (mode: Mode): boolean => mode === 'proxies' || mode === 'all'

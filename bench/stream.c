@@ -181,7 +181,7 @@ static void exchange(struct end *end, int bytes)
 static void measure_exchanges(struct end *end, const struct order *order, const char *processors)
 {
 	static struct samples samples;
-	long long start = now(), warm = start + order->milliseconds * 125000LL, cpu, before, after;
+	long long start = now(), warm = start + WARM * 1000000LL, cpu, before, after;
 
 	while (now() < warm)
 		exchange(end, order->bytes);

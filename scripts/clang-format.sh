@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 mode=-i
 [ "${1:-}" != --check ] || mode='--dry-run --Werror'
 # shellcheck disable=SC2086
-find bpf core/native core/selftest bench test/soak \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cpp' -o -name '*.hpp' \) -exec clang-format-19 $mode {} +
+find bpf core/native core/selftest bench test/soak test/demo \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cpp' -o -name '*.hpp' \) -exec clang-format-19 $mode {} +

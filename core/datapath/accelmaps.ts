@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import type { AccelCount, AccelEnd, AccelPair } from '../acceleration/api.ts'
 import { u64Codec } from '../codec.ts'
-import { type AccelReason, accelCountCodec, accelKeyCodec, pairCodec, pairKeyCodec, type SideRecord } from '../contract.ts'
+import { AccelPlace, type AccelReason, accelCountCodec, accelKeyCodec, pairCodec, pairKeyCodec, type SideRecord } from '../contract.ts'
 import type { BpfMap, Entry } from '../native/api.ts'
 import type { Layout } from './layout.ts'
 
@@ -29,7 +29,7 @@ export async function tidyCounts(counters: BpfMap, known: ReadonlySet<bigint>): 
 const endOf = ({ netns, place, redirects, reason }: SideRecord): AccelEnd => ({
   netns,
   place,
-  redirecting: redirects > 0n,
+  redirecting: redirects > 0n && place !== AccelPlace.LEFT,
   reason: reason as AccelReason,
 })
 

@@ -72,14 +72,15 @@ export class SelfTestGate {
   async #open(verdict: Verdict): Promise<void> {
     const { at, ms, checks, charged, quirks = 0 } = verdict
     const failed = checks.filter(({ problems }) => problems.length > 0)
-    this.#view = { state: passed(verdict) ? 'passed' : 'failed', at, ms, failed }
     if (passed(verdict)) {
       this.#acceleration.setQuirks(quirks)
       if (charged !== undefined) await this.#acceleration.setCharged(charged)
       this.#acceleration.resume(AccelStop.KERNEL)
+      this.#view = { state: 'passed', at, ms, failed } // last: whoever reads it may count on acceleration
       this.#log('info', 'acceleration passed its self-test on this kernel', { ms })
       return
     }
+    this.#view = { state: 'failed', at, ms, failed }
     this.#log('error', 'acceleration did not pass its self-test on this kernel: nothing is accelerated; interception is not touched by it', {
       failed: failed.map(({ name }) => name),
       hint: 'merbridge selftest',

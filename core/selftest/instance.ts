@@ -4,7 +4,7 @@ import { statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   AccelMode,
-  AccelReason,
+  type AccelReason,
   Asks,
   accelCountCodec,
   acceleratedCodec,
@@ -34,7 +34,7 @@ const entries = 4096
 /** As the kernel has it; stat() tells it with the bits in other places. */
 export const kernelDevice = (dev: bigint): number => Number((((dev >> 8n) & 0xfffn) << 20n) | (dev & 0xffn) | ((dev >> 12n) & 0xfff00n))
 
-export interface Redirected {
+export interface Counted {
   readonly messages: bigint
   readonly bytes: bigint
 }
@@ -127,9 +127,9 @@ export class Instance implements Disposable {
     this.#maps.accel_settings.update(first, accelSettingsCodec.encode({ budget: this.#budget, stopped: this.#stopped, quirks: 0 }))
   }
 
-  /** What was redirected so far from sockets of the namespace. */
-  redirected(netns: bigint): Redirected {
-    const bytes = this.#maps.accel_counters.lookup(accelKeyCodec.encode({ netns, reason: AccelReason.REDIRECTED }))
+  /** Messages of sockets of the namespace of which this became so far. */
+  counted(netns: bigint, reason: AccelReason): Counted {
+    const bytes = this.#maps.accel_counters.lookup(accelKeyCodec.encode({ netns, reason }))
     const perCpu = Array.from({ length: (bytes?.length ?? 0) / accelCountCodec.size }, (_, cpu) =>
       accelCountCodec.decode((bytes as Buffer).subarray(cpu * accelCountCodec.size, (cpu + 1) * accelCountCodec.size)),
     )

@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import { leftovers, type Snapshot, snapshot } from '../../scripts/leftovers.ts'
 import { type Agent, program } from '../lab/agent.ts'
 import { isInterrupted, own, release } from '../lab/cleanup.ts'
+import { AccelerationStep } from './acceleration.ts'
 import { type KernelObjects, objectsBelow, remaining } from './kernel-objects.ts'
 import { APP_PORT, type DemoMesh, demoMesh } from './meshes.ts'
 import { APP, BPFFS, claimDirectory, removeDemo, type Seen, Stage } from './stage.ts'
@@ -196,6 +197,8 @@ function explainKept(stage: Stage, agent: Agent): void {
    the sidecars' counters     ${enter(stage.client.netns)} ${stage.mesh.counters}
                               ${enter(stage.server.netns)} ${stage.mesh.counters}
    the agent                  ${merbridge('status')}
+   acceleration               ${merbridge('accelerate off')}   (or on)
+                              ${merbridge('top --once')}
    its pods, their rules      ${merbridge('pods')}
                               ${merbridge('pods client')}
    change something           edit ${agent.configFile}: the agent notices
@@ -230,6 +233,7 @@ async function tell(mesh: DemoMesh, keep: boolean): Promise<void> {
   if (mesh.dropsUnredirected !== undefined) await showDropped(stage, mesh.dropsUnredirected)
   const agent = await startAgent(stage)
   await showIntercepted(stage)
+  await new AccelerationStep(story, stage, agent).show()
   const adopted = await inForce(agent)
   await killAgent(stage, agent)
   await restartAgent(stage, agent, adopted)

@@ -3,16 +3,18 @@
  * so that one and the same `removeDemo` serves the demo's end, Ctrl-C, a kept demo (`--clean`) and a demo that was killed.
  */
 import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { mkdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Agent, execute, program, removeLock, until } from '../lab/agent.ts'
+import type { Mode } from '../../core/acceleration/api.ts'
+import { Agent, type AgentConfig, execute, program, removeLock, until } from '../lab/agent.ts'
 import { mountBpffs, unmountBpffs } from '../lab/bpffs.ts'
 import { isInterrupted } from '../lab/cleanup.ts'
 import type { Sidecar } from '../lab/envoy.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { must } from '../lab/process.ts'
 import { APP_PORT, type DemoMesh } from './meshes.ts'
+import { Rounds } from './rounds.ts'
 
 export const DIRECTORY = '/run/merbridge-demo'
 export const APP = { uid: 1000, gid: 1000 }
@@ -55,6 +57,7 @@ export class Stage {
   readonly sidecars: { readonly client: Sidecar; readonly server: Sidecar }
   readonly #lab: Lab
   readonly #mounted: boolean
+  #agent: Agent | undefined
 
   private constructor(
     mesh: DemoMesh,
@@ -79,7 +82,8 @@ export class Stage {
     try {
       const pods = { client: await lab.pod('client', mesh), server: await lab.pod('server', mesh) }
       const [client, server] = await Promise.all([mesh.start(pods.client, 'client'), mesh.start(pods.server, 'server')])
-      await startApp(pods.server, 'server.ts', [String(APP_PORT), '0.0.0.0', ...(mesh.ipv6 ? ['::'] : [])])
+      const app = await compile('server', pods.server)
+      pods.server.spawn([app, String(APP_PORT), '0.0.0.0', ...(mesh.ipv6 ? ['::'] : [])], { ...APP, stdio: 'ignore' })
       const stage = new Stage(mesh, lab, pods, { client, server }, mounted)
       stage.#note()
       lab.leave() // from here on the journal knows
@@ -94,8 +98,13 @@ export class Stage {
   /** An agent for both pods, which `runAgent` starts. */
   async createAgent(): Promise<Agent> {
     await mkdir(AGENT)
+    return Agent.create(this.config(), { directory: AGENT, bpffs: BPFFS })
+  }
+
+  /** Without `mode`: the default of acceleration. */
+  config(mode?: Mode): AgentConfig {
     const pods = [this.client, this.server].map((pod) => ({ name: pod.name, netns: pod.netns, ...this.mesh.pod(pod) }))
-    return Agent.create({ mesh: this.mesh.name, pods, without: [] }, { directory: AGENT, bpffs: BPFFS })
+    return { mesh: this.mesh.name, pods, without: [], ...(mode !== undefined && { acceleration: { mode } }) }
   }
 
   /** Starts the agent, for the first time or again; resolves when both pods are enrolled. */
@@ -103,7 +112,8 @@ export class Stage {
     if (isInterrupted()) throw new Error('interrupted') // or it would outlive the removal
     const enrolled = agent.run()
     agent.unref()
-    this.#note(agent)
+    this.#agent = agent
+    this.#note()
     await enrolled
   }
 
@@ -121,11 +131,36 @@ export class Stage {
     ...words: readonly [address: string, port: number, count: number, pauseMs: number, connections: 'keep' | 'new']
   ): Promise<readonly Seen[]> {
     const argv = words.map(String)
-    const output = await startApp(this.client, 'client.ts', argv, true)
+    const output = await runApp(this.client, 'client.ts', argv)
     return output
       .split('\n')
       .filter((line) => line !== '')
       .map((line) => JSON.parse(line) as Seen)
+  }
+
+  /** A client whose connections are kept, and used in rounds. */
+  async rounds(connections: number): Promise<Rounds> {
+    const argv = [await compile('rounds', this.client), this.server.address, String(APP_PORT), String(connections)]
+    const rounds = new Rounds(this.client.spawn(argv, { ...APP, stdio: 'pipe' }))
+    this.#note()
+    return rounds
+  }
+
+  /** Packets that came in so far, in both pods: over loopback, and from the other pod. */
+  async packets(): Promise<{ readonly loopback: number; readonly between: number }> {
+    const tables = [this.client, this.server].map(({ pids }) => readFile(`/proc/${pids[0]}/net/dev`, 'utf8'))
+    const text = (await Promise.all(tables)).join('\n')
+    const all = [...text.matchAll(/^ *(\S+): *\d+ +(\d+)/gm)].map(([, name, packets]) => [name === 'lo', Number(packets)] as const)
+    const sum = (loopback: boolean) => all.reduce((total, [lo, packets]) => (lo === loopback ? total + packets : total), 0)
+    return { loopback: sum(true), between: sum(false) }
+  }
+
+  /** Nanoseconds of processor time so far, of every thread in both pods */
+  async processorTime(): Promise<number> {
+    const pids = [this.client, this.server].flatMap((pod) => pod.pids)
+    const threads = (await Promise.all(pids.map((pid) => threadsOf(pid)))).flat()
+    const texts = await Promise.all(threads.map((path) => readFile(path, 'utf8').catch(() => '0'))) // a thread may have ended
+    return texts.map((text) => Number(text.split(' ')[0])).reduce((a, b) => a + b, 0)
   }
 
   /** Requests that each sidecar says it has handled. */
@@ -135,8 +170,9 @@ export class Stage {
     return { client: client[counter('outbound')] ?? 0, server: server[counter('inbound')] ?? 0 }
   }
 
-  #note(agent?: Agent): void {
-    const pids = [...this.#lab.pods.flatMap(({ pids }) => pids), ...(agent?.pid === undefined ? [] : [agent.pid])]
+  #note(): void {
+    const agent = this.#agent?.pid
+    const pids = [...this.#lab.pods.flatMap(({ pids }) => pids), ...(agent === undefined ? [] : [agent])]
     note({
       mounted: this.#mounted,
       namespaces: [this.#lab.node, ...this.#lab.pods].map(({ netns }) => basename(netns)),
@@ -153,25 +189,35 @@ function note(journal: Journal): void {
   renameSync(next, JOURNAL)
 }
 
+/** One of the apps in C, into the pod's directory, where the app's user may run it. */
+async function compile(name: string, pod: LabPod): Promise<string> {
+  const path = join(pod.directory, name)
+  await must(['cc', '-O2', '-o', path, join(import.meta.dirname, 'apps', `${name}.c`)])
+  return path
+}
+
 /**
- * Runs one of apps/ with this Node as the app's user. Both the program and the text are handed over, not looked up: the checkout may be below a
- * directory that the user may not search. Answers its output if it is to be waited for.
+ * Runs one of apps/ with this Node as the app's user, and answers its output. Both the program and the text are handed over, not looked up: the
+ * checkout may be below a directory that the user may not search.
  */
-async function startApp(pod: LabPod, file: string, argv: readonly string[], wait = false): Promise<string> {
+async function runApp(pod: LabPod, file: string, argv: readonly string[]): Promise<string> {
   const text = await readFile(join(import.meta.dirname, 'apps', file), 'utf8')
   const child = pod.spawn([process.execPath, '--input-type=module-typescript', '-', ...argv], {
     ...APP,
     byDescriptor: true,
-    stdio: ['pipe', wait ? 'pipe' : 'ignore', wait ? 'inherit' : 'ignore'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   })
   child.stdin?.end(text)
   let output = ''
   child.stdout?.setEncoding('utf8').on('data', (part: string) => {
     output += part
   })
-  if (wait) await new Promise((resolve) => child.once('close', resolve))
+  await new Promise((resolve) => child.once('close', resolve))
   return output
 }
+
+const threadsOf = async (pid: number): Promise<string[]> =>
+  (await readdir(`/proc/${pid}/task`).catch(() => [])).map((thread) => `/proc/${pid}/task/${thread}/schedstat`)
 
 function startTime(pid: number): string | undefined {
   try {

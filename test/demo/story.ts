@@ -10,6 +10,7 @@ export class Unexpected extends Error {
 export class Story {
   readonly #started = performance.now()
   readonly #checked: { readonly what: string; readonly seen: string }[] = []
+  readonly #measured: string[] = []
   #steps = 0
 
   step(title: string): void {
@@ -25,6 +26,12 @@ export class Story {
     this.say(text.trimEnd().replace(/^/gm, '     | '))
   }
 
+  /** What no expectation is about, because it depends on the machine; the summary has it, too. */
+  measured(text: string): void {
+    this.say(text)
+    this.#measured.push(text)
+  }
+
   /** Goes on only when the two are equal. */
   expect(what: string, seen: string | number, expected: string | number): void {
     if (seen !== expected) throw new Unexpected(`${what}: expected ${expected}, but it was ${seen}`)
@@ -37,5 +44,6 @@ export class Story {
     const seconds = ((performance.now() - this.#started) / 1000).toFixed(0)
     this.say(`\n${bold(`All ${this.#checked.length} expectations hold, after ${seconds} s:`)}`)
     for (const { what, seen } of this.#checked) this.say(`   ${good} ${what.padEnd(width)}  ${seen}`)
+    if (this.#measured.length > 0) this.say(['', bold('Measured:'), ...this.#measured].join('\n'))
   }
 }

@@ -158,7 +158,6 @@ export class Agent {
       ...(config.options === undefined ? {} : { options: config.options }),
       ...(config.acceleration === undefined ? {} : { acceleration: config.acceleration }),
       workloads: { static: config.pods },
-      ...(config.acceleration === undefined ? {} : { acceleration: config.acceleration }),
       attach: {
         bpffs: this.bpffs,
         btf: config.btf ?? btf,
@@ -203,8 +202,8 @@ export class Agent {
   }
 
   /** Over the socket, as the command line does, without a process for each question. */
-  ask<View>(path: ControlPath, milliseconds?: number): Promise<View> {
-    return askAgent<View>(this.#socket, path, milliseconds)
+  ask<View>(path: ControlPath, milliseconds?: number, query?: string): Promise<View> {
+    return askAgent<View>(this.#socket, path, milliseconds, query)
   }
 
   async status(): Promise<StatusView> {

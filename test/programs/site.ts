@@ -2,8 +2,10 @@
  * Three pods with real Envoys, redirected by the agent: `client`, `middle`, where reverse proxies run as apps, and `server`. Each pod has two addresses:
  * to the second one sidecars speak TLS with each other.
  */
+import assert from 'node:assert/strict'
 import { chownSync, cpSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import type { PodAccelerationView } from '../../core/acceleration/view.ts'
 import { Agent } from '../lab/agent.ts'
 import { type Sidecar, startEnvoy } from '../lab/envoy.ts'
 import { createIdentity } from '../lab/envoy-protocols.ts'
@@ -20,6 +22,9 @@ export type Mode = 'none' | 'proxies' | 'auto' | 'all' | undefined
 export const long = process.env.MERBRIDGE_PROGRAMS === 'long'
 
 export const APP_UID = 1000
+
+/** Milliseconds that the self-test, which runs when an agent starts on a kernel for the first time, may take on a busy machine */
+const SELF_TEST = 60_000
 
 const MTLS = { client: '10.77.1.1', middle: '10.77.1.2', server: '10.77.1.3' }
 
@@ -46,6 +51,8 @@ export interface Site extends AsyncDisposable {
   readonly ways: readonly [Way, Way]
   readonly sidecars: Readonly<Record<'client' | 'middle' | 'server', Sidecar>>
   readonly agent: Agent
+  /** What became of the messages that the pod has sent */
+  acceleration(pod: 'client' | 'middle' | 'server'): Promise<PodAccelerationView>
   /** Of files that web servers serve */
   readonly www: string
   readonly tiny: File
@@ -67,7 +74,15 @@ export async function startSite(mode: Mode): Promise<Site> {
   const servers: Server[] = []
   const resources: AsyncDisposable[] = [lab]
   const close = async () => {
-    for (const each of [...servers, ...resources.toReversed()]) await each[Symbol.asyncDispose]()
+    let problem: unknown
+    for (const each of [...servers, ...resources.toReversed()]) {
+      try {
+        await each[Symbol.asyncDispose]()
+      } catch (error) {
+        problem ??= error // the others are closed all the same
+      }
+    }
+    if (problem !== undefined) throw problem
   }
   try {
     const pods = await Promise.all((['client', 'middle', 'server'] as const).map((name) => lab.pod(name, { secondary: [`${MTLS[name]}/32`] })))
@@ -77,6 +92,7 @@ export async function startSite(mode: Mode): Promise<Site> {
     const acceleration = mode === undefined ? {} : { acceleration: { mode } }
     const agent = await Agent.start({ pods: pods.map(({ name, netns }) => ({ name, netns })), ...acceleration })
     resources.push(agent)
+    if (mode !== undefined && mode !== 'none') await accelerating(agent)
     const [one, two, three] = sidecars as [Sidecar, Sidecar, Sidecar]
     return {
       ...files(lab.directory),
@@ -90,6 +106,11 @@ export async function startSite(mode: Mode): Promise<Site> {
       ],
       sidecars: { client: one, middle: two, server: three },
       agent,
+      acceleration: async (name) => {
+        const found = (await agent.pods()).find((pod) => pod.name === name)
+        assert(found !== undefined, `the agent does not know the pod ${name}`)
+        return found.acceleration
+      },
       serve: async (pod, program, argv, port, as) => {
         const started = new Server(pod, program, argv, as)
         servers.unshift(started)
@@ -106,6 +127,13 @@ export async function startSite(mode: Mode): Promise<Site> {
     await close()
     throw error
   }
+}
+
+async function accelerating(agent: Agent): Promise<void> {
+  await agent.waitFor('acceleration is on', SELF_TEST, ({ acceleration, selfTest }) => {
+    assert.notEqual(selfTest?.state, 'failed', JSON.stringify(selfTest?.failed))
+    return acceleration.on
+  })
 }
 
 function files(home: string): Pick<Site, 'directory' | 'root' | 'www' | 'tiny' | 'small' | 'medium' | 'big'> {

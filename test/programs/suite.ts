@@ -15,6 +15,9 @@ const { postgresql } = await import('./postgresql.ts')
 const { grpc, webSocket, iperf3 } = await import('./streams.ts')
 const programs: readonly Program[] = [nginx, http2, haproxy, node, go, java, redis, postgresql, grpc, webSocket, iperf3]
 
+/** Messages that no chance accelerates */
+const MANY = 500
+
 /** `afterwards`: what must be true of the site after all programs. */
 export function programSuite(mode: Mode, afterwards: Readonly<Record<string, (site: Site) => Promise<void>>> = {}): void {
   describe(`programs, acceleration: ${mode ?? 'not set'}`, { timeout: long ? 280_000 : 180_000 }, () => {
@@ -37,6 +40,16 @@ export function programSuite(mode: Mode, afterwards: Readonly<Record<string, (si
       })
 
     for (const [what, check] of Object.entries(afterwards)) test(what, () => check(site))
+
+    if (mode === 'proxies' || mode === 'all')
+      for (const name of ['client', 'middle', 'server'] as const)
+        test(`messages of the pod ${name} were accelerated`, async (t) => {
+          const { accelerated, tcp, reasons } = await site.acceleration(name)
+          const by = reasons.map(({ reason, messages }) => `${reason} ${messages}`).join(', ')
+          const told = `${accelerated.messages} of ${accelerated.messages + tcp.messages}; by TCP: ${by}`
+          t.diagnostic(`${name}: ${told}`)
+          assert(accelerated.messages > MANY, told)
+        })
 
     test('all of it went through the sidecars, and mTLS was spoken', { skip: nginx.missing }, async () => {
       const [client = {}, server = {}] = await Promise.all([site.sidecars.client.stats(), site.sidecars.server.stats()])

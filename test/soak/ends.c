@@ -10,6 +10,12 @@
 
 enum { STALLED = 20000, SERVER_STALLED = 30000 }; /* milliseconds: it is the client who tells */
 
+/*
+ * What may wait for a server that does not read: three sockets that receive, each with the largest budget of the soak (4 MiB), and the largest
+ * buffers of both ends, as test/soak/pods.ts sets them (6 MiB and 4 MiB).
+ */
+enum { PATIENCE = 3000, GIVES_UP = 6000, MOST_WAITS = 3 * (4 + 6 + 4) << 20 };
+
 static struct stream *streams[MOST];
 static struct sockaddr_storage targets[64];
 static int target_count;
@@ -43,7 +49,9 @@ static void plan(struct stream *s)
 	s->plan.rounds = 1 + chance(talks ? 400 : 8);
 	s->plan.longest = talks ? 8192 : 1 << (10 + chance(11));
 	s->plan.window = chance(3) ? 1 : chance(2) ? 1 + chance(16) : 0;
-	s->leaves_after = chance(16) == 0 ? 1 + chance(s->plan.rounds) : 0;
+	if (chance(40) == 0)
+		s->plan.stalls = 50 + chance(200), s->plan.rounds = s->plan.stalls + 1, s->plan.window = 1, s->plan.longest = 4096;
+	s->leaves_after = !s->plan.stalls && chance(16) == 0 ? 1 + chance(s->plan.rounds) : 0;
 	begin_round(s, &s->out, UP);
 	begin_round(s, &s->in, DOWN);
 }
@@ -78,7 +86,7 @@ static short wanted(const struct stream *s)
 
 	if (s->connecting)
 		return POLLOUT;
-	if (!s->in.ended && s->in.rests <= t)
+	if (!s->in.ended && s->in.rests <= t && (s->client || !is_stalled(s, &s->in)))
 		events |= POLLIN;
 	if (its_turn(s) && !s->out.ended && s->out.rests <= t)
 		events |= POLLOUT;
@@ -86,7 +94,7 @@ static short wanted(const struct stream *s)
 }
 
 /* 0: goes on; 1: complete; 2: left as planned; else errno or -1. */
-enum { GOES_ON = 0, COMPLETE = 1000, LEFT = 1001, CUT = 1002 };
+enum { GOES_ON = 0, COMPLETE = 1000, LEFT = 1001, CUT = 1002, GREEDY = 1003 };
 
 static int connected(struct stream *s)
 {
@@ -99,12 +107,25 @@ static int connected(struct stream *s)
 	return error;
 }
 
+/* The server does not read: the client waits as well, and so much of the kernel's memory and no more is used. */
+static int endure(struct stream *s)
+{
+	if (!s->stalled)
+		s->stalled = now();
+	s->moved = now();
+	if (s->waiting > MOST_WAITS)
+		return GREEDY;
+	return now() - s->stalled > (hurry ? 0 : PATIENCE) ? LEFT : GOES_ON;
+}
+
 static int outcome(struct stream *s)
 {
 	if (s->client && s->leaves_after && s->out.round >= s->leaves_after)
 		return LEFT;
 	if (s->in.ended && !received_all(s))
 		return CUT;
+	if (s->client && is_stalled(s, &s->out))
+		return endure(s);
 	if (s->client)
 		return s->in.ended ? COMPLETE : GOES_ON;
 	return received_all(s) && sent_all(s) ? COMPLETE : GOES_ON;
@@ -141,12 +162,17 @@ static void finish(struct stream *s, int how)
 	totals.wrong += how == -1, totals.hangs += how == ETIME, totals.cuts += !known && how != -1 && how != ETIME;
 	/* A server cannot tell a client that leaves from one that was cut off: the client does. */
 	if (!known && (s->client || how == -1))
-		tell(s, how == -1 ? "wrong" : how == ETIME ? "hang" : "cut", how);
+		tell(s, how == -1 ? "wrong" : how == ETIME ? "hang" : how == GREEDY ? "memory" : "cut", how);
 	if (how == LEFT && chance(2))
 		slam(s->fd);
 	else
 		close(s->fd);
 	free(s);
+}
+
+static int longest_pause(const struct stream *s)
+{
+	return s->client ? STALLED : is_stalled(s, &s->in) ? GIVES_UP : SERVER_STALLED;
 }
 
 static int watch(struct pollfd *polled, int *slots, int first)
@@ -166,7 +192,7 @@ static int watch(struct pollfd *polled, int *slots, int first)
 		struct stream *s = streams[slots[i]];
 		int how = step(s, polled[first + i].revents);
 
-		if (how == GOES_ON && now() - s->moved > (s->client ? STALLED : SERVER_STALLED))
+		if (how == GOES_ON && now() - s->moved > longest_pause(s))
 			how = s->client ? ETIME : CUT;
 		if (how == GOES_ON)
 			continue;

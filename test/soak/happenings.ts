@@ -28,7 +28,7 @@ export interface World {
 const BUFFERED = 5_000
 
 const sidecar = { name: 'istio-proxy', env: { ISTIO_DUAL_STACK: 'true' } }
-const modes = ['none', 'proxies', 'auto', 'all']
+const modes = ['none', 'proxies', 'auto', 'all', 'all']
 const budgets = ['64KiB', '1MiB', '4MiB']
 
 /** The configuration of the start and of the end. */
@@ -53,14 +53,18 @@ export class Happenings {
   readonly counts: Record<string, number> = {}
   readonly disturbances: Disturbance[] = []
   readonly #world: World
+  /** Of what `merbridge accelerate off` was said last; '': the whole node */
+  #off: string | undefined
 
   constructor(world: World) {
     this.#world = world
   }
 
-  /** Some that matter more often than others. */
+  /** Some that matter more often than others; on a slow machine there may be few, but never without these two. */
   async next(): Promise<void> {
     const { chance, hasSwitch } = this.#world
+    if (this.counts.reloads === undefined) return this.#reload()
+    if (this.counts['kills of the agent'] === undefined) return this.#killAgent()
     const dice = chance(100)
     if (dice < 8) return this.#killAgent()
     if (dice < 14) return this.#restartProxy()
@@ -77,9 +81,9 @@ export class Happenings {
     if (hasSwitch) for (const name of ['', ...members.map((member) => member.name)]) await this.#accelerate('on', name)
   }
 
-  /** It is explained by what happened to a pod of the connection meanwhile. Wrong bytes never are. */
+  /** It is explained by what happened to a pod of the connection meanwhile. Wrong bytes and too much memory never are. */
   explains({ problem, pods, began, moved, at }: Problem): boolean {
-    if (problem === 'wrong') return false
+    if (problem === 'wrong' || problem === 'memory') return false
     return this.disturbances.some(
       ({ pod, from, to = Number.POSITIVE_INFINITY }) => pods.includes(pod) && began <= to && moved <= to + BUFFERED && at >= from,
     )
@@ -89,9 +93,13 @@ export class Happenings {
   #config(members = this.#world.members): AgentConfig {
     const { chance, hasMode } = this.#world
     const annotations = { 'traffic.sidecar.istio.io/excludeOutboundPorts': String(20_000 + chance(8)) }
+    const own = () => (chance(4) === 0 ? { 'merbridge.io/acceleration': modes[chance(modes.length)] ?? 'none' } : {})
     const { pods } = calm(members, hasMode)
     const acceleration = { mode: modes[chance(modes.length)] ?? 'none', budget: budgets[chance(budgets.length)] ?? '4MiB' }
-    return { pods: pods.map((pod) => (chance(2) ? { ...pod, annotations } : pod)), ...(hasMode && { acceleration }) }
+    return {
+      pods: pods.map((pod) => ({ ...pod, annotations: { ...(chance(2) && annotations), ...(hasMode && own()) } })),
+      ...(hasMode && { acceleration }),
+    }
   }
 
   #count(what: string): void {
@@ -118,11 +126,20 @@ export class Happenings {
     await this.#world.agent.write(this.#config())
   }
 
+  /** Off, and at once or with the next time on again: most of the time it shall be on. */
   async #switch(): Promise<void> {
     const { chance } = this.#world
-    const to = chance(2) === 0 ? 'on' : 'off'
-    this.#count(`switches ${to}`)
-    await this.#accelerate(to, chance(2) ? this.#member().name : '')
+    const pod = this.#off ?? (chance(2) ? this.#member().name : '')
+    if (this.#off === undefined) {
+      this.#count('switches off')
+      await this.#accelerate('off', pod)
+      this.#off = pod
+      if (chance(2)) return
+      await sleep(chance(300))
+    }
+    this.#count('switches on')
+    await this.#accelerate('on', pod)
+    this.#off = undefined
   }
 
   /** `pod`: '': the whole node */

@@ -17,8 +17,8 @@ export interface Totals {
 }
 
 export interface Problem {
-  /** wrong: bytes that nobody sent there. hang: no byte moved for 20 s. cut: ended by somebody else. connect: not even begun */
-  readonly problem: 'wrong' | 'hang' | 'cut' | 'connect'
+  /** wrong: bytes that nobody sent there. hang: no byte moved for 20 s. memory: too much waits for a reader that does not read. cut: ended by somebody else. connect: not even begun */
+  readonly problem: 'wrong' | 'hang' | 'memory' | 'cut' | 'connect'
   /** errno; 1002: the end came too early */
   readonly error: number
   /** Milliseconds of CLOCK_MONOTONIC */
@@ -122,6 +122,8 @@ export class Member {
   async create(): Promise<void> {
     const [four, six] = this.addresses
     this.#pod = await this.#lab.pod(this.name, { address: `${four}/24`, ipv6: `${six}/64` })
+    // Largest buffers that are known to ends.c; kernels have different ones.
+    await must(this.#pod.command(['sysctl', '-q', '-w', 'net.ipv4.tcp_rmem=4096 131072 6291456', 'net.ipv4.tcp_wmem=4096 16384 4194304']))
     // Sockets that nobody holds any more go soon, so that those of the end can be counted.
     await must(this.#pod.command(['sysctl', '-q', '-w', 'net.ipv4.tcp_fin_timeout=5', 'net.ipv4.tcp_orphan_retries=3']))
   }

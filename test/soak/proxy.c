@@ -17,6 +17,7 @@ struct end {
 struct connection {
 	struct end ends[2];
 	bool connecting;
+	int64_t moved;
 };
 
 static struct connection *connections[MOST];
@@ -80,6 +81,7 @@ static void accept_some(int listening, bool inbound)
 	connections[free] = calloc(1, sizeof(struct connection));
 	must(connections[free], "calloc");
 	connections[free]->ends[0].fd = fd, connections[free]->ends[1].fd = other, connections[free]->connecting = true;
+	connections[free]->moved = now();
 }
 
 /* false: the connection is broken. */
@@ -124,14 +126,15 @@ static bool step(struct connection *c, const struct pollfd *polled)
 		if (polled[0].revents & (POLLERR | POLLHUP))
 			return false;
 		if (!polled[1].revents)
-			return true;
+			return now() - c->moved < IDLE;
 		if (getsockopt(c->ends[1].fd, SOL_SOCKET, SO_ERROR, &error, &size) || error)
 			return false;
 		c->connecting = false;
 		return true;
 	}
 	if (!polled[0].revents && !polled[1].revents)
-		return true;
+		return now() - c->moved < IDLE;
+	c->moved = now();
 	return move(&c->ends[0], &c->ends[1], polled[0].revents) && move(&c->ends[1], &c->ends[0], polled[1].revents);
 }
 

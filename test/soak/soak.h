@@ -26,6 +26,7 @@ enum {
 	MOST = 1024,	      /* connections of one program at a time */
 	CHUNK = 128 * 1024,   /* one read or write at most */
 	USER_TIMEOUT = 15000, /* milliseconds after which a peer without an answer is gone */
+	IDLE = 40000,	      /* milliseconds without a byte after which a proxy gives a connection up; longer than what is a hang */
 };
 
 static inline void must(bool well, const char *what)
@@ -89,7 +90,10 @@ static inline size_t wrong_at(const uint8_t *data, size_t size, uint64_t seed, u
 	return size;
 }
 
-/* A socket that waits for nobody. Half of them gather small writes. */
+/*
+ * A socket that waits for nobody. Half of them gather small writes. A few are such as are never accelerated in one direction (TCP_USER_TIMEOUT),
+ * so both ways are seen beside each other.
+ */
 static inline void prepare(int fd)
 {
 	int on = 1, patience = USER_TIMEOUT;
@@ -98,7 +102,8 @@ static inline void prepare(int fd)
 	if (chance(2))
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof(patience));
+	if (chance(12) == 0)
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof(patience));
 }
 
 /* Takes both families. */

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent, execute, program } from '../lab/agent.ts'
 import { Lab } from '../lab/net.ts'
+import { type Accelerated, acceleratedText, Tally } from './accelerated.ts'
 import { calm, chanceOf, Happenings, settled, type World } from './happenings.ts'
 import { growth, type Measured, measure } from './measure.ts'
 import { compilePrograms, Member, type Problem, sum, type Totals } from './pods.ts'
@@ -29,29 +30,12 @@ export interface SoakReport {
   readonly happenings: Readonly<Record<string, number>>
   /** Connections that were cut off by what happened to their pods. */
   readonly explained: number
-  /** What the pods that are there at the end have sent; absent: this agent accelerates nothing, or this kernel cannot. */
+  /** Absent: this agent accelerates nothing. */
   readonly accelerated: Accelerated | undefined
   readonly start: Measured
   readonly end: Measured
   /** Empty: everything is as it should be. */
   readonly failures: readonly string[]
-}
-
-interface Accelerated {
-  readonly messages: number
-  readonly bytes: number
-  /** That went by TCP. */
-  readonly others: number
-}
-
-/** Of the status; it may be an agent that knows nothing of acceleration. */
-function acceleratedOf(status: object): Accelerated | undefined {
-  const { acceleration } = status as {
-    readonly acceleration?: { kernel: { can: boolean }; accelerated: { messages: number; bytes: number }; tcp: { messages: number } }
-  }
-  if (acceleration?.kernel.can !== true) return undefined
-  const { messages, bytes } = acceleration.accelerated
-  return { messages, bytes, others: acceleration.tcp.messages }
 }
 
 const MOST_FAILURES = 20
@@ -70,6 +54,7 @@ class Soak {
   readonly #options: SoakOptions
   readonly #problems: Problem[] = []
   readonly #failures: string[] = []
+  readonly #tally = new Tally()
   readonly #members: readonly Member[]
   readonly #chance: (below: number) => number
 
@@ -94,11 +79,12 @@ class Soak {
     const start = await this.#rest(agent)
     const before = this.#totals()
     await this.#startClients()
-    const seconds = await this.#live(happenings)
+    const seconds = await this.#live(happenings, agent)
     await happenings.calmDown()
     await this.#finishClients()
     await agent.enrolled()
-    const accelerated = acceleratedOf(await agent.status())
+    this.#tally.add(await agent.status())
+    this.#failures.push(...this.#tally.failures(seconds / 60))
     const totals = this.#totals()
     const left = await settled('the kernel holds no more than at the start', SETTLE, async () =>
       growth(start, await measure(agent.bpffs, this.#members), totals.connections - before.connections),
@@ -109,7 +95,7 @@ class Soak {
     for (const { problem, pods, text } of unexplained) this.#failures.push(`${problem}, ${pods.join(' to ')}: ${text}`)
     const explained = this.#problems.length - unexplained.length
     const failures = this.#failures.slice(0, MOST_FAILURES)
-    return { seed: this.#options.seed, seconds, totals, happenings: happenings.counts, explained, accelerated, start, end, failures }
+    return { seed: this.#options.seed, seconds, totals, happenings: happenings.counts, explained, accelerated: this.#tally.sum, start, end, failures }
   }
 
   async #startServers(member: Member): Promise<void> {
@@ -141,7 +127,14 @@ class Soak {
 
   /** What is there when every connection is closed. */
   async #rest(agent: Agent): Promise<Measured> {
-    await settled('connections are closed', SETTLE, async () => ((await measure(agent.bpffs, this.#members)).sockets.open === 0 ? [] : ['open']))
+    // A socket that was reset is in no table, but in the map as long as a program holds it.
+    const busy = async () => {
+      const { sockets, maps } = await measure(agent.bpffs, this.#members)
+      return sockets.open + (maps.joined ?? 0) === 0
+        ? []
+        : [`not at rest after the warm-up: ${sockets.open} sockets open, ${maps.joined ?? 0} joined`]
+    }
+    this.#failures.push(...(await settled('connections are closed', SETTLE, busy)))
     return measure(agent.bpffs, this.#members)
   }
 
@@ -156,7 +149,7 @@ class Soak {
     }
   }
 
-  async #live(happenings: Happenings): Promise<number> {
+  async #live(happenings: Happenings, agent: Agent): Promise<number> {
     const began = performance.now()
     const passed = () => (performance.now() - began) / 1000
     let told = 0
@@ -165,8 +158,9 @@ class Soak {
       if (!(await this.#happens(happenings))) break
       if (passed() - told < 10) continue
       told = passed()
+      this.#tally.add(await agent.status())
       const { connections, messages, bytes } = this.#totals()
-      const text = `${Math.round(told)} s: ${connections} connections, ${messages} messages, ${Math.round(bytes / 1e6)} MB, ${this.#problems.length} cut off`
+      const text = `${Math.round(told)} s: ${connections} connections, ${messages} messages, ${Math.round(bytes / 1e6)} MB, ${this.#problems.length} cut off; ${acceleratedText(this.#tally.sum)}`
       this.#options.onProgress?.(text)
     }
     return Math.round(passed())
@@ -188,9 +182,7 @@ export function reportText({ seed, seconds, totals, happenings, explained, accel
     `  connections: ${connections}, of which ${complete} complete, ${left} left by their clients, ${explained} cut off when a pod or its proxy ended`,
     `  messages: ${messages}, bytes: ${bytes}`,
     ...counted,
-    accelerated === undefined
-      ? '  nothing is accelerated here'
-      : `  of what the pods have sent that are there at the end: ${accelerated.messages} messages (${accelerated.bytes} bytes) past TCP, ${accelerated.others} by TCP`,
+    `  ${acceleratedText(accelerated)}`,
     `  sockets: ${start.sockets.all} -> ${end.sockets.all} in the pods, TCP ${change('TCP')}, TCPv6 ${change('TCPv6')} on the machine; pages of TCP: ${start.tcpPages} -> ${end.tcpPages}`,
     `  entries of maps: ${Object.entries(end.maps)
       .map(([name, count]) => `${name} ${start.maps[name] ?? 0} -> ${count}`)

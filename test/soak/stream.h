@@ -17,10 +17,10 @@ struct plan {
 	uint32_t rounds; /* messages of each direction */
 	uint32_t window; /* so many requests may be without their answer; 0: nobody waits for anybody */
 	uint32_t longest;
-	uint32_t _pad;
+	uint32_t stalls; /* the server does not read any more from this message on, which never ends; 0: it always reads */
 };
 
-enum { UP = 0, DOWN = 1 };
+enum { UP = 0, DOWN = 1, ENDLESS = 1 << 30 };
 
 struct flow {
 	uint32_t round; /* messages that are complete */
@@ -40,6 +40,8 @@ struct stream {
 	int64_t began, moved;
 	uint32_t leaves_after; /* rounds after which a rude client goes; 0: it stays */
 	int target;	       /* of the client */
+	int64_t stalled;       /* since then the server does not read */
+	uint64_t waiting;      /* bytes that were sent since */
 };
 
 struct totals {
@@ -54,11 +56,19 @@ static inline int direction_in(const struct stream *s)
 	return s->client ? DOWN : UP;
 }
 
+static inline bool is_stalled(const struct stream *s, const struct flow *flow)
+{
+	return s->plan.stalls && flow->round >= s->plan.stalls;
+}
+
 /* 1 .. longest; most messages are small. */
 static inline uint32_t message_size(const struct plan *plan, int direction, uint32_t round)
 {
 	uint64_t r = mix(plan->seed + 2 * round + direction);
 	uint32_t most = r % 4 == 0 ? plan->longest : r % 4 == 1 ? 4096 : 200;
+
+	if (plan->stalls && direction == UP && round >= plan->stalls)
+		return ENDLESS;
 
 	return 1 + (r >> 8) % (most < plan->longest ? most : plan->longest);
 }
@@ -204,7 +214,7 @@ static inline int write_some(struct stream *s)
 	}
 	if (size > sizeof(data))
 		size = sizeof(data);
-	if (chance(4) == 0)
+	if (chance(4) == 0 && !is_stalled(s, &s->out))
 		size = 1 + chance(size);
 	fill(data, size, seed_of(&s->plan, !direction_in(s)), s->out.at);
 	sent = send(s->fd, data, size, MSG_NOSIGNAL);
@@ -212,6 +222,7 @@ static inline int write_some(struct stream *s)
 		return again() ? 0 : errno;
 	s->moved = now();
 	s->out.at += sent, s->out.left -= sent;
+	s->waiting += s->stalled ? sent : 0;
 	if (s->out.left > 0)
 		return 0;
 	s->out.round++;

@@ -1,4 +1,0 @@
-/** Programs of the real world through real Envoys. */
-import { programSuite } from '../programs/suite.ts'
-
-programSuite(undefined)
