@@ -70,14 +70,18 @@ static __always_inline enum accel_reason judge_receiver(const void *sk, const st
 	return judge_reader(sk, file, side, pod);
 }
 
+/* What is only a wish can wait until the receiver's queue is empty. */
+static __always_inline int is_wish(enum accel_reason reason)
+{
+	return reason == ACCEL_STOPPED || reason == ACCEL_POD || reason == ACCEL_MODE || reason == ACCEL_PROGRAM || reason == ACCEL_ONE_WAY;
+}
+
 static __always_inline enum accel_reason judge_state(struct side *self, struct side *peer, struct sk_psock *psock, __u32 size, __u64 budget)
 {
 	const void *sender = (const void *)self->sk, *receiver = (const void *)peer->sk;
 
 	if (is_memory_short(receiver))
 		return ACCEL_MEMORY;
-	if (is_slow_stream(self, size))
-		return ACCEL_ONE_WAY;
 	if (!fits_budget(self, receiver, psock, size, budget))
 		return ACCEL_BUDGET;
 	if (!is_path_empty(sender, receiver))
@@ -86,18 +90,13 @@ static __always_inline enum accel_reason judge_state(struct side *self, struct s
 	return is_same_socket(receiver, peer->cookie) ? ACCEL_REDIRECTED : ACCEL_CLOSING;
 }
 
-static __always_inline enum accel_reason judge(struct side *self, struct side *peer, __u32 size)
+/* What forbids to redirect to this socket, whatever waits there; or a wish; else ACCEL_REDIRECTED. */
+static __always_inline enum accel_reason judge_ends(struct side *self, struct side *peer, __u32 stopped)
 {
-	__u32 zero = 0;
-	struct accel_settings *settings = bpf_map_lookup_elem(&accel_settings, &zero);
-	struct accelerated pod = {};
+	struct accelerated own = {}, pod = {};
+	int wanted = read_pod(self->netns, &own) & read_pod(peer->netns, &pod);
 	enum accel_reason reason;
-	struct sk_psock *psock;
 
-	if (!settings || settings->stopped)
-		return ACCEL_STOPPED;
-	if (!read_pod(self->netns, &pod) || !read_pod(peer->netns, &pod))
-		return ACCEL_POD;
 	if (READ_ONCE(peer->place) < PLACE_JOINED)
 		return ACCEL_WAITING;
 	if (self->place != PLACE_JOINED || READ_ONCE(peer->place) != PLACE_JOINED || !is_same_socket((const void *)peer->sk, peer->cookie))
@@ -107,10 +106,44 @@ static __always_inline enum accel_reason judge(struct side *self, struct side *p
 	if (!is_non_blocking(file_of((const void *)self->sk)))
 		return ACCEL_BLOCKING;
 	reason = judge_receiver((const void *)peer->sk, peer, &pod);
-	if (reason != ACCEL_REDIRECTED)
+	if (reason != ACCEL_REDIRECTED && !is_wish(reason))
+		return reason;
+	if (stopped)
+		return ACCEL_STOPPED;
+	return wanted ? reason : ACCEL_POD;
+}
+
+/*
+ * A reader that is told of changes only (EPOLLET) may read until it gets less than it has asked for, and then wait to be told again: recv() gives
+ * what was redirected alone, while TCP has told of its own bytes already. So the way is changed when the queue is empty; a reader that is not behind
+ * is there at the next message. `behind` tells the agent where that could not be waited for.
+ */
+static __always_inline enum accel_reason judge(struct side *self, struct side *peer, __u32 size)
+{
+	__u32 zero = 0;
+	struct accel_settings *settings = bpf_map_lookup_elem(&accel_settings, &zero);
+	enum accel_reason reason;
+	struct sk_psock *psock;
+	int drained;
+
+	if (!settings)
+		return ACCEL_STOPPED;
+	reason = judge_ends(self, peer, settings->stopped);
+	if (reason == ACCEL_WAITING || reason == ACCEL_CLOSING)
 		return reason;
 	psock = psock_of((const void *)peer->sk);
-	return psock ? judge_state(self, peer, psock, size, settings->budget) : ACCEL_CLOSING;
+	if (!psock)
+		return ACCEL_CLOSING;
+	drained = is_drained(psock);
+	if (reason == ACCEL_REDIRECTED && is_slow_stream(self, size))
+		reason = ACCEL_ONE_WAY;
+	if (reason == ACCEL_REDIRECTED || (is_wish(reason) && !drained))
+		reason = judge_state(self, peer, psock, size, settings->budget);
+	if (reason != ACCEL_REDIRECTED && !drained && !READ_ONCE(peer->behind)) {
+		peer->behind = 1;
+		bpf_ringbuf_output(&readers, &peer->netns, sizeof(peer->netns), 0);
+	}
+	return reason;
 }
 
 /*
@@ -131,7 +164,9 @@ static __always_inline enum accel_reason redirect(struct sk_msg_md *msg, const s
 {
 	struct joined_key key = *own;
 
-	__sync_fetch_and_add(&self->redirects, 1);
+	__u64 before = __sync_fetch_and_add(&self->redirects, 1);
+
+	opaque(before); /* or it becomes an addition without a result, which is no barrier on arm64 */
 	if (READ_ONCE(self->place) != PLACE_JOINED || READ_ONCE(peer->place) != PLACE_JOINED)
 		return ACCEL_CLOSING;
 	key.side = own->side == SIDE_CLIENT ? SIDE_SERVER : SIDE_CLIENT;
@@ -163,9 +198,9 @@ int mb_accelerate(struct sk_msg_md *msg)
 		reason = redirect(msg, &key, self, peer);
 	__sync_fetch_and_add(&self->messages, 1);
 	count_messages(self->netns, reason, 1, msg->size);
+	self->reason = reason;
 	if (reason != ACCEL_REDIRECTED) {
 		self->by_tcp += msg->size;
-		self->reason = reason;
 		if (!member->leave)
 			consider_leaving(member, self, peer, reason);
 	}

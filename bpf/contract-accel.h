@@ -128,13 +128,13 @@ struct side {
 	__u32 streak;		    /* how many small messages it has sent since it heard from the other end */
 	__u32 reads;		    /* enum accel_read, or-ed */
 	enum accel_place place;
-	__u32 reason;	/* enum accel_reason of its last message that went by TCP */
+	__u32 reason;	/* enum accel_reason of its last message; of an end that is not joined: why it may not */
 	__u32 proxy;	/* 1: it was accepted after a redirect, so a proxy has it */
 	__u32 notes;	/* messages that it has redirected since the other end's queue was seen empty */
 	__u64 queued;	/* and their bytes */
 	__u64 by_tcp;	/* bytes that went by TCP and are in accel_counters already */
 	__u32 segments; /* TCP's segments with data that are, as messages: of a socket that is not joined nobody sees the messages themselves */
-	__u32 _pad;
+	__u32 behind;	/* 1: bytes came by TCP behind what waits in this end's queue: its reader may have to be told again (mb_nudge) */
 };
 _Static_assert(sizeof(struct side) == 112, "side");
 

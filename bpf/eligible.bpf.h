@@ -12,8 +12,10 @@
 #define LARGE 65536	     /* bytes: from here on a redirect beats TCP for a stream */
 #define ONE_WAY 32	     /* messages without an answer: a stream */
 #define ONE_WAY_FOR_GOOD 128 /* and this many: the socket leaves */
-#define MESSAGE_COST 1024    /* bytes of kernel memory for each message that waits, beside what it carries */
-#define MEMORY_RESERVE 512   /* pages that must be free in the cgroup of the receiver */
+#define MESSAGE_COST 8192  /* bytes of kernel memory for each message that waits: its own struct, and a part of a page that it may keep from others  \
+			    */
+#define SOCK_RCVBUF_LOCK 2 /* the kernel's: set by SO_RCVBUF */
+#define MEMORY_RESERVE 512 /* pages that must be free in the cgroup of the receiver */
 
 /* What it sends is held back, slowed down, replaced or watched over by something that a redirect would pass by. */
 static __always_inline int is_unfit_sender(const void *sk)
@@ -38,6 +40,21 @@ static __always_inline int is_unfit_receiver(const void *sk)
 	       BPF_CORE_READ_BITFIELD_PROBED(tcp, recvmsg_inq);
 }
 
+/* A charge counts for each cgroup above as well: the container's, the pod's, that of all pods. */
+static __always_inline int is_cgroup_full(struct mem_cgroup___accel *memcg)
+{
+	struct page_counter___accel *counter = BPF_CORE_READ(memcg, memory.parent);
+
+	if ((unsigned long)BPF_CORE_READ(memcg, memory.usage.counter) + MEMORY_RESERVE > BPF_CORE_READ(memcg, memory.max))
+		return 1;
+	for (int level = 0; level < 4 && counter; level++) {
+		if ((unsigned long)BPF_CORE_READ(counter, usage.counter) + MEMORY_RESERVE > BPF_CORE_READ(counter, max))
+			return 1;
+		counter = BPF_CORE_READ(counter, parent);
+	}
+	return 0;
+}
+
 /* An allocation that fails would be the sender's ENOMEM; over TCP it would only wait. */
 static __always_inline int is_memory_short(const void *sk)
 {
@@ -50,7 +67,7 @@ static __always_inline int is_memory_short(const void *sk)
 	if (!bpf_core_field_exists(sock->sk_memcg) || !bpf_core_field_exists(((struct page_counter___accel *)0)->max))
 		return 0;
 	memcg = BPF_CORE_READ(sock, sk_memcg);
-	return memcg && (unsigned long)BPF_CORE_READ(memcg, memory.usage.counter) + MEMORY_RESERVE > BPF_CORE_READ(memcg, memory.max);
+	return memcg && is_cgroup_full(memcg);
 }
 
 /* Whatever has come from the other end, by either way, changes this number. */
@@ -84,6 +101,25 @@ static __always_inline int is_slow_stream(const struct side *self, __u32 size)
 }
 
 /*
+ * What waits here is charged to the receive buffer. For what comes by TCP then, for which there is a window, there must be room: or the kernel drops
+ * it, and it comes again only when the sender's timer says so. A buffer that the program has set stays as small as it is; others grow to the maximum.
+ */
+static __always_inline __u64 room_of(const void *receiver, __u64 budget)
+{
+	const struct sock___accel *sock = receiver;
+	struct net___accel *net;
+	__u64 room;
+
+	if (BPF_CORE_READ_BITFIELD_PROBED(sock, sk_userlocks) & SOCK_RCVBUF_LOCK) {
+		room = (__u32)BPF_CORE_READ(sock, sk_rcvbuf) / 4;
+	} else {
+		net = BPF_CORE_READ(sock, __sk_common.skc_net.net);
+		room = (__u64)(__u32)BPF_CORE_READ(net, ipv4.sysctl_tcp_rmem[2]) * 3 / 4;
+	}
+	return room < budget ? room : budget;
+}
+
+/*
  * The receiver is not further behind than the budget. The bytes that wait are known exactly where the kernel counts or charges them; elsewhere they
  * are those that were sent since the queue was last seen empty. Each message costs the kernel some memory besides, so messages are counted as well.
  */
@@ -91,6 +127,7 @@ static __always_inline int fits_budget(struct side *self, const void *receiver, 
 {
 	__u64 bytes = self->queued;
 
+	budget = room_of(receiver, budget);
 	if (is_drained(psock)) {
 		self->queued = size;
 		self->notes = 1;

@@ -127,8 +127,10 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 0;
 	count_rest(sk, self);
 	if (self->place > PLACE_READY) {
-		if (self->place < PLACE_LEFT && (member->leave || self->place == PLACE_LEAVING || must_leave(sk)) && leave(sk, self, peer))
+		if (self->place < PLACE_LEFT && (member->leave || self->place == PLACE_LEAVING || must_leave(sk)) && leave(sk, self, peer)) {
 			bpf_map_delete_elem(&joined, &key);
+			member->leave = 0;
+		}
 		return 0;
 	}
 	self->reason = peer->sk ? judge_socket(sk, self) : ACCEL_NO_PARTNER;

@@ -26,7 +26,8 @@ static __always_inline int leave(const void *sk, struct side *self, const struct
 {
 	struct sk_psock *psock = psock_of(sk);
 
-	__sync_lock_test_and_set((__u32 *)&self->place, PLACE_LEAVING);
+	if (__sync_val_compare_and_swap((__u32 *)&self->place, PLACE_JOINED, PLACE_LEAVING) == PLACE_LEFT)
+		return 0; /* somebody else was first */
 	if (!psock || !is_drained(psock) || (READ_ONCE(self->redirects) && is_in_use(psock)) || may_be_sending(peer))
 		return 0;
 	self->place = PLACE_LEFT;

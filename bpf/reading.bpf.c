@@ -7,8 +7,23 @@
 
 #define PF_IO_WORKER 0x10
 
-/* asm-generic numbers system calls as arm64 does. */
-enum splice_call { X86_SPLICE = 275, X86_TEE = 276, ARM64_SPLICE = 76, ARM64_TEE = 77 };
+/*
+ * System calls that take bytes from TCP's queue alone: splice, tee, and getsockopt(TCP_ZEROCOPY_RECEIVE). asm-generic numbers them as arm64 does;
+ * those of 32-bit programs mean nothing that reads a socket to 64-bit ones.
+ */
+enum taking_call {
+	X86_SPLICE = 275,
+	X86_TEE = 276,
+	X86_GETSOCKOPT = 55,
+	I386_SPLICE = 313,
+	I386_TEE = 315,
+	I386_GETSOCKOPT = 365,
+	ARM64_SPLICE = 76,
+	ARM64_TEE = 77,
+	ARM64_GETSOCKOPT = 209,
+	ARM_SPLICE = 340,
+	ARM_TEE = 342,
+};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct super_block {
@@ -57,12 +72,13 @@ static __always_inline int is_splicing(struct task_struct *task)
 	if (bpf_core_field_exists(((struct pt_regs___x86 *)0)->orig_ax)) {
 		unsigned long number = BPF_CORE_READ((struct pt_regs___x86 *)registers, orig_ax);
 
-		return number == X86_SPLICE || number == X86_TEE;
+		return number == X86_SPLICE || number == X86_TEE || number == X86_GETSOCKOPT || number == I386_SPLICE || number == I386_TEE ||
+		       number == I386_GETSOCKOPT;
 	}
 	if (bpf_core_field_exists(((struct pt_regs___arm64 *)0)->syscallno)) {
 		int number = BPF_CORE_READ((struct pt_regs___arm64 *)registers, syscallno);
 
-		return number == ARM64_SPLICE || number == ARM64_TEE;
+		return number == ARM64_SPLICE || number == ARM64_TEE || number == ARM64_GETSOCKOPT || number == ARM_SPLICE || number == ARM_TEE;
 	}
 	return 1;
 }

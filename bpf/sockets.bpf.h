@@ -29,8 +29,19 @@ struct proto {
 	unsigned long *memory_pressure;
 };
 
+struct netns_ipv4___accel {
+	int sysctl_tcp_rmem[3];
+};
+
+struct net___accel {
+	struct netns_ipv4___accel ipv4;
+};
+
 struct sock_common___accel {
 	unsigned char skc_state;
+	struct {
+		struct net___accel *net;
+	} skc_net;
 	struct proto *skc_prot;
 	unsigned long skc_flags;
 	atomic64_t skc_cookie;
@@ -50,6 +61,7 @@ struct page_counter___accel {
 		long counter;
 	} usage;
 	unsigned long max;
+	struct page_counter___accel *parent;
 };
 
 struct mem_cgroup___accel {
@@ -68,6 +80,8 @@ struct sock___accel {
 	__u32 sk_tsflags;
 	unsigned int sk_mark;
 	unsigned char sk_shutdown;
+	unsigned char sk_userlocks : 4;
+	int sk_rcvbuf;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = 'e1e1a62b245e11fb6b6c3e57a92e79b654079b47251a0b82d0949b971494e2be'
+export const contractHash = 'f4815b1a6e7585e370ff431e549d71e8c252cd2594005cc3690c316beb3a87b1'
 
 export const Limit = {
   RULES: 64,
@@ -680,6 +680,7 @@ export interface SideRecord {
   readonly queued: bigint
   readonly byTcp: bigint
   readonly segments: number
+  readonly behind: number
 }
 export const sideCodec = structOf<SideRecord>('side', 112, {
   sk: [0, u64],
@@ -698,6 +699,7 @@ export const sideCodec = structOf<SideRecord>('side', 112, {
   queued: [88, u64],
   byTcp: [96, u64],
   segments: [104, u32],
+  behind: [108, u32],
 })
 
 export interface PairRecord {

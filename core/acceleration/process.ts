@@ -3,7 +3,7 @@
  * leads to the mapped file itself, without a path to be walked; it is opened for reading only when it is a regular file; and the process is asked again who it is.
  */
 import { constants } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, readdir } from 'node:fs/promises'
 
 /** As struct program_key has it. */
 export interface FileId {
@@ -74,6 +74,30 @@ async function readBounded(path: string, most: number): Promise<string> {
 }
 
 export const mappedFiles = async (pid: number): Promise<Mapping[]> => executableMappings(await readBounded(`/proc/${pid}/maps`, mostMapsBytes))
+
+export interface Runner {
+  readonly pid: number
+  /** Nanoseconds of CLOCK_BOOTTIME, to the tick */
+  readonly started: bigint
+}
+
+/** More processes than a node has; each costs a fraction of a millisecond. */
+const mostProcesses = 32_768
+
+/** Some process that runs the program now; undefined: none does. */
+export async function runnerOf({ inode, device }: FileId): Promise<Runner | undefined> {
+  const pids = (await readdir('/proc')).map(Number).filter((pid) => pid > 0)
+  for (const pid of pids.slice(0, mostProcesses)) {
+    try {
+      if (!(await mappedFiles(pid)).some((file) => file.inode === inode && file.device === device)) continue
+      const ticks = startTicks(await readBounded(`/proc/${pid}/stat`, 4096))
+      if (ticks !== undefined) return { pid, started: BigInt(ticks) * nanosecondsPerTick }
+    } catch {
+      // It has ended.
+    }
+  }
+  return undefined
+}
 
 /** undefined: it is no regular file. Nothing but a regular file is opened: to open a device or a pipe may do something. */
 export async function openMapped(pid: number, { range }: Mapping): Promise<FileHandle | undefined> {

@@ -8,7 +8,7 @@ import { Asks, type ProgramKeyRecord, programCodec, programKeyCodec, Splices } f
 import type { Log } from '../datapath/datapath.ts'
 import type { BpfMap } from '../native/api.ts'
 import { examine, type Findings, Unreadable } from './elf.ts'
-import { isSameProcess, type Mapping, mappedFiles, openMapped, readAt } from './process.ts'
+import { isSameProcess, type Mapping, mappedFiles, openMapped, readAt, runnerOf } from './process.ts'
 
 /** Of one program: more is not looked at, and then it may splice for all that is known. */
 const mostFiles = 512
@@ -103,7 +103,8 @@ export class ProgramJudge implements AsyncDisposable {
 
   async #settle(key: Buffer, value: Buffer): Promise<void> {
     const { pid, started } = programCodec.decode(value)
-    const verdict = await this.judge(programKeyCodec.decode(key), pid, started)
+    const program = programKeyCodec.decode(key)
+    const verdict = (await this.judge(program, pid, started)) ?? (await this.#judgeElsewhere(program))
     if (this.#ended.signal.aborted) return
     const now = this.#programs.lookup(key)
     if (now === undefined || programCodec.decode(now).splices !== Splices.UNKNOWN) return // seen splicing meanwhile
@@ -112,6 +113,12 @@ export class ProgramJudge implements AsyncDisposable {
     else this.#programs.update(key, programCodec.encode({ ...programCodec.decode(now), splices: verdict.splices, asks: verdict.asks }))
     this.#onJudged()
     this.#log('debug', 'program judged', { pid, verdict: verdict?.why ?? 'its process is gone' })
+  }
+
+  /** The process that read first is gone, but its parent or child may have the sockets, which do not tell again. */
+  async #judgeElsewhere(program: ProgramKeyRecord): Promise<Verdict | undefined> {
+    const runner = await runnerOf(program)
+    return runner && this.judge(program, runner.pid, runner.started)
   }
 
   /** undefined: the process is gone, or runs another program by now. */

@@ -25,8 +25,6 @@ export interface Bench {
   /** The program of the exchanges, and what it knows. */
   readonly program: string
   readonly exchanges: readonly Exchange[]
-  /** For how many milliseconds connections are in use before an exchange begins. */
-  readonly warm?: number
   /** Aborted when nobody waits for the verdict any more. */
   readonly signal: AbortSignal
 }
@@ -41,8 +39,8 @@ const switchMs = 2
 const patience = '5'
 /** Exchanges wait more than they work. */
 const atOnce = 4
-/** Milliseconds in which a connection is found and joined; on a machine that is busy the first may be too few. */
-const warmings = [25, 250, 1000]
+/** In which a connection is found and joined; more on a machine that has no time, where the first was too short. */
+const warmMs = ['25', '150', '1000'] as const
 /** Of so many messages in it, the first ones of the exchange cannot be all. */
 const warmMessages = 50n
 /** Ends of the port range, where nobody else is: the namespaces are the self-test's own. */
@@ -60,36 +58,66 @@ const failuresOf = (halves: readonly Half[]): string[] =>
   halves.flatMap(({ name, side, failures }) => failures.map((each) => `${name} (${side}): ${each}`))
 
 /** What ran over TCP alone has shown nothing. */
-const noneRedirected = 'no message was redirected'
-const nothing = ({ messages }: Ran): string[] => (messages > 0n ? [] : [noneRedirected])
+const nothing = ({ messages }: Ran): string[] => (messages > 0n ? [] : ['no message was redirected'])
 
 async function run(
-  { native, cgroup, instance, program, warm = warmings[0], signal }: Bench,
+  { native, cgroup, instance, program, signal }: Bench,
   names: string,
   options: readonly string[] = [],
-  enrolled = true,
+  warm = '0',
+  ready: () => Promise<void> = async () => {},
 ): Promise<Ran> {
-  const argv = [names, '--role', 'both', '--timeout', patience, '--warm', enrolled ? String(warm) : '0', ...options]
+  const enrolled = warm !== '0'
+  const argv = [names, '--role', 'both', '--timeout', patience, '--warm', warm, ...options]
   return usingAsync(await Stage.open(program, argv, cgroup, signal), async (stage) => {
     const [state] = await native.namespaces.inspect([stage.netns])
     if (state === undefined || state instanceof Error) throw state ?? new Error('the network namespace of the self-test is gone')
     if (enrolled) instance.enrol(state.cookie)
+    await ready()
     const halves = await instance.joining(() => stage.run())
     const stopped = instance.counted(state.cookie, AccelReason.STOPPED).messages
     return { halves, ...instance.counted(state.cookie, AccelReason.REDIRECTED), stopped }
   })
 }
 
+/** Until something was redirected: that nothing was says only that the machine had other things to do. */
+async function accelerated(bench: Bench, names: string, options: readonly string[] = []): Promise<Ran> {
+  let ran = await run(bench, names, options, warmMs[0])
+  for (const warm of warmMs.slice(1)) {
+    if (ran.messages > 0n || bench.signal.aborted || failuresOf(ran.halves).length > 0) break
+    ran = await run(bench, names, options, warm)
+  }
+  return ran
+}
+
+/** Resolves for each when all have come, or one never will. */
+function meeting(count: number): { readonly come: () => Promise<void>; readonly open: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  let missing = count
+  const come = () => {
+    if (--missing === 0) resolve()
+    return promise
+  }
+  return { come, open: resolve }
+}
+
 /** Two connections with the same addresses and ports, in two network namespaces, at the same time. */
 async function pairing(bench: Bench): Promise<string[]> {
-  const runs = await Promise.all(['1', '2'].map((seed) => run(bench, 'paired', [...pairedAddresses, '--seed', seed])))
-  return runs.flatMap((ran) => [...failuresOf(ran.halves), ...nothing(ran)])
+  let problems: string[] = []
+  for (const warm of warmMs) {
+    const { come, open } = meeting(2)
+    const runs = await Promise.all(['1', '2'].map((seed) => run(bench, 'paired', [...pairedAddresses, '--seed', seed], warm, come).finally(open)))
+    const failures = runs.flatMap(({ halves }) => failuresOf(halves))
+    problems = [...failures, ...runs.flatMap(nothing)]
+    if (problems.length === 0 || failures.length > 0 || bench.signal.aborted) break
+  }
+  return problems
 }
 
 /** Compared with the same over plain TCP. */
-async function compared(bench: Bench, exchanges: readonly Exchange[]): Promise<{ problems: string[]; other: Ran }> {
+async function compared(bench: Bench, exchanges: readonly Exchange[], redirects = true): Promise<{ problems: string[]; other: Ran }> {
   const names = exchanges.map(({ name }) => name).join(',')
-  const [plain, other] = await Promise.all([run(bench, names, [], false), run(bench, names)])
+  const [plain, other] = await Promise.all([run(bench, names), redirects ? accelerated(bench, names) : run(bench, names, [], warmMs[0])])
   const differenceOf = (name: string) => exchanges.find((each) => each.name === name)?.differs ?? ''
   return { problems: compareAll(plain.halves, other.halves, differenceOf).flatMap(({ problems }) => problems), other }
 }
@@ -110,6 +138,7 @@ async function splicing(bench: Bench): Promise<string[]> {
       await compared(
         bench,
         bench.exchanges.filter((each) => each.fast && readsBySplice(each)),
+        false,
       )
     ).problems
   } finally {
@@ -126,7 +155,7 @@ async function order(bench: Bench): Promise<string[]> {
     instance.stopped = stopped ? AccelStop.OPERATOR : 0
   }, switchMs)
   try {
-    const ran = await run(bench, 'full-duplex,ping-pong', ['--seed', '7', '--part', '8'])
+    const ran = await accelerated(bench, 'full-duplex,ping-pong', ['--seed', '7', '--part', '8'])
     return [...failuresOf(ran.halves), ...nothing(ran)]
   } finally {
     clearInterval(switching)
@@ -137,7 +166,7 @@ async function order(bench: Bench): Promise<string[]> {
 async function budget(bench: Bench): Promise<string[]> {
   bench.instance.budget = smallBudget
   try {
-    const ran = await run(bench, 'unread', ['--bound', String(bound)])
+    const ran = await accelerated(bench, 'unread', ['--bound', String(bound)])
     return [...failuresOf(ran.halves), ...nothing(ran)]
   } finally {
     bench.instance.budget = usualBudget
@@ -165,48 +194,52 @@ async function attempt(check: (bench: Bench) => Promise<string[]>, bench: Bench)
   }
 }
 
-/** Sockets that were not joined in time have shown nothing, neither good nor bad. */
-async function insist(check: Check, bench: Bench): Promise<string[]> {
-  let problems: string[] = []
-  for (const warm of warmings) {
-    problems = await attempt(check, { ...bench, warm })
-    if (bench.signal.aborted || !problems.includes(noneRedirected)) break
-  }
-  return problems
+function prepare({ instance, program }: Bench): void {
+  instance.budget = usualBudget
+  instance.stopped = 0
+  instance.judge(program, Splices.NEVER)
 }
 
 async function runList(list: (typeof lists)[number], bench: Bench): Promise<CheckResult[]> {
-  bench.instance.budget = usualBudget
-  bench.instance.stopped = 0
-  bench.instance.judge(bench.program, Splices.NEVER)
+  prepare(bench)
   const results: CheckResult[] = []
   for (const [name, check] of list) {
     if (bench.signal.aborted) break
     const began = performance.now()
-    const problems = await insist(check, bench)
+    const problems = await attempt(check, bench)
     results.push({ name, problems, ms: Math.round(performance.now() - began) })
   }
   return results
 }
 
-/** `open`: another instance. What it is asked for is closed before this is over. */
-export async function runChecks(open: () => Promise<Bench>): Promise<CheckResult[]> {
-  const results = await Promise.all(
-    lists.map(async (list) => {
-      const bench = await open()
-      return usingAsync(bench.instance, () => runList(list, bench))
-    }),
-  )
-  return results.flat()
+export interface Findings {
+  readonly checks: readonly CheckResult[]
+  /** Redirected bytes that wait are charged to the receiver; undefined: it could not be seen. */
+  readonly charged: boolean | undefined
+  /** enum accel_quirk, or-ed. */
+  readonly quirks: number | undefined
 }
 
-/** Whether redirected bytes that wait are charged to the socket that shall read them; undefined: it could not be seen. */
-export async function findCharged(bench: Bench): Promise<boolean | undefined> {
+/** `open`: another instance. What it is asked for is closed before this is over. */
+export async function runChecks(open: () => Promise<Bench>): Promise<Findings> {
+  const results = await Promise.all(
+    lists.map(async (list, index) => {
+      const bench = await open()
+      return usingAsync(bench.instance, async () => {
+        const checks = await runList(list, bench)
+        // With the list that is over first.
+        if (index < lists.length - 1 || bench.signal.aborted) return { checks, found: undefined }
+        return { checks, found: { charged: await findCharged(bench), quirks: await findQuirks(bench) } }
+      })
+    }),
+  )
+  const found = results.at(-1)?.found
+  return { checks: results.flatMap(({ checks }) => checks), charged: found?.charged, quirks: found?.quirks }
+}
+
+async function findCharged(bench: Bench): Promise<boolean | undefined> {
   try {
-    bench.instance.budget = usualBudget
-    bench.instance.stopped = 0
-    bench.instance.judge(bench.program, Splices.NEVER)
-    const { halves, bytes } = await run(bench, 'charged')
+    const { halves, bytes } = await accelerated(bench, 'charged')
     const line = halves.flatMap(({ transcript }) => transcript).find((each) => each.startsWith('charged to the receiver: '))
     return bytes >= 65_536n && line !== undefined ? line.endsWith('yes') : undefined
   } catch {
@@ -214,22 +247,19 @@ export async function findCharged(bench: Bench): Promise<boolean | undefined> {
   }
 }
 
-/**
- * enum accel_quirk, or-ed: FIONREAD of a joined socket does not count what has come by TCP. Of a socket that was not joined it always does: only where both
- * ends were joined before the exchange began, which the messages before it show, is a right answer one.
- */
-export async function findQuirks(bench: Bench): Promise<number> {
+/** FIONREAD of a joined socket does not count what has come by TCP. */
+async function findQuirks(bench: Bench): Promise<number> {
   bench.instance.stopped = AccelStop.OPERATOR
   try {
-    for (const warm of warmings) {
-      const ran = await run({ ...bench, warm }, 'fionread')
-      if (failuresOf(ran.halves).length > 0) return AccelQuirk.FIONREAD
-      if (ran.stopped > warmMessages) return 0
+    for (const warm of warmMs) {
+      const { halves, stopped } = await run(bench, 'fionread', [], warm)
+      if (failuresOf(halves).length > 0) return AccelQuirk.FIONREAD
+      if (stopped > warmMessages) return 0 // only a joined socket has such
     }
-    return AccelQuirk.FIONREAD // to be on the safe side
   } catch {
-    return AccelQuirk.FIONREAD
+    // Nothing is known.
   } finally {
     bench.instance.stopped = 0
   }
+  return AccelQuirk.FIONREAD // to be on the safe side
 }

@@ -1,6 +1,6 @@
 /**
  * Nothing is redirected before the verdict on this kernel is there. The agent starts without waiting for it, and interception does not depend on it. A
- * verdict that is kept counts at once.
+ * verdict that is kept counts at once if it is a good one.
  */
 
 import { AccelStop } from '../contract.ts'
@@ -48,7 +48,8 @@ export class SelfTestGate {
     sweepCgroups(this.#test.cgroup)
     if (this.#view.state === 'unneeded') return
     try {
-      const verdict = (await knownVerdict(this.#test, this.#stateDir)) ?? (await this.#find(signal))
+      const known = await knownVerdict(this.#test, this.#stateDir)
+      const verdict = known !== undefined && passed(known) ? known : await this.#find(signal) // a failure may have been the machine's, not the kernel's
       if (!signal.aborted) await this.#open(verdict)
     } catch (error) {
       if (signal.aborted) return
@@ -71,7 +72,7 @@ export class SelfTestGate {
 
   async #open(verdict: Verdict): Promise<void> {
     const { at, ms, checks, charged, quirks = 0 } = verdict
-    const failed = checks.filter(({ problems }) => problems.length > 0)
+    const failed = checks.filter(({ problems }) => problems.length > 0).map(({ name, problems }) => ({ name, problems }))
     if (passed(verdict)) {
       this.#acceleration.setQuirks(quirks)
       if (charged !== undefined) await this.#acceleration.setCharged(charged)

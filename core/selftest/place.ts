@@ -30,10 +30,19 @@ function isLeft(path: string, name: string): boolean {
   return changed !== undefined && Date.now() - changed > oldMs
 }
 
+/** Those that a half of an exchange has started may outlive it. Nobody else puts processes there. */
+function endProcesses(cgroup: string): void {
+  const pids = readFileSync(join(cgroup, 'cgroup.procs'), 'latin1').split('\n').map(Number)
+  for (const pid of pids.filter((each) => each > 1)) process.kill(pid, 'SIGKILL')
+}
+
 export function sweepCgroups(parent: string): void {
   for (const name of readdirSync(parent).filter((each) => each.startsWith(prefix))) {
+    const path = join(parent, name)
     try {
-      if (isLeft(join(parent, name), name)) rmdirSync(join(parent, name))
+      if (!isLeft(path, name)) continue
+      endProcesses(path)
+      rmdirSync(path)
     } catch {
       // somebody else was faster, or a process in it is about to end: the next start tries again
     }

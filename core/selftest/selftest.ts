@@ -2,10 +2,11 @@
  * Does acceleration change what a socket does on this very kernel? The programs run in a cgroup and in network namespaces of the self-test's own, with
  * maps of their own; no pod and no connection of the node takes part. docs/acceleration.md tells what is looked at.
  */
+import { acceleration } from '../datapath/hooks.ts'
 import type { KernelFacts } from '../features/probe.ts'
 import type { Native } from '../native/api.ts'
 import { usingAsync } from '../scope.ts'
-import { type Bench, type CheckResult, findCharged, findQuirks, runChecks } from './checks.ts'
+import { type Bench, type CheckResult, runChecks } from './checks.ts'
 import { Instance } from './instance.ts'
 import { OwnCgroup, sweepCgroups } from './place.ts'
 import { exchangesPath, listExchanges } from './program.ts'
@@ -25,22 +26,23 @@ export async function runSelfTest({ native, kernel, object, cgroup }: SelfTest, 
   const began = performance.now()
   const program = exchangesPath()
   const of = await subjectOf(kernel, [object, program])
-  const exchanges = await listExchanges(program)
   sweepCgroups(cgroup)
+  const at = new Date().toISOString()
+  const lacks = kernel.skip.get(acceleration.stub)
+  if (lacks !== undefined) return { of, at, ms: 0, checks: [{ name: 'what acceleration needs of the kernel', problems: [lacks], ms: 0 }] }
+  const exchanges = await listExchanges(program)
   const found = await usingAsync(new OwnCgroup(cgroup), async (own) => {
     const open = async (): Promise<Bench> => {
       const instance = await Instance.load(native, object, kernel, own.path)
       return { native, kernel, cgroup: own, instance, program, exchanges, signal }
     }
     try {
-      const checks = await runChecks(open)
-      const bench = await open()
-      return await usingAsync(bench.instance, async () => ({ checks, charged: await findCharged(bench), quirks: await findQuirks(bench) }))
+      return await runChecks(open)
     } catch (error) {
       return { checks: [doesNotLoad(error)], charged: undefined, quirks: undefined }
     }
   })
-  const verdict = { of, at: new Date().toISOString(), ms: Math.round(performance.now() - began), checks: found.checks }
+  const verdict = { of, at, ms: Math.round(performance.now() - began), checks: found.checks }
   const { charged, quirks } = found
   return { ...verdict, ...(charged === undefined ? {} : { charged }), ...(quirks === undefined ? {} : { quirks }) }
 }

@@ -26,6 +26,7 @@ export async function buildProduct(): Promise<string> {
   rmSync(tests, { recursive: true })
   cpSync(join(checkout, 'test/parity/probe'), join(target, 'dist/test/parity/probe'), { recursive: true })
   copyFileSync(join(checkout, 'test/kernel/ends.py'), join(target, 'dist/test/kernel/ends.py'))
+  copyFileSync(join(checkout, 'test/kernel/joined.py'), join(target, 'dist/test/kernel/joined.py'))
   // The tests look for the command line beside the directory that holds them; a link leads the script to its own place.
   mkdirSync(join(target, 'dist/bin'))
   symlinkSync('../../bin/merbridge', join(target, 'dist/bin/merbridge'))

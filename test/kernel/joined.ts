@@ -8,6 +8,7 @@ import type { Agent } from '../../core/agent.ts'
 import { acceleratedPod } from '../../core/compile/accelerated.ts'
 import { AccelReason } from '../../core/contract.ts'
 import { kill, type LabPod } from '../lab/net.ts'
+import type { Identity } from '../parity/probe.ts'
 import { proxy } from '../parity/shape.ts'
 
 const program = join(import.meta.dirname, 'joined.py')
@@ -17,8 +18,14 @@ export interface Connection extends AsyncDisposable {
   tell(command: string): Promise<string>
 }
 
-export async function connection(pod: LabPod, port: number, as = proxy): Promise<Connection> {
-  const child = pod.spawn(['/usr/bin/python3', '-I', '-S', '-B', program, String(port)], {
+export const connection = (pod: LabPod, port: number, as = proxy): Promise<Connection> => told(pod, [program, String(port)], as)
+
+/** Many of them, whose servers do not read. `buffers`: SO_SNDBUF of the clients, SO_RCVBUF of the servers; 0: as the kernel likes. */
+export const unread = (pod: LabPod, port: number, count: number, buffers: readonly [number, number]): Promise<Connection> =>
+  told(pod, [join(import.meta.dirname, 'unread.py'), String(port), String(count), ...buffers.map(String)], proxy)
+
+async function told(pod: LabPod, argv: readonly string[], as: Identity): Promise<Connection> {
+  const child = pod.spawn(['/usr/bin/python3', '-I', '-S', '-B', ...argv], {
     uid: as.uid,
     gid: as.gid,
     stdio: ['pipe', 'pipe', 'inherit'],
@@ -27,7 +34,7 @@ export async function connection(pod: LabPod, port: number, as = proxy): Promise
   if (stdin === null || stdout === null) throw new Error('no pipes')
   const lines = createInterface({ input: stdout })
   const answer = async (): Promise<string> => {
-    const [line] = (await once(lines, 'line', { signal: AbortSignal.timeout(20_000) })) as [string]
+    const [line] = (await once(lines, 'line', { signal: AbortSignal.timeout(60_000) })) as [string]
     return line
   }
   await answer()
@@ -69,6 +76,7 @@ export async function redirected(agent: Agent, netns: bigint, reason: AccelReaso
 export async function untilRedirected(agent: Agent, netns: bigint, { tell }: Connection): Promise<void> {
   const before = await redirected(agent, netns)
   for (let round = 0; round < 40; round++) {
+    await agent.tick(false) // looks at the program that reads
     await agent.datapath.acceleration.joinLate()
     await tell('ping 5')
     if ((await redirected(agent, netns)) > before) return

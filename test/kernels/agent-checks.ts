@@ -12,6 +12,7 @@ import { Lab, type LabPod } from '../lab/net.ts'
 import { startApp, startProxy } from '../mesh/sidecar.ts'
 import { connectOnce, traffic } from '../parity/probe.ts'
 import { app } from '../parity/shape.ts'
+import { ACCELERATES, accelerationCheck } from './acceleration-check.ts'
 import type { Check, Group } from './checks.ts'
 
 const MISSING = 'what is missing is named'
@@ -60,7 +61,7 @@ async function killedAndRestarted({ agent, pod, peer, generation }: Running, che
 
 /** `onStatus` gets what `merbridge status` says. */
 export const agentChecks = ({ short }: { readonly short: boolean }, onStatus: (status: StatusView) => void): Group => ({
-  names: short ? [MISSING, ENROLS, LEAVES] : [MISSING, ENROLS, KILLED, ADOPTS, LEAVES],
+  names: short ? [MISSING, ENROLS, ACCELERATES, LEAVES] : [MISSING, ENROLS, ACCELERATES, KILLED, ADOPTS, LEAVES],
   run: async (check) => {
     await using lab = await Lab.create('agent')
     const [pod, peer] = [await lab.pod('pod'), await lab.pod('peer')]
@@ -78,6 +79,7 @@ export const agentChecks = ({ short }: { readonly short: boolean }, onStatus: (s
       return `pid ${status.agent.pid}`
     })
     if (status === undefined) throw new Error('merbridge run did not enrol the pod')
+    await accelerationCheck(agent, pod, check)
     if (!short) await killedAndRestarted({ agent, pod, peer, generation: status.config.generation }, check)
     await check(LEAVES, async () => {
       await agent.kill('SIGTERM')

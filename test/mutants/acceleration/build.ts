@@ -1,5 +1,5 @@
 /**
- * Objects with a rule of acceleration taken out, each in a temporary directory: the sources of bpf/ with one text exchanged, or one file. What is not found
+ * Objects with a rule of acceleration taken out, in a temporary directory: the sources of bpf/ with one text exchanged, or one file. What is not found
  * is an error, so that a mutant is never the product itself.
  */
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -33,11 +33,46 @@ export const mutants: readonly Mutant[] = [
 
 const root = resolve(import.meta.dirname, '../../..')
 const flags = ['-target', 'bpf', '-g', '-O2', '-mcpu=v3']
+const machine = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
+const compilersAtOnce = 2
 
-/** The caller removes the directory of what is returned. */
-export async function buildMutant({ name, file, edits = [], whole }: Mutant): Promise<string> {
-  const directory = mkdtempSync(join(tmpdir(), 'merbridge-mutant-'))
-  try {
+const sources = () => readdirSync(join(root, 'bpf')).filter((each) => each.endsWith('.bpf.c') && each !== 'contract.bpf.c')
+
+async function compile(directory: string, source: string): Promise<string> {
+  const part = join(directory, `${basename(source, '.bpf.c')}.o`)
+  await must(['clang-19', ...flags, '-I', directory, '-idirafter', machine, '-c', join(directory, source), '-o', part])
+  await must(['llvm-strip-19', '-g', part])
+  return part
+}
+
+/** Builds mutants; what they have in common is compiled once. */
+export class MutantBuilder implements Disposable {
+  readonly #directory = mkdtempSync(join(tmpdir(), 'merbridge-mutants-'))
+  readonly #parts = new Map<string, Promise<string>>()
+  #waiting: Promise<unknown>[] = Array.from({ length: compilersAtOnce }, () => Promise.resolve())
+  #made = 0
+
+  constructor() {
+    cpSync(join(root, 'bpf'), join(this.#directory, 'common'), { recursive: true })
+  }
+
+  #compile(directory: string, source: string): Promise<string> {
+    const [before = Promise.resolve(), ...others] = this.#waiting
+    const part = before.catch(() => {}).then(() => compile(directory, source))
+    part.catch(() => {}) // whoever waits for it is told
+    this.#waiting = [...others, part]
+    return part
+  }
+
+  #common(source: string): Promise<string> {
+    const known = this.#parts.get(source) ?? this.#compile(join(this.#directory, 'common'), source)
+    this.#parts.set(source, known)
+    return known
+  }
+
+  /** The object is there until the builder is disposed of. */
+  async build({ name, file, edits = [], whole }: Mutant): Promise<string> {
+    const directory = join(this.#directory, String(++this.#made))
     cpSync(join(root, 'bpf'), directory, { recursive: true })
     let text = readFileSync(whole === undefined ? join(directory, file) : join(import.meta.dirname, whole), 'utf8')
     for (const [find, by] of edits) {
@@ -45,21 +80,13 @@ export async function buildMutant({ name, file, edits = [], whole }: Mutant): Pr
       text = text.replace(find, by)
     }
     writeFileSync(join(directory, file), text)
-    const machine = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
-    const sources = readdirSync(directory).filter((each) => each.endsWith('.bpf.c') && each !== 'contract.bpf.c')
-    const parts = await Promise.all(
-      sources.map(async (source) => {
-        const part = join(directory, `${basename(source, '.bpf.c')}.o`)
-        await must(['clang-19', ...flags, '-I', directory, '-idirafter', machine, '-c', join(directory, source), '-o', part])
-        await must(['llvm-strip-19', '-g', part])
-        return part
-      }),
-    )
+    const parts = await Promise.all(sources().map((source) => (source === file ? this.#compile(directory, source) : this.#common(source))))
     const object = join(directory, 'merbridge.bpf.o')
     await must(['/usr/sbin/bpftool', 'gen', 'object', object, ...parts])
     return object
-  } catch (error) {
-    rmSync(directory, { recursive: true, force: true })
-    throw error
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#directory, { recursive: true, force: true })
   }
 }
