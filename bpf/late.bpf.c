@@ -129,6 +129,8 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (self->place > PLACE_READY) {
 		if (self->place < PLACE_LEFT && (member->leave || self->place == PLACE_LEAVING || must_leave(sk)) && leave(sk, self, peer)) {
 			bpf_map_delete_elem(&joined, &key);
+			if (self->reason == ACCEL_REDIRECTED) /* what TCP carries from here is counted with a reason of its own */
+				self->reason = member->leave ? member->leave : ACCEL_BLOCKING;
 			member->leave = 0;
 		}
 		return 0;

@@ -1,4 +1,4 @@
-/** Joins sockets when they have shown how they are used: soon after they were first read, and again as long as some may yet show it. */
+/** Joins sockets when they have shown how they are used, soon after they were first read, and lets them leave; and looks again once in a while. */
 import { readFile } from 'node:fs/promises'
 import type { BpfMap, Handle, Native } from '../native/api.ts'
 import type { Layout } from './layout.ts'
@@ -7,8 +7,11 @@ import type { Layout } from './layout.ts'
 const mark = 4
 /** After the first read of a socket; those of others are taken together. */
 const soonMs = 20
-/** Sockets that stay as they are (a blocking one does for its life) are looked at less and less often. */
-const longestPauseMs = 4000
+/**
+ * Sockets that stay as they are (a blocking one does for its life) are looked at less and less often; but joined ones that turn to what they must not be, and only
+ * read, leave when they are looked at.
+ */
+const longestPauseMs = 1000
 const shortestPauseMs = 250
 /** Looking costs a twentieth of the time at most. */
 const rest = 19
@@ -34,6 +37,7 @@ export class Latecomers implements Disposable {
 
   begin(): void {
     this.#ring ??= this.#native.ringBuffer(this.#readers, () => this.#plan(soonMs))
+    this.#plan(longestPauseMs) // an earlier agent may have joined some
   }
 
   [Symbol.dispose](): void {
@@ -75,7 +79,7 @@ export class Latecomers implements Disposable {
       this.#still = 1 // somebody has unpinned it, and it is put back
     }
     this.#notBefore = performance.now() + rest * (performance.now() - began)
-    if (this.#still > 0) this.#plan(this.#pauseMs)
+    this.#plan(this.#still > 0 ? this.#pauseMs : longestPauseMs)
   }
 
   async #read(): Promise<number> {

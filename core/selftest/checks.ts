@@ -54,6 +54,12 @@ interface Ran {
   readonly stopped: bigint
 }
 
+/** Waits for all of them also when one fails: what they use is closed afterwards. */
+async function together<T extends readonly Promise<unknown>[]>(work: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work)
+  return Promise.all(work)
+}
+
 const failuresOf = (halves: readonly Half[]): string[] =>
   halves.flatMap(({ name, side, failures }) => failures.map((each) => `${name} (${side}): ${each}`))
 
@@ -106,7 +112,7 @@ async function pairing(bench: Bench): Promise<string[]> {
   let problems: string[] = []
   for (const warm of warmMs) {
     const { come, open } = meeting(2)
-    const runs = await Promise.all(['1', '2'].map((seed) => run(bench, 'paired', [...pairedAddresses, '--seed', seed], warm, come).finally(open)))
+    const runs = await together(['1', '2'].map((seed) => run(bench, 'paired', [...pairedAddresses, '--seed', seed], warm, come).finally(open)))
     const failures = runs.flatMap(({ halves }) => failuresOf(halves))
     problems = [...failures, ...runs.flatMap(nothing)]
     if (problems.length === 0 || failures.length > 0 || bench.signal.aborted) break
@@ -117,7 +123,7 @@ async function pairing(bench: Bench): Promise<string[]> {
 /** Compared with the same over plain TCP. */
 async function compared(bench: Bench, exchanges: readonly Exchange[], redirects = true): Promise<{ problems: string[]; other: Ran }> {
   const names = exchanges.map(({ name }) => name).join(',')
-  const [plain, other] = await Promise.all([run(bench, names), redirects ? accelerated(bench, names) : run(bench, names, [], warmMs[0])])
+  const [plain, other] = await together([run(bench, names), redirects ? accelerated(bench, names) : run(bench, names, [], warmMs[0])] as const)
   const differenceOf = (name: string) => exchanges.find((each) => each.name === name)?.differs ?? ''
   return { problems: compareAll(plain.halves, other.halves, differenceOf).flatMap(({ problems }) => problems), other }
 }
@@ -126,7 +132,7 @@ async function compared(bench: Bench, exchanges: readonly Exchange[], redirects 
 async function semantics(bench: Bench): Promise<string[]> {
   const all = bench.exchanges.filter((each) => each.fast && !each.blocking && !readsBySplice(each) && each.name !== 'unread')
   const groups = Array.from({ length: atOnce }, (_, group) => all.filter((_, index) => index % atOnce === group))
-  const found = await Promise.all(groups.map((group) => compared(bench, group)))
+  const found = await together(groups.map((group) => compared(bench, group)))
   return found.flatMap(({ problems, other }) => [...problems, ...nothing(other)])
 }
 
@@ -222,7 +228,7 @@ export interface Findings {
 
 /** `open`: another instance. What it is asked for is closed before this is over. */
 export async function runChecks(open: () => Promise<Bench>): Promise<Findings> {
-  const results = await Promise.all(
+  const results = await together(
     lists.map(async (list, index) => {
       const bench = await open()
       return usingAsync(bench.instance, async () => {

@@ -89,6 +89,7 @@ export class Instance implements Disposable {
     const joiner = (async () => {
       for (; !done; await sleep(joinMs)) await this.#look()
     })()
+    joiner.catch(() => {}) // told below
     try {
       return await work()
     } finally {

@@ -4,7 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import type { OwnCgroup } from './place.ts'
 import { type Half, readHalves } from './program.ts'
 
-const readyMs = 5000
+const readyMs = 15_000
 /** Beyond what the program itself allows an exchange. */
 const mostMs = 30_000
 

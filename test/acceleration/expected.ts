@@ -1,40 +1,48 @@
-/** Exchanges that are not accelerated, each with the reason; every other one must be. And what is in the way of an exchange in a place. */
+/** What the suite expects of an exchange whose connections could be joined: redirected messages, or TCP for a reason. Both are checked. */
 import { type Exchange, readsBySplice } from '../../core/selftest/program.ts'
+import type { Place } from './places.ts'
 
-const waits = 'too few messages, or none that matter, in a connection that is joined'
+export const asksFionread = 'fionread'
 
-const reasons: Readonly<Record<string, string>> = {
-  'small-writes': 'a stream of small messages',
-  'small-writes-no-delay': 'a stream of small messages',
-  'single-bytes': 'a stream of small messages',
-  siocoutq: waits,
-  'no-delay': waits,
+/** The exchange's own connections must not redirect one message. */
+const overTcp: Readonly<Record<string, string>> = {
   cork: 'TCP_CORK',
   'order-cork': 'TCP_CORK',
   'low-water': 'SO_RCVLOWAT',
-  'low-water-blocking': 'SO_RCVLOWAT',
-  'order-low-water': 'SO_RCVLOWAT',
   'peek-offset': 'SO_PEEK_OFF',
+  'socket-filter': 'a filter on the socket',
+  'control-messages': 'time stamps',
+  'user-timeout': 'TCP_USER_TIMEOUT',
+  'user-timeout-full': 'TCP_USER_TIMEOUT',
+  'never-reads-blocking': 'blocking sockets',
+  'kernel-tls': 'kernel TLS',
+  mptcp: 'MPTCP',
+  epipe: 'it sends nothing before an end closes',
+  'reset-error': 'it sends nothing before an end closes',
+  'tcp-info-states': 'it sends nothing before an end closes',
+  'half-open': 'it sends nothing before an end is gone',
+}
+
+/** Some of what these send may be redirected, which depends on the moment. */
+const either: Readonly<Record<string, string>> = {
   'order-blocking': 'its sockets turn to blocking',
-  'half-open': waits,
-  'linger-wait': waits,
-  'linger-zero': waits,
-  'fork-readers': waits,
+  'low-water-blocking': 'its sockets turn to blocking',
+  interrupted: 'its sockets turn to blocking',
+  zerocopy: 'SO_ZEROCOPY',
+  'tiny-buffers': 'its receive buffer has room for next to nothing',
 }
 
-/** undefined: it must be accelerated. */
-export function overTcp(exchange: Exchange): string | undefined {
-  if (readsBySplice(exchange)) return 'its program splices'
-  if (exchange.blocking) return 'its sockets are blocking'
-  if (exchange.ownStart) return 'about the beginning of connections'
-  return reasons[exchange.name]
-}
+export type Way = { readonly redirected: true } | { readonly redirected: boolean | undefined; readonly reason: string }
 
-/** Does not run there, for reasons of the exchange. */
-export const elsewhere: Readonly<Record<string, string>> = {
-  keepalive: 'needs root',
-  'user-timeout': 'needs root',
-  mptcp: 'listens at ports of its own, which are captured',
-  'many-connections': 'in npm run test:full',
-  churn: 'in npm run test:full',
+/** In mode all, or toward a proxy in mode proxies. */
+export function wayOf(exchange: Exchange, { proxies }: Pick<Place, 'proxies'>): Way {
+  const { name } = exchange
+  if (readsBySplice(exchange)) return { redirected: false, reason: 'its program splices' }
+  if (name === asksFionread && proxies.length < 2) return { redirected: false, reason: 'its program asks FIONREAD' }
+  const [tcp, depends] = [overTcp[name], either[name]]
+  if (tcp !== undefined) return { redirected: false, reason: tcp }
+  if (depends !== undefined) return { redirected: undefined, reason: depends }
+  if (exchange.ownStart) return { redirected: undefined, reason: 'about the beginning of connections' }
+  if (exchange.blocking) return { redirected: false, reason: 'blocking sockets' }
+  return { redirected: true }
 }

@@ -4,26 +4,29 @@ import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Agent, AgentConfig } from '../../core/agent.ts'
 import { asConfig, configSchema } from '../../core/config/schema.ts'
-import { AccelReason } from '../../core/contract.ts'
+import { AccelQuirk, AccelReason, Asks, Splices } from '../../core/contract.ts'
 import { plugins } from '../../core/plugins.ts'
-import { compareHalves, differs } from '../../core/selftest/compare.ts'
 import { type Exchange, type Half, readsBySplice } from '../../core/selftest/program.ts'
 import { DatapathUnderTest } from '../kernel/fixture.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { copyPrograms, type Programs, runExchange, vouchFor } from './exchange.ts'
+import { asksFionread } from './expected.ts'
 import type { Family, Lane, Place } from './places.ts'
 
 export type Mode = 'none' | 'proxies' | 'all'
 
-/** More than these were redirected: so the connection was joined, and in use, when the exchange began. */
-const first = 8n
 const joinMs = 10
-/** For how long a connection is in use before the exchange begins. */
-const usedMs = 80
+/** Between two looks at what a connection does that is in use before its exchange begins. */
+const lookMs = 12
+/** That many messages of it, one after the other, are redirected, and none of those that should be is not: it is joined. */
+const steady = 4n
+/** How long that may take on a busy machine, and how long others are given. */
+const joinedMs = 6000
+const otherMs = 60
 
 export interface Ran {
   readonly halves: readonly Half[]
-  /** Its connection was joined, and redirected messages. */
+  /** Of its own messages, those of the warm-up left out, some were redirected. */
   readonly accelerated: boolean
   /** Why not, most of the time. */
   readonly reason: AccelReason | undefined
@@ -59,7 +62,11 @@ export class Suite implements AsyncDisposable {
       const wanted = (['none', 'proxies', 'all'] as const).flatMap((mode) => Array.from({ length: counts[mode] ?? 0 }, (_, at) => ({ mode, at })))
       const pods: { pod: LabPod; mode: Mode; at: number }[] = []
       for (const { mode, at } of wanted) {
-        for (const role of ['a', 'b']) pods.push({ pod: await lab.pod(`${mode}${at}${role}`, { ipv6: true }), mode, at })
+        for (const role of ['a', 'b']) {
+          const pod = await lab.pod(`${mode}${at}${role}`, { ipv6: true })
+          await pod.exec(['ip', '-6', 'address', 'add', '::6/128', 'dev', 'lo']) // as Istio does where it captures IPv6
+          pods.push({ pod, mode, at })
+        }
       }
       const agent = await datapath.start(configOf(datapath.bpffs, pods), object === undefined ? {} : { object })
       const cookieOf = new Map(agent.outcomes.map(({ pod, netns }) => [pod.name, netns]))
@@ -71,6 +78,9 @@ export class Suite implements AsyncDisposable {
       }
       const programs = copyPrograms(lab)
       vouchFor(agent.datapath.maps.programs, programs.usual)
+      vouchFor(agent.datapath.maps.programs, programs.splicing, Splices.DOES)
+      vouchFor(agent.datapath.maps.programs, programs.asking, Splices.NEVER, Asks.DOES)
+      agent.datapath.acceleration.setQuirks(AccelQuirk.FIONREAD) // as where it is not known
       const suite = new Suite(lab, datapath, agent, programs, lanes)
       suite.#joiner = suite.#join()
       return suite
@@ -93,23 +103,53 @@ export class Suite implements AsyncDisposable {
     await this.#lab.close()
   }
 
-  /** Waits for a free lane of the mode. */
-  async run(exchange: Exchange, place: Place, family: Family, mode: Mode, options: readonly string[] = []): Promise<Ran> {
+  /** Waits for a free lane of the mode. `joins`: it is expected that the connection is joined. */
+  async run(exchange: Exchange, place: Place, family: Family, mode: Mode, joins = false, options: readonly string[] = []): Promise<Ran> {
     const lane = this.#lanes[mode].pop() ?? (await new Promise<OwnLane>((resolve) => this.#waiting[mode].push(resolve)))
     try {
-      const program = readsBySplice(exchange) ? this.#programs.splicing : this.#programs.usual
-      const before = await this.#counts(lane)
-      const { halves } = await runExchange(exchange.name, place.ends(lane, family), {
-        program,
+      const own: [Counts, Counts][] = []
+      let before = await this.#counts(lane)
+      const note = async () => void own.push([before, await this.#counts(lane)])
+      const gate = {
+        ends: note,
+        used: (ended: () => boolean) => this.#joined(lane, joins, mode, ended),
+        begins: async () => {
+          before = await this.#counts(lane)
+        },
+      }
+      const halves = await runExchange(exchange.name, place.ends(lane, family), {
+        program: this.#programOf(exchange),
         directory: this.#programs.directory,
-        options: mode === 'none' ? options : ['--warm', String(usedMs), ...options],
+        options,
+        ...(mode === 'none' || exchange.ownStart ? {} : { gate }),
       })
-      const after = await this.#counts(lane)
-      return { halves, ...judge(before, after) }
+      await note()
+      const parts = own.map(([from, to]) => judge(from, to))
+      return {
+        halves,
+        accelerated: parts.some(({ redirected }) => redirected > 0n),
+        reason: parts.findLast(({ reason }) => reason !== undefined)?.reason,
+      }
     } finally {
       const next = this.#waiting[mode].shift()
       if (next === undefined) this.#lanes[mode].push(lane)
       else next(lane)
+    }
+  }
+
+  #programOf(exchange: Exchange): string {
+    if (readsBySplice(exchange)) return this.#programs.splicing
+    return exchange.name === asksFionread ? this.#programs.asking : this.#programs.usual
+  }
+
+  async #joined(lane: OwnLane, joins: boolean, mode: Mode, ended: () => boolean): Promise<void> {
+    const until = performance.now() + (joins ? joinedMs : otherMs)
+    for (let before = await this.#counts(lane); performance.now() < until && !ended(); ) {
+      await sleep(lookMs)
+      const after = await this.#counts(lane)
+      const { redirected, others } = judge(before, after)
+      if (joins && redirected >= steady && (mode === 'proxies' || others === 0n)) return
+      if (redirected >= steady || others > 0n) before = after
     }
   }
 
@@ -126,15 +166,14 @@ export class Suite implements AsyncDisposable {
 
 type Counts = Map<AccelReason, { readonly messages: bigint; readonly bytes: bigint }>
 
-function judge(before: Counts, after: Counts): Pick<Ran, 'accelerated' | 'reason'> {
+function judge(before: Counts, after: Counts) {
   const grown = [...after].map(([reason, { messages, bytes }]) => {
     const old = before.get(reason) ?? { messages: 0n, bytes: 0n }
     return { reason, messages: messages - old.messages, bytes: bytes - old.bytes }
   })
-  const redirected = grown.find(({ reason }) => reason === AccelReason.REDIRECTED)
-  const others = grown.filter(({ reason, messages }) => reason !== AccelReason.REDIRECTED && messages > 0n).sort((a, b) => Number(b.bytes - a.bytes))
-  const accelerated = redirected !== undefined && redirected.messages > first
-  return { accelerated, reason: others[0]?.reason }
+  const redirected = grown.find(({ reason }) => reason === AccelReason.REDIRECTED)?.messages ?? 0n
+  const rest = grown.filter(({ reason, messages }) => reason !== AccelReason.REDIRECTED && messages > 0n).sort((a, b) => Number(b.bytes - a.bytes))
+  return { redirected, others: rest.reduce((sum, { messages }) => sum + messages, 0n), reason: rest[0]?.reason }
 }
 
 function configOf(bpffs: string, pods: readonly { readonly pod: LabPod; readonly mode: Mode }[]): AgentConfig {
@@ -148,29 +187,5 @@ function configOf(bpffs: string, pods: readonly { readonly pod: LabPod; readonly
     attach: { bpffs },
   }
   const config = asConfig(configSchema(['istio']).parse(written))
-  return { config, meshes: [{ plugin, options: plugin.options.parse({}), entry: 'mesh' }], warnings: [] }
+  return { config, meshes: [{ plugin, options: plugin.options.parse({ dualStack: true }), entry: 'mesh' }], warnings: [] }
 }
-
-export interface Cell {
-  readonly problems: readonly string[]
-  readonly different: boolean
-  readonly accelerated: boolean
-  readonly reason: AccelReason | undefined
-  readonly skipped: boolean
-}
-
-/** What a user would see of the difference. */
-export function cellOf(exchange: Exchange, plain: Ran, other: Ran): Cell {
-  const problems = (['client', 'server'] as const).flatMap((side) => {
-    const [before, after] = [plain, other].map(({ halves }) => halves.find((half) => half.side === side))
-    if (before === undefined || after === undefined) return [`${exchange.name} (${side}): did not end`]
-    return [
-      ...before.failures.map((failure) => `${exchange.name} (${side}), over plain TCP: ${failure}`),
-      ...compareHalves(before, after, exchange.differs),
-    ]
-  })
-  const skipped = [...plain.halves, ...other.halves].some((half) => half.skipped.length > 0)
-  return { problems, different: exchange.differs !== '' && differs(plain.halves, other.halves, exchange.differs), skipped, ...only(other) }
-}
-
-const only = ({ accelerated, reason }: Ran) => ({ accelerated, reason })

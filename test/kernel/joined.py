@@ -4,6 +4,7 @@
     send N      the client sends N bytes, as many as are taken; how many
     more        the client sends the rest of the last send; how many
     read        the server reads what there is; its length, and whether it is what was sent
+    block       the server's socket is a blocking one from now on
     close       both ends
 """
 
@@ -66,6 +67,10 @@ class Ends:
             self.read += len(data)
             total += len(data)
         return f"{total} {'right' if right else 'WRONG'}"
+
+    def block(self):
+        self.server.setblocking(True)
+        return "ok"
 
     def close(self):
         self.client.close()

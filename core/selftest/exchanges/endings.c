@@ -27,6 +27,8 @@ int another(struct side *side)
 	int fd = another_cold(side);
 
 	warm_up(side, fd);
+	if (side->settings->gate)
+		keep_warm(side, fd);
 	return fd;
 }
 

@@ -45,6 +45,7 @@ struct settings {
 	unsigned part;	      /* and this part of it, as 4 for a fourth */
 	unsigned timeout;     /* seconds for one exchange */
 	unsigned warm;	      /* milliseconds for which a connection is in use before the exchange begins */
+	bool gate;	      /* the client's standard input says when that time ends, see connection.c */
 	unsigned connections; /* for the exchange with many */
 	uint64_t bound;	      /* bytes that may be under way to a reader that does not read */
 	long uid[2];	      /* user of each role's half; -1: as it is */

@@ -30,7 +30,7 @@ static const char usage[] =
     "exchanges run NAME[,NAME...]|all --role client --connect ADDR:PORT --control PATH [--bind ADDR] [options]\n"
     "exchanges run NAME[,NAME...]|all --role both [--listen ADDR:PORT] [--connect ADDR:PORT] [options]\n"
     "options, the same for both halves: --only-fast --slow --repeat N --timeout SECONDS --seed N --scale N --connections N --bound BYTES\n"
-    "--warm MILLISECONDS --part N "
+    "--warm MILLISECONDS --gate --part N "
     "and --client-uid UID --server-uid UID\n";
 
 static noreturn void refuse(const char *what, const char *value)
@@ -144,12 +144,10 @@ static void role_option(struct runner *runner, const char *text)
 static void read_options(int count, char **words, struct runner *runner, struct choice *choice)
 {
 	static const struct option options[] = {
-	    {"role", 1, 0, 'r'},	{"listen", 1, 0, 'l'},	{"connect", 1, 0, 'c'},
-	    {"bind", 1, 0, 'b'},	{"control", 1, 0, 'm'}, {"seed", 1, 0, 's'},
-	    {"scale", 1, 0, 'S'},	{"timeout", 1, 0, 't'}, {"repeat", 1, 0, 'R'},
-	    {"connections", 1, 0, 'n'}, {"bound", 1, 0, 'B'},	{"client-uid", 1, 0, 'u'},
-	    {"server-uid", 1, 0, 'U'},	{"warm", 1, 0, 'w'},	{"part", 1, 0, 'p'},
-	    {"only-fast", 0, 0, 'f'},	{"slow", 0, 0, 'L'},	{0, 0, 0, 0},
+	    {"role", 1, 0, 'r'},      {"listen", 1, 0, 'l'},	 {"connect", 1, 0, 'c'},    {"bind", 1, 0, 'b'},   {"control", 1, 0, 'm'},
+	    {"seed", 1, 0, 's'},      {"scale", 1, 0, 'S'},	 {"timeout", 1, 0, 't'},    {"repeat", 1, 0, 'R'}, {"connections", 1, 0, 'n'},
+	    {"bound", 1, 0, 'B'},     {"client-uid", 1, 0, 'u'}, {"server-uid", 1, 0, 'U'}, {"warm", 1, 0, 'w'},   {"part", 1, 0, 'p'},
+	    {"only-fast", 0, 0, 'f'}, {"slow", 0, 0, 'L'},	 {"gate", 0, 0, 'g'},	    {0, 0, 0, 0},
 	};
 	struct settings *settings = &runner->settings;
 
@@ -201,6 +199,9 @@ static void read_options(int count, char **words, struct runner *runner, struct 
 			break;
 		case 'w':
 			settings->warm = number(optarg);
+			break;
+		case 'g':
+			settings->gate = true;
 			break;
 		case 'f':
 			choice->only_fast = true;
