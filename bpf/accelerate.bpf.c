@@ -108,9 +108,9 @@ static __always_inline enum accel_reason judge_ends(struct side *self, struct si
 	reason = judge_receiver((const void *)peer->sk, peer, &pod);
 	if (reason != ACCEL_REDIRECTED && !is_wish(reason))
 		return reason;
-	if (stopped)
-		return ACCEL_STOPPED;
-	return wanted ? reason : ACCEL_POD;
+	if (!wanted)
+		return ACCEL_POD;
+	return stopped ? ACCEL_STOPPED : reason;
 }
 
 /*

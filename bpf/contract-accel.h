@@ -26,13 +26,17 @@ enum accel_quirk {
 	QUIRK_FIONREAD = 1, /* FIONREAD does not count what waits on TCP's way (6.6.128, 6.12.75, 6.18.14 and later ones) */
 };
 
-/* accel_settings: array of one. */
+/*
+ * accel_settings: array of one. The offset of `stopped` and the meaning of STOP_OPERATOR and STOP_PRESSURE are the same in every version, as are key
+ * and value of the map `halted`: a version that comes after another one keeps off what an operator has switched off.
+ */
 struct accel_settings {
 	__u64 budget;  /* bytes that may wait in the queue of one receiver */
 	__u32 stopped; /* enum accel_stop, or-ed; 0: redirect */
 	__u32 quirks;  /* enum accel_quirk, or-ed */
 };
 _Static_assert(sizeof(struct accel_settings) == 16, "accel_settings");
+_Static_assert(__builtin_offsetof(struct accel_settings, stopped) == 8, "accel_settings.stopped");
 
 /*
  * accelerated: netns cookie -> what holds in the pod. No entry: its sockets are not joined. The value repeats its key as the first field, as struct

@@ -84,7 +84,7 @@ struct {
 	__type(value, struct accel_count);
 } accel_counters __weak SEC(".maps");
 
-/* netns cookie -> 1: `merbridge accelerate off POD`. Written and read by the agent alone. */
+/* netns cookie -> 1: `merbridge accelerate off POD`. Written and read by the agent alone, also by that of a later version: the shape stays. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -33,6 +33,6 @@ export const rings: Readonly<Record<string, Ring>> = {
   },
   parity: { commands: [['node', 'test/parity/main.ts', '--runs', '200']], alone: ['node', 'test/parity/main.ts'], needsKernel: true },
   mutants: { commands: [['node', 'test/mutants/main.ts']], alone: ['node', 'test/mutants/main.ts'] },
-  kernels: { commands: [['node', 'scripts/kernels/main.ts', '--ci']], alone: ['node', 'scripts/kernels/main.ts'] },
+  kernels: { commands: [['sh', 'scripts/kernels-and-soak.sh']], alone: ['node', 'scripts/kernels/main.ts'] },
   'kernels-all': { commands: [['node', 'scripts/kernels/main.ts']] },
 }

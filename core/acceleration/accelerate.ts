@@ -1,4 +1,7 @@
-/** `merbridge accelerate on|off [POD]`, in the agent: sets the switch in the kernel, and says what else keeps acceleration off. */
+/**
+ * `merbridge accelerate on|off [POD]`, in the agent: sets the switch in the kernel, and says what else keeps acceleration off. The switches are there also where
+ * the kernel cannot accelerate: what is off stays off when what it lacks comes back, as after another config.
+ */
 import type { Agent } from '../agent.ts'
 import { AccelStop } from '../contract.ts'
 import type { Outcome } from '../enrol.ts'
@@ -55,9 +58,6 @@ async function acceleratePod(agent: Agent, to: Switch, name: string): Promise<Ac
 
 export async function accelerate(agent: Agent, query: URLSearchParams): Promise<AccelerateView> {
   const to = switchOf(query)
-  const { unavailable } = agent.datapath.acceleration
   const pod = query.get('pod')
-  if (unavailable === undefined) return pod === null ? accelerateNode(agent, to) : acceleratePod(agent, to, pod)
-  const title = pod === null ? {} : { pod: podTitle(outcomeOf(agent, pod).pod) }
-  return { ...title, switch: to, changed: false, accelerating: false, overrides: nodeOff(agent) }
+  return pod === null ? accelerateNode(agent, to) : acceleratePod(agent, to, pod)
 }

@@ -26,12 +26,12 @@ export interface AccelEnd {
   readonly place: AccelPlace
   /** It has redirected a message, and its last one was redirected. */
   readonly redirecting: boolean
-  /** Why its last message went by TCP. */
+  /** What became of its last message. */
   readonly reason: AccelReason
 }
 
 export interface AccelerationControl {
-  /** Why this kernel cannot, in words; then nothing is loaded, nothing below has an effect, and reading gives nothing. */
+  /** Why this kernel cannot, in words; then nothing is loaded and nothing is accelerated, but switches are kept all the same. */
   readonly unavailable: string | undefined
   /** enum accel_stop, or-ed, as the kernel has it now. */
   stopped(): number

@@ -13,10 +13,14 @@ import { isSameProcess, type Mapping, mappedFiles, openMapped, readAt, runnerOf 
 /** Of one program: more is not looked at, and then it may splice for all that is known. */
 const mostFiles = 512
 const mostBytes = 128 * 1024 * 1024
-const patienceMs = 10_000
+const patienceMs = 1000
+/** A reading that has not ended by then (a file system that does not answer) is left alone, and the next program is read. */
+const usualStuckMs = 5000
+/** As many such readings may go on: each holds one of the four threads with which the whole agent reads files. */
+const mostStuck = 2
 /** After each program the judge rests for so many times what it took, so that a pod with ever new programs costs a quarter of a CPU at most. */
 const rest = 3
-const longestRestMs = 5000
+const longestRestMs = 1000
 /** What is known of libraries, which many programs share. */
 const mostKnown = 1024
 
@@ -47,6 +51,12 @@ const untold = (why: string, { splices, asks }: Verdict = verdictOf([])): Verdic
   why,
 })
 
+/** One program's, for as long as it goes on. */
+interface Reading {
+  /** Of the file that is being read. */
+  device: number
+}
+
 interface Budget {
   bytes: number
   readonly until: number
@@ -58,12 +68,15 @@ export class ProgramJudge implements AsyncDisposable {
   readonly #onJudged: () => void
   /** By device, inode, size and time of the last change. */
   readonly #known = new Map<string, Findings>()
-  /** A reading that does not end (a file system that does not answer) is waited for here, and nothing else is read meanwhile. */
+  /** Readings that do not end. Nothing else of their file systems is read meanwhile. */
+  readonly #stuck = new Set<Reading>()
+  readonly #stuckMs: number
   #work: Promise<void> | undefined
   readonly #ended = new AbortController()
 
   /** `onJudged`: sockets may have waited for it. */
-  constructor(programs: BpfMap, log: Log, onJudged: () => void = () => {}) {
+  constructor(programs: BpfMap, log: Log, onJudged: () => void = () => {}, stuckMs = usualStuckMs) {
+    this.#stuckMs = stuckMs
     this.#programs = programs
     this.#log = log
     this.#onJudged = onJudged
@@ -104,7 +117,7 @@ export class ProgramJudge implements AsyncDisposable {
   async #settle(key: Buffer, value: Buffer): Promise<void> {
     const { pid, started } = programCodec.decode(value)
     const program = programKeyCodec.decode(key)
-    const verdict = (await this.judge(program, pid, started)) ?? (await this.#judgeElsewhere(program))
+    const verdict = await this.#judgeInTime(program, pid, started)
     if (this.#ended.signal.aborted) return
     const now = this.#programs.lookup(key)
     if (now === undefined || programCodec.decode(now).splices !== Splices.UNKNOWN) return // seen splicing meanwhile
@@ -115,19 +128,34 @@ export class ProgramJudge implements AsyncDisposable {
     this.#log('debug', 'program judged', { pid, verdict: verdict?.why ?? 'its process is gone' })
   }
 
-  /** The process that read first is gone, but its parent or child may have the sockets, which do not tell again. */
-  async #judgeElsewhere(program: ProgramKeyRecord): Promise<Verdict | undefined> {
+  async #judgeInTime(program: ProgramKeyRecord, pid: number, started: bigint): Promise<Verdict | undefined> {
+    if (this.#stuck.size >= mostStuck) return untold('readings of other programs do not end')
+    const reading: Reading = { device: program.device }
+    const work = this.#judgeAnywhere(program, pid, started, reading)
+    const over = new AbortController()
+    const late = sleep(this.#stuckMs, 'late' as const, { signal: over.signal }).catch(() => 'late' as const)
+    const verdict = await Promise.race([work, late]).finally(() => over.abort())
+    if (verdict !== 'late') return verdict
+    this.#stuck.add(reading)
+    void work.catch(() => undefined).finally(() => this.#stuck.delete(reading))
+    return untold('reading it does not end')
+  }
+
+  /** The process that read first may be gone, but its parent or child may have the sockets, which do not tell again. */
+  async #judgeAnywhere(program: ProgramKeyRecord, pid: number, started: bigint, reading: Reading): Promise<Verdict | undefined> {
+    const verdict = await this.judge(program, pid, started, reading)
+    if (verdict !== undefined) return verdict
     const runner = await runnerOf(program)
-    return runner && this.judge(program, runner.pid, runner.started)
+    return runner && this.judge(program, runner.pid, runner.started, reading)
   }
 
   /** undefined: the process is gone, or runs another program by now. */
-  async judge(program: ProgramKeyRecord, pid: number, started: bigint): Promise<Verdict | undefined> {
+  async judge(program: ProgramKeyRecord, pid: number, started: bigint, reading: Reading = { device: 0 }): Promise<Verdict | undefined> {
     try {
       const files = await mappedFiles(pid)
       const isProgram = ({ inode, device }: Mapping) => inode === program.inode && device === program.device
       if (!files.some(isProgram) || !(await isSameProcess(pid, started))) return undefined
-      const verdict = files.length > mostFiles ? untold(`${files.length} files are too many`) : await this.#examineAll(pid, files, isProgram)
+      const verdict = files.length > mostFiles ? untold(`${files.length} files are too many`) : await this.#examineAll(pid, files, isProgram, reading)
       return (await isSameProcess(pid, started)) ? verdict : undefined
     } catch (error) {
       if (!(await isSameProcess(pid, started))) return undefined
@@ -135,12 +163,14 @@ export class ProgramJudge implements AsyncDisposable {
     }
   }
 
-  async #examineAll(pid: number, files: readonly Mapping[], isProgram: (file: Mapping) => boolean): Promise<Verdict> {
+  async #examineAll(pid: number, files: readonly Mapping[], isProgram: (file: Mapping) => boolean, reading: Reading): Promise<Verdict> {
     const budget: Budget = { bytes: mostBytes, until: performance.now() + patienceMs }
     const findings: Findings[] = []
     let problem: string | undefined
     for (const file of files) {
       try {
+        if ([...this.#stuck].some(({ device }) => device === file.device)) throw new Unreadable('its file system does not answer')
+        reading.device = file.device
         findings.push(await this.#examine(pid, file, isProgram(file), budget))
       } catch (error) {
         problem ??= error instanceof Error ? error.message : String(error)

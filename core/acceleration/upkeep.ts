@@ -23,7 +23,9 @@ export class Upkeep implements AsyncDisposable {
   /** Once a second. Executables are read beside the turns of the agent: it may take long, and nothing waits for it. */
   look(): void {
     const { acceleration, have } = this.#datapath
-    if (acceleration.unavailable !== undefined || have.accelerated.size === 0) return
+    if (acceleration.unavailable !== undefined) return
+    void acceleration.mend()
+    if (have.accelerated.size === 0) return
     this.#judge.look()
   }
 

@@ -58,17 +58,12 @@ const because = (off: readonly string[]) => off.map((why) => ['off because', why
 
 export function nodeText({ acceleration }: StatusView): string {
   const { mode, budget, on, off, halted, kernel } = acceleration
-  if (!kernel.can) return table(['acceleration', 'off'], because(off))
+  const switches = halted.map((pod) => ['switched off', `${pod}, by merbridge accelerate off ${pod}`])
+  if (!kernel.can) return table(['acceleration', 'off'], [...because(off), ...switches])
   return sections([
     table(
       ['acceleration', on ? 'on' : 'OFF'],
-      [
-        ...because(off),
-        ['mode', mode],
-        ['budget', `${sizeText(budget)} for each receiver`],
-        ...halted.map((pod) => ['switched off', `${pod}, by merbridge accelerate off ${pod}`]),
-        ...trafficRows(acceleration),
-      ],
+      [...because(off), ['mode', mode], ['budget', `${sizeText(budget)} for each receiver`], ...switches, ...trafficRows(acceleration)],
     ),
     reasonsText(acceleration.reasons),
   ]).trimEnd()

@@ -95,8 +95,8 @@ const longestWait = 86_400
 
 /** Of --wait. */
 export function secondsToWait(text: string): number {
-  const seconds = Number(text)
-  if (text.trim() !== '' && seconds >= 0 && seconds <= longestWait) return seconds
+  const seconds = /^\d{1,6}(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN
+  if (seconds <= longestWait) return seconds
   throw new InvalidArgumentError(`Give seconds, 0 to ${longestWait}.`)
 }
 

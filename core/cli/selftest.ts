@@ -2,7 +2,9 @@
 import { release } from 'node:os'
 import { attachCgroup } from '../cgroup.ts'
 import { loadConfig } from '../config/load.ts'
+import { printable } from '../config/printable.ts'
 import { withoutLoading } from '../config/resolve.ts'
+import { acceleration } from '../datapath/hooks.ts'
 import { MerbridgeError } from '../errors.ts'
 import { probeKernel } from '../features/probe.ts'
 import type { PluginSource } from '../plugins.ts'
@@ -19,6 +21,8 @@ export interface SelfTestResult {
   readonly at: string
   readonly ms: number
   readonly checks: Verdict['checks']
+  /** Why the programs were not even loaded; then nothing is accelerated, and nothing was checked. */
+  readonly notTried?: string
   /** Bytes that wait are charged to their receiver, so the budget is exact; absent: it could not be seen. */
   readonly charged?: boolean
 }
@@ -35,7 +39,9 @@ async function attachOf(path: string, builtIn: PluginSource['builtIn']) {
   }
 }
 
-export function selfTestText({ passed: well, kernel, ms, checks, charged }: SelfTestResult): string {
+export function selfTestText({ passed: well, kernel, ms, checks, notTried, charged }: SelfTestResult): string {
+  if (notTried !== undefined)
+    return `kernel ${kernel}: not tried: ${printable(notTried)}\nacceleration stays off; interception is not touched by it\n`
   const rows = checks.map(({ name, problems }) => [name, problems.length === 0 ? 'passed' : 'FAILED'])
   const problems = checks.filter((check) => check.problems.length > 0).map((check) => `${check.name}:\n${indent(check.problems.join('\n'))}`)
   const exact =
@@ -58,6 +64,11 @@ export async function selfTest(
   const cgroup = attachCgroup(attach.cgroup).path
   requireCgroup(native, cgroup)
   const kernel = await probeKernel(native, attach)
+  const notTried = kernel.skip.get(acceleration.stub)
+  if (notTried !== undefined) {
+    const result = { passed: false, kernel: release(), at: new Date().toISOString(), ms: 0, checks: [], notTried }
+    return { code: 1, stdout: render(result, output, () => selfTestText(result)) }
+  }
   const verdict = await runSelfTest({ native, kernel, object: objectPath('merbridge.bpf.o'), cgroup }, signal)
   if (signal.aborted) return { code: 1 }
   await saveVerdict(stateDir, verdict).catch(() => {}) // a read-only disk is no reason not to say it

@@ -71,11 +71,11 @@ const share = (entries: number, capacity: number) => (capacity === 0 ? '' : `${M
 /** Passed is what is expected, and stands with the kernel. */
 export function selfTestPart({ selfTest }: Pick<StatusView, 'selfTest'>): string {
   if (selfTest === undefined || selfTest.state === 'unneeded') return ''
-  const { state, at, failed } = selfTest
+  const { state, at, failed, again } = selfTest
   const when = at === undefined ? '' : `, ${since(at)} ago`
   if (state !== 'failed') return `self-test of acceleration: ${state}${when}`
   const rows = failed.map(({ name, problems }) => [name, problems[0] ?? ''])
-  return `self-test of acceleration: FAILED${when}; nothing is accelerated (see: merbridge selftest)\n\n${indent(table(['CHECK', 'FIRST PROBLEM'], rows))}`
+  return `self-test of acceleration: FAILED${when}; nothing is accelerated (see: merbridge selftest)${again === undefined ? '' : `; tried again at ${again}`}\n\n${indent(table(['CHECK', 'FIRST PROBLEM'], rows))}`
 }
 
 /** The fullest first. */

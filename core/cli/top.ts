@@ -7,10 +7,10 @@ import { MerbridgeError } from '../errors.ts'
 import { plugins } from '../plugins.ts'
 import { bytesText, headline, shareText } from './accelerated.ts'
 import { type Common, example, type Finish, type MakeCommand } from './common.ts'
+import { fittedTable, wrapped } from './fitted.ts'
 import type { Write } from './monitor.ts'
 import { type Outcome, type Output, render } from './outcome.ts'
 import { findSettings } from './settings.ts'
-import { table } from './table.ts'
 
 interface Rate {
   /** A second. */
@@ -81,21 +81,24 @@ export function topView(before: AccelerationView, after: AccelerationView): TopV
 }
 
 const cells = (each: Rates): string[] => [
+  shareText(each.accelerated.messages, messages(each)),
+  each.mostly ?? '-',
+  String(each.accelerated.messages),
+  String(each.tcp.messages),
+  bytesText(each.accelerated.bytes),
+  bytesText(each.tcp.bytes),
   String(each.connections.joined),
   String(each.connections.accelerating),
-  String(each.accelerated.messages),
-  bytesText(each.accelerated.bytes),
-  String(each.tcp.messages),
-  bytesText(each.tcp.bytes),
-  shareText(each.accelerated.messages, messages(each)),
 ]
 
-const header = ['POD', 'MODE', 'JOINED', 'ACCELERATING', 'FAST MSG/S', 'FAST B/S', 'TCP MSG/S', 'TCP B/S', 'FAST', 'MOSTLY BY TCP BECAUSE']
+/** What matters most comes first: a narrow terminal shows no more. */
+const header = ['POD', 'MODE', 'FAST', 'TCP BECAUSE', 'FAST MSG/S', 'TCP MSG/S', 'FAST B/S', 'TCP B/S', 'JOINED', 'ACCELERATING']
+const needed = 4
 
-export function topText({ seconds, node, pods }: TopView): string {
-  const first = `${headline(node)}; over ${seconds.toFixed(1)} s`
-  const rows = pods.map((pod) => [pod.pod, pod.on ? pod.mode : 'off', ...cells(pod), pod.mostly ?? '-'])
-  return `${first}\n\n${table(header, [['(node)', node.mode, ...cells(node), node.mostly ?? '-'], ...rows])}\n`
+export function topText({ seconds, node, pods }: TopView, columns = Number.POSITIVE_INFINITY): string {
+  const first = wrapped(`${headline(node)}; over ${seconds.toFixed(1)} s`, columns)
+  const rows = pods.map((pod) => [pod.pod, pod.on ? pod.mode : 'off', ...cells(pod)])
+  return `${first}\n\n${fittedTable(header, [['(node)', node.mode, ...cells(node)], ...rows], columns, needed)}\n`
 }
 
 export interface Screen {
@@ -151,11 +154,13 @@ export async function top(socket: string, { interval, once = false }: TopOptions
   if (once || output !== 'text' || screen() === undefined) {
     if (!(await pause(seconds, stop))) return { code: 0 }
     const view = await next()
-    return { code: 0, stdout: render(view, output, () => topText(view)) }
+    return { code: 0, stdout: render(view, output, () => topText(view, screen()?.columns)) }
   }
   await write('\x1b[2J')
   for (let wait = Math.min(seconds, soon); await pause(wait, stop); wait = seconds) {
-    if (!(await write(frame(topText(await next()), screen() ?? { columns: 80, rows: 24 })))) break
+    const view = await next()
+    const size = screen() ?? { columns: 80, rows: 24 }
+    if (!(await write(frame(topText(view, size.columns), size)))) break
   }
   return { code: 0 }
 }

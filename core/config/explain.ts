@@ -37,6 +37,8 @@ function kindOf(value: unknown): string {
   if (value === null) return 'empty'
   if (Array.isArray(value)) return 'a list'
   if (typeof value === 'object') return 'a map'
+  if (Number.isNaN(value)) return 'not a number (.nan)'
+  if (value === Number.POSITIVE_INFINITY || value === Number.NEGATIVE_INFINITY) return `infinite (${value > 0 ? '' : '-'}.inf)` // JSON has no word for them
   const text = JSON.stringify(value) ?? String(value)
   return text.length > 60 ? `${text.slice(0, 60)}...` : text
 }

@@ -2,27 +2,33 @@
  * The agent's side of acceleration: keeps its programs in place, and turns its switches. Like everything of the datapath it outlives the agent. Live sockets
  * keep the program that they were joined with, so that one is a stub, at `joined` from the beginning; what it calls is exchanged in `accelerators`.
  */
-import { unlinkSync } from 'node:fs'
+import { renameSync, unlinkSync } from 'node:fs'
 import type { AccelCount, AccelerationControl, AccelPair } from '../acceleration/api.ts'
 import { u32Codec, u64Codec } from '../codec.ts'
 import { type AccelSettingsRecord, AccelStop, accelSettingsCodec } from '../contract.ts'
 import type { BpfMap, BpfObject, BpfProgram, Native } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
-import { readCounts, readPairs, sweepStale, tidyCounts } from './accelmaps.ts'
+import { readBehind, readCounts, readPairs, sweepStale, tidyCounts } from './accelmaps.ts'
 import type { AnyMap } from './contents.ts'
 import type { Log } from './datapath.ts'
 import { attachTypes, acceleration as programs } from './hooks.ts'
 import { Latecomers } from './latecomers.ts'
 import type { Layout } from './layout.ts'
 import { drainOnce } from './leaving.ts'
+import { Nudges } from './nudges.ts'
 
 /** Bytes, until the config says something else. */
 const defaultBudget = 4n * 1024n * 1024n
 
 const first = u32Codec.encode(0)
 
+/** The link of a new program, until it has the place of the old one. */
+const nextReading = 'reading-next'
+
 /** What each iterator walks. */
-const walked = { drain: 'joined', stale: 'pairs', late: 'sides' } as const
+const walked = { drain: 'joined', stale: 'pairs', late: 'sides', nudge: undefined } as const
+/** The iterator over sockets writes a __u32 for each that is behind. */
+const mark = 4
 const iterators = Object.keys(walked) as (keyof typeof walked)[]
 
 export interface AccelerationParts {
@@ -43,7 +49,10 @@ export interface AccelerationParts {
 export function placeAcceleration({ native, object, layout, maps }: Pick<AccelerationParts, 'native' | 'object' | 'layout' | 'maps'>): void {
   using(object.program(programs.decider), (program) => native.setProgram(maps.accelerators, 0, program))
   if (!hasStub(native, maps.joined)) using(object.program(programs.stub), (program) => native.attachMap(program, maps.joined, attachTypes.skMsg))
-  for (const name of iterators) putIterator(native, layout, name, object.program(programs[name]), maps[walked[name]])
+  for (const name of iterators) {
+    const map = walked[name]
+    putIterator(native, layout, name, object.program(programs[name]), map && maps[map])
+  }
 }
 
 /** false also where the kernel does not tell (before 5.17): one stub is as good as another. */
@@ -56,7 +65,7 @@ function hasStub(native: Native, joined: BpfMap): boolean {
 }
 
 /** Pinned, because whoever takes this datapath away may be of another version, whose own programs know nothing of these maps. */
-function putIterator(native: Native, layout: Layout, name: string, program: BpfProgram, map: BpfMap): void {
+function putIterator(native: Native, layout: Layout, name: string, program: BpfProgram, map: BpfMap | undefined): void {
   using(program, () => {
     if (layout.accelerationNames().includes(name)) using(native.pinnedLink(layout.acceleration(name)), (link) => link.update(program))
     else using(native.attachIterator(program, map), (link) => link.pin(layout.acceleration(name)))
@@ -67,13 +76,17 @@ export class Acceleration implements AccelerationControl, Disposable {
   readonly #parts: AccelerationParts
   readonly #halted: Set<bigint>
   readonly #latecomers: Latecomers
+  readonly #nudges: Nudges
+  /** Paths of the pods' namespaces, by cookie. */
+  #paths: ReadonlyMap<bigint, { readonly path: string }> = new Map()
   #unavailable: string | undefined
 
   constructor(parts: AccelerationParts) {
     this.#parts = parts
     this.#unavailable = parts.unavailable
     this.#halted = new Set(parts.halted)
-    this.#latecomers = new Latecomers(parts.native, parts.layout, parts.maps.readers)
+    this.#nudges = new Nudges((netns) => this.#nudge(netns))
+    this.#latecomers = new Latecomers(parts.native, parts.layout, parts.maps.readers, (netns) => this.#nudges.tell(netns))
   }
 
   get unavailable(): string | undefined {
@@ -89,10 +102,12 @@ export class Acceleration implements AccelerationControl, Disposable {
       return
     }
     this.resume(AccelStop.LEAVING) // of a detach that did not come to its end
+    this.#latecomers.begin()
     if (how.built) return
     if (how.replaced || this.#parts.maps.accelerators.lookup(first) === undefined) placeAcceleration(this.#parts)
-    if (how.replaced) this.#endReading()
+    if (how.replaced && this.#pinned('reading')) this.#beginReading()
     this.repair()
+    void this.#findBehind().catch(() => {}) // the next sweep does it
   }
 
   /** Puts back what others have unpinned. */
@@ -109,12 +124,18 @@ export class Acceleration implements AccelerationControl, Disposable {
   /** `wanted`: some pod has a mode. The program runs whenever TCP bytes are read on this node, so it is only there while somebody gains by it. */
   watchReaders(wanted: boolean): void {
     if (this.unavailable !== undefined) return
-    const { native, object, layout } = this.#parts
     if (!wanted) this.#endReading()
-    if (wanted) this.#latecomers.begin()
-    if (!wanted || layout.accelerationNames().includes('reading')) return
+    if (wanted && !this.#pinned('reading')) this.#beginReading()
+  }
+
+  /** Its link cannot be given another program, so a new one takes the place of the old one, and no read is missed: both run for a moment. */
+  #beginReading(): void {
+    const { native, object, layout } = this.#parts
+    const next = layout.acceleration(nextReading)
     try {
-      using(object.program(programs.reading), (program) => using(native.attachTracing(program), (link) => link.pin(layout.acceleration('reading'))))
+      if (this.#pinned(nextReading)) unlinkSync(next) // of an agent that was killed just here
+      using(object.program(programs.reading), (program) => using(native.attachTracing(program), (link) => link.pin(next)))
+      renameSync(next, layout.acceleration('reading'))
     } catch (error) {
       this.#unavailable = `the kernel did not attach the program that sees who reads: ${error instanceof Error ? error.message : String(error)}`
       this.stop(AccelStop.KERNEL)
@@ -123,9 +144,11 @@ export class Acceleration implements AccelerationControl, Disposable {
   }
 
   #endReading(): void {
-    this.#latecomers[Symbol.dispose]()
-    const { layout } = this.#parts
-    if (layout.accelerationNames().includes('reading')) unlinkSync(layout.acceleration('reading'))
+    for (const name of ['reading', nextReading]) if (this.#pinned(name)) unlinkSync(this.#parts.layout.acceleration(name))
+  }
+
+  #pinned(name: string): boolean {
+    return this.#parts.layout.accelerationNames().includes(name)
   }
 
   #settings() {
@@ -205,12 +228,42 @@ export class Acceleration implements AccelerationControl, Disposable {
 
   /** Removes the entries of connections both of whose ends are gone. How many. */
   async sweep(): Promise<number> {
-    return this.unavailable === undefined ? sweepStale(this.#parts.layout, this.#parts.maps.pairs) : 0
+    if (this.unavailable !== undefined) return 0
+    await this.#findBehind()
+    return sweepStale(this.#parts.layout, this.#parts.maps.pairs)
+  }
+
+  /** Where the pods are now. */
+  seen(places: ReadonlyMap<bigint, { readonly path: string }>): void {
+    this.#paths = places
+  }
+
+  /** What was told while no agent was there, or when the ring buffer was full. */
+  async #findBehind(): Promise<void> {
+    for (const netns of await readBehind(this.#parts.maps.pairs)) this.#nudges.tell(netns)
+  }
+
+  /** How many sockets there are behind still. Namespaces go at any time. */
+  async #nudge(netns: bigint): Promise<number | undefined> {
+    const path = this.#paths.get(netns)?.path
+    if (path === undefined) return undefined
+    const { native, layout } = this.#parts
+    try {
+      return (await usingAsync(native.pinnedLink(layout.acceleration('nudge')), (link) => native.namespaces.iterate(path, link))).length / mark
+    } catch {
+      return undefined
+    }
+  }
+
+  /** Once a second: sockets leave that have become what a joined one must not be. */
+  async mend(): Promise<void> {
+    if (this.unavailable === undefined && !this.#parts.maps.joined.isEmpty()) await this.#latecomers.mend()
   }
 
   /** What is in the kernel goes on. */
   [Symbol.dispose](): void {
     this.#latecomers[Symbol.dispose]()
+    this.#nudges[Symbol.dispose]()
   }
 
   /** Looks now whether sockets may join; it happens by itself, soon after they are read for the first time. */

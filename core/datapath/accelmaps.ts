@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import type { AccelCount, AccelEnd, AccelPair } from '../acceleration/api.ts'
 import { u64Codec } from '../codec.ts'
-import { AccelPlace, type AccelReason, accelCountCodec, accelKeyCodec, pairCodec, pairKeyCodec, type SideRecord } from '../contract.ts'
+import { AccelPlace, AccelReason, accelCountCodec, accelKeyCodec, pairCodec, pairKeyCodec, type SideRecord } from '../contract.ts'
 import type { BpfMap, Entry } from '../native/api.ts'
 import type { Layout } from './layout.ts'
 
@@ -26,10 +26,11 @@ export async function tidyCounts(counters: BpfMap, known: ReadonlySet<bigint>): 
   if (left.length > 0) await counters.deleteBatch(left)
 }
 
-const endOf = ({ netns, place, redirects, reason }: SideRecord): AccelEnd => ({
+/** The reason of an end that has sent nothing yet is 0, too: that of a redirect. */
+export const endOf = ({ netns, place, redirects, reason }: Pick<SideRecord, 'netns' | 'place' | 'redirects' | 'reason'>): AccelEnd => ({
   netns,
   place,
-  redirecting: redirects > 0n && place !== AccelPlace.LEFT,
+  redirecting: place === AccelPlace.JOINED && redirects > 0n && reason === AccelReason.REDIRECTED,
   reason: reason as AccelReason,
 })
 
@@ -37,6 +38,12 @@ const endOf = ({ netns, place, redirects, reason }: SideRecord): AccelEnd => ({
 export async function readPairs(pairs: BpfMap): Promise<AccelPair[]> {
   const all = (await pairs.entries()).map(({ value }) => pairCodec.decode(value))
   return all.map(({ sides }) => ({ ends: sides.filter(({ sk }) => sk !== 0n).map(endOf) })).filter(({ ends }) => ends.length > 0)
+}
+
+/** Namespaces of sockets whose reader may have to be told again. */
+export async function readBehind(pairs: BpfMap): Promise<ReadonlySet<bigint>> {
+  const sides = (await pairs.entries()).flatMap(({ value }) => pairCodec.decode(value).sides)
+  return new Set(sides.filter(({ behind }) => behind !== 0).map(({ netns }) => netns))
 }
 
 export const readHalted = async (halted: BpfMap): Promise<ReadonlySet<bigint>> =>

@@ -13,6 +13,7 @@ import { using, usingAsync } from '../scope.ts'
 import { Acceleration, placeAcceleration } from './acceleration.ts'
 import { readAdded } from './added.ts'
 import { type Attaching, attachHook, dropDeadPods, loadedHooks, removeUnusedHooks, repairHooks, repairPins } from './attach.ts'
+import { readCarried, writeCarried } from './carried.ts'
 import { type AnyMap, allMaps, type Contents, mapsOf, pinnedMaps, readAll, readContents, usingMaps } from './contents.ts'
 import { attachCookieTeller, type CookieTeller } from './cookies.ts'
 import { acceleration, inbound, listenersIterator, loopbackProgram } from './hooks.ts'
@@ -118,7 +119,9 @@ export class Datapath implements Disposable {
   static async #build(native: Native, setting: Setting, programs: Buffer, log: Log): Promise<Datapath> {
     const loaded = await prepare(native, setting, { maxEntries: setting.maxEntries ?? {} })
     const { object } = loaded
+    const carried = await readCarried(native, otherLayouts(setting.bpffs), log)
     const layout = await buildLayout(setting.bpffs, async (temporary) => {
+      writeCarried(object, carried)
       for (const name of allMaps) using(object.map(name), (map) => map.pin(temporary.map(name)))
       const attaching = { native, layout: temporary, object, cgroup: setting.cgroup }
       if (loaded.unavailable === undefined) usingMaps(object, (maps) => placeAcceleration({ native, layout: temporary, object, maps }))

@@ -68,10 +68,11 @@ export const acceleration = {
   decider: 'mb_accelerate',
   /** At the tracepoint tcp_rcv_space_adjust. */
   reading: 'mb_reading',
-  /** Iterators over `joined`, `pairs` and `sides`. */
+  /** Iterators over `joined`, `pairs` and `sides`; and over the sockets of a namespace. */
   drain: 'mb_drain',
   stale: 'mb_stale',
   late: 'mb_late',
+  nudge: 'mb_nudge',
 } as const
 
 export const allPrograms: readonly string[] = [

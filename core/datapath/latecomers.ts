@@ -1,5 +1,6 @@
 /** Joins sockets when they have shown how they are used, soon after they were first read, and lets them leave; and looks again once in a while. */
 import { readFile } from 'node:fs/promises'
+import { u64Codec } from '../codec.ts'
 import type { BpfMap, Handle, Native } from '../native/api.ts'
 import type { Layout } from './layout.ts'
 
@@ -20,6 +21,7 @@ export class Latecomers implements Disposable {
   readonly #native: Native
   readonly #layout: Layout
   readonly #readers: BpfMap
+  readonly #told: (netns: bigint) => void
   #ring: Handle | undefined
   #timer: NodeJS.Timeout | undefined
   /** Of performance.now(): when the timer fires. */
@@ -29,14 +31,19 @@ export class Latecomers implements Disposable {
   #pauseMs = shortestPauseMs
   #notBefore = 0
 
-  constructor(native: Native, layout: Layout, readers: BpfMap) {
+  /** `told`: something has happened in this namespace, a first read or bytes that are behind. */
+  constructor(native: Native, layout: Layout, readers: BpfMap, told: (netns: bigint) => void) {
     this.#native = native
     this.#layout = layout
     this.#readers = readers
+    this.#told = told
   }
 
   begin(): void {
-    this.#ring ??= this.#native.ringBuffer(this.#readers, () => this.#plan(soonMs))
+    this.#ring ??= this.#native.ringBuffer(this.#readers, (record) => {
+      this.#plan(soonMs)
+      this.#told(u64Codec.decode(record))
+    })
     this.#plan(longestPauseMs) // an earlier agent may have joined some
   }
 
@@ -56,6 +63,11 @@ export class Latecomers implements Disposable {
     this.#due = due
     this.#timer = setTimeout(() => void this.look(), due - performance.now())
     this.#timer.unref()
+  }
+
+  /** Once a second, while something is joined: what must leave is not seen otherwise, when it only reads. */
+  async mend(): Promise<void> {
+    if (performance.now() >= this.#notBefore) await this.look()
   }
 
   /** Now. */

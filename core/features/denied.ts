@@ -89,6 +89,13 @@ export const defects: readonly Defect[] = [
       [6, 18, 0],
     ],
   },
+  {
+    feature: 'acceleration',
+    from: [5, 11, 0],
+    reason: 'a reader that hears of changes only cannot be told again: bpf_setsockopt(SO_RCVLOWAT) wakes nobody there',
+    source: 'since "bpf: Change bpf_setsockopt(SOL_SOCKET) to reuse sk_setsockopt()" it does',
+    fixed: [[6, 1, 0]],
+  },
 ]
 
 function compare(a: Version, b: Version): number {

@@ -47,6 +47,7 @@ export interface Addon {
   mapSizes(map: Descriptor): { readonly keySize: number; readonly valueSize: number }
   mapLookup(map: Descriptor, key: Uint8Array): Buffer | undefined
   mapUpdate(map: Descriptor, key: Uint8Array, value: Uint8Array, flags: number): void
+  mapIsEmpty(map: Descriptor): boolean
   mapDelete(map: Descriptor, key: Uint8Array): boolean
   mapFreeze(map: Descriptor): void
   mapEntries(map: Descriptor): Promise<RawEntries>

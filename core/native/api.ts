@@ -43,6 +43,8 @@ export interface BpfMap extends Handle {
   update(key: Uint8Array, value: Uint8Array, flags?: number): void
   /** false: there was no such key */
   delete(key: Uint8Array): boolean
+  /** Asks for the first key alone. */
+  isEmpty(): boolean
   /** Every entry, with a batch call where the map type has one, else key by key. Sockhash values that cannot be read come back empty. */
   entries(): Promise<Entry[]>
   /** In the order given; uses the batch call where the map type has one. On failure `NativeError.done` says how many were written. */

@@ -75,6 +75,10 @@ export class MapHandle extends OwnedHandle implements BpfMap {
     return addon().mapDelete(descriptorOf(this), key)
   }
 
+  isEmpty(): boolean {
+    return addon().mapIsEmpty(descriptorOf(this))
+  }
+
   async entries(): Promise<Entry[]> {
     const { keys, values, readable, valueSize } = await addon().mapEntries(descriptorOf(this))
     const keySize = keys.length / Math.max(1, readable.length)

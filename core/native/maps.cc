@@ -86,6 +86,18 @@ static Bytes sized(const Napi::CallbackInfo &info, size_t index, const std::stri
 	return bytes;
 }
 
+// No copy of what it has.
+static Napi::Value isEmpty(const Napi::CallbackInfo &info)
+{
+	Descriptor &map = descriptorArgument(info, 0, Kind::Map);
+	SharedFile file = fileOf(map, "read next key of map");
+	std::vector<uint8_t> key(map.shape.keySize);
+	int result = bpf_map_get_next_key(file->number, nullptr, key.data());
+	if (result != -ENOENT)
+		checked("read next key of map", result);
+	return Napi::Boolean::New(info.Env(), result == -ENOENT);
+}
+
 static Napi::Value lookup(const Napi::CallbackInfo &info)
 {
 	Descriptor &map = descriptorArgument(info, 0, Kind::Map);
@@ -147,6 +159,7 @@ void exportMaps(Napi::Env env, Napi::Object exports)
 	exports.Set("mapInfo", Napi::Function::New<guarded<mapInfo>>(env));
 	exports.Set("mapSizes", Napi::Function::New<guarded<sizes>>(env));
 	exports.Set("mapLookup", Napi::Function::New<guarded<lookup>>(env));
+	exports.Set("mapIsEmpty", Napi::Function::New<guarded<isEmpty>>(env));
 	exports.Set("mapUpdate", Napi::Function::New<guarded<update>>(env));
 	exports.Set("mapDelete", Napi::Function::New<guarded<remove>>(env));
 	exports.Set("mapFreeze", Napi::Function::New<guarded<freeze>>(env));

@@ -7,7 +7,7 @@ import { stopWords, wordsOf } from '../acceleration/words.ts'
 import type { Agent } from '../agent.ts'
 import { u64Codec } from '../codec.ts'
 import type { MapContent } from '../compile/maps.ts'
-import { AccelPlace, AccelReason, AccelStop } from '../contract.ts'
+import { AccelMode, AccelPlace, AccelReason, AccelStop, acceleratedCodec } from '../contract.ts'
 import type { Outcome } from '../enrol.ts'
 import { podTitle } from '../pods/static.ts'
 
@@ -68,16 +68,26 @@ export function trafficView({ counts, pairs }: Sent = { counts: [], pairs: [] })
   }
 }
 
-export async function readTraffic({ datapath: { acceleration } }: Agent): Promise<Traffic> {
+/** What redirected with its last message, and would not with its next one, because a switch has been turned since. `on`: namespaces that have a mode. */
+export const stilled = (pairs: readonly AccelPair[], nodeIsOff: boolean, on: ReadonlySet<bigint>): AccelPair[] =>
+  pairs.map(({ ends }) => {
+    const off = nodeIsOff || ends.some(({ netns }) => !on.has(netns))
+    return { ends: ends.map((end) => (off ? { ...end, redirecting: false } : end)) }
+  })
+
+export async function readTraffic(agent: Agent): Promise<Traffic> {
+  const { acceleration, have } = agent.datapath
   const [counts, pairs] = await Promise.all([acceleration.counts(), acceleration.pairs()])
-  return traffic(counts, pairs)
+  const modes = [...have.accelerated.values()].map(({ value }) => acceleratedCodec.decode(value))
+  const on = new Set(modes.filter(({ mode }) => mode !== AccelMode.NONE).map(({ netns }) => netns))
+  return traffic(counts, stilled(pairs, nodeOff(agent).length > 0, on))
 }
 
 /** Why nothing is accelerated on this node, whatever the pod; `except`: stops that are not asked about. */
 export function nodeOff(agent: Agent, except = 0): string[] {
   const { unavailable } = agent.datapath.acceleration
-  if (unavailable !== undefined) return [`this kernel cannot: ${unavailable}`]
   const stopped = agent.datapath.acceleration.stopped() & ~except
+  if (unavailable !== undefined) return [`this kernel cannot: ${unavailable}`, ...stopWords(stopped & AccelStop.OPERATOR)]
   const figure = (stopped & AccelStop.PRESSURE) === 0 || agent.steering.pressure === undefined ? [] : [agent.steering.pressure]
   const config = agent.config.config.acceleration.mode === 'none' ? ['acceleration.mode of the config is none'] : []
   return [...stopWords(stopped), ...figure, ...config]

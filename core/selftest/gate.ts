@@ -1,9 +1,9 @@
 /**
  * Nothing is redirected before the verdict on this kernel is there. The agent starts without waiting for it, and interception does not depend on it. A
- * verdict that is kept counts at once if it is a good one.
+ * verdict that is kept counts at once if it is a good one. A bad one may be the moment's, not the kernel's: the agent tries again, a few times.
  */
-
-import { AccelStop } from '../contract.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AccelQuirk, AccelStop } from '../contract.ts'
 import type { Acceleration } from '../datapath/acceleration.ts'
 import type { Log } from '../datapath/datapath.ts'
 import { sweepCgroups } from './place.ts'
@@ -17,7 +17,20 @@ export interface SelfTestView {
   readonly at?: string
   readonly ms?: number
   readonly failed: readonly { readonly name: string; readonly problems: readonly string[] }[]
+  /** When it is tried again, after a failure. */
+  readonly again?: string
 }
+
+/** What tests put others in the place of. */
+export interface Trying {
+  readonly known: typeof knownVerdict
+  readonly run: typeof runSelfTest
+  /** Milliseconds from one failure to the next attempt. */
+  readonly pauses: readonly number[]
+}
+
+/** A busy minute while the node starts must not cost acceleration for good. */
+const usual: Trying = { known: knownVerdict, run: runSelfTest, pauses: [30_000, 120_000, 600_000] }
 
 type Switches = Pick<Acceleration, 'unavailable' | 'stop' | 'resume' | 'setCharged' | 'setQuirks'>
 
@@ -28,9 +41,11 @@ export class SelfTestGate {
   readonly #stateDir: string
   readonly #acceleration: Switches
   readonly #log: Log
+  readonly #trying: Trying
   #view: SelfTestView = { state: 'running', failed: [] }
 
-  constructor(test: SelfTest, stateDir: string, acceleration: Switches, log: Log) {
+  constructor(test: SelfTest, stateDir: string, acceleration: Switches, log: Log, trying = usual) {
+    this.#trying = trying
     this.#test = test
     this.#stateDir = stateDir
     this.#acceleration = acceleration
@@ -47,19 +62,29 @@ export class SelfTestGate {
   async settle(signal: AbortSignal): Promise<void> {
     sweepCgroups(this.#test.cgroup)
     if (this.#view.state === 'unneeded') return
+    await this.#attempt(signal, 'error')
+    for (const pause of this.#trying.pauses) {
+      if (this.#view.state !== 'failed' || signal.aborted) return
+      this.#view = { ...this.#view, again: new Date(Date.now() + pause).toISOString() }
+      await sleep(pause, undefined, { signal }).catch(() => {})
+      if (!signal.aborted) await this.#attempt(signal, 'debug') // it was said once
+    }
+  }
+
+  async #attempt(signal: AbortSignal, level: 'error' | 'debug'): Promise<void> {
     try {
-      const known = await knownVerdict(this.#test, this.#stateDir)
-      const verdict = known !== undefined && passed(known) ? known : await this.#find(signal) // a failure may have been the machine's, not the kernel's
-      if (!signal.aborted) await this.#open(verdict)
+      const known = await this.#trying.known(this.#test, this.#stateDir)
+      const verdict = known !== undefined && passed(known) ? known : await this.#find(signal)
+      if (!signal.aborted) await this.#open(verdict, level)
     } catch (error) {
       if (signal.aborted) return
       this.#view = { state: 'failed', failed: [{ name: 'running the self-test', problems: [message(error)] }] }
-      this.#log('error', 'the self-test of acceleration could not run; nothing is accelerated', { reason: message(error) })
+      this.#log(level, 'the self-test of acceleration could not run; nothing is accelerated', { reason: message(error) })
     }
   }
 
   async #find(signal: AbortSignal): Promise<Verdict> {
-    const verdict = await runSelfTest(this.#test, signal)
+    const verdict = await this.#trying.run(this.#test, signal)
     if (signal.aborted) return verdict
     await saveVerdict(this.#stateDir, verdict).catch((error: unknown) => {
       this.#log('warn', 'the verdict of the self-test could not be kept; the next start runs it again', {
@@ -70,8 +95,8 @@ export class SelfTestGate {
     return verdict
   }
 
-  async #open(verdict: Verdict): Promise<void> {
-    const { at, ms, checks, charged, quirks = 0 } = verdict
+  async #open(verdict: Verdict, level: 'error' | 'debug'): Promise<void> {
+    const { at, ms, checks, charged, quirks = AccelQuirk.FIONREAD } = verdict
     const failed = checks.filter(({ problems }) => problems.length > 0).map(({ name, problems }) => ({ name, problems }))
     if (passed(verdict)) {
       this.#acceleration.setQuirks(quirks)
@@ -82,7 +107,7 @@ export class SelfTestGate {
       return
     }
     this.#view = { state: 'failed', at, ms, failed }
-    this.#log('error', 'acceleration did not pass its self-test on this kernel: nothing is accelerated; interception is not touched by it', {
+    this.#log(level, 'acceleration did not pass its self-test on this kernel: nothing is accelerated; interception is not touched by it', {
       failed: failed.map(({ name }) => name),
       hint: 'merbridge selftest',
     })

@@ -1,7 +1,7 @@
 /** The verdict on this kernel, kept on disk: the same kernel, BTF, programs and exchanges come to the same verdict. */
 import { createHash, randomBytes } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { constants, createReadStream } from 'node:fs'
+import { open, rename, rm, writeFile } from 'node:fs/promises'
 import { release, version } from 'node:os'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
@@ -43,16 +43,41 @@ export async function subjectOf(kernel: KernelFacts, files: readonly string[]): 
 /** undefined: none is kept, or it is of something else. A file that cannot be read or understood is none. */
 export async function readVerdict(stateDir: string, of: string): Promise<Verdict | undefined> {
   try {
-    const text = await readFile(join(stateDir, name), 'utf8')
-    const verdict = text.length > mostBytes ? undefined : (JSON.parse(text) as Verdict)
-    return verdict?.of === of && Array.isArray(verdict.checks) && verdict.checks.every(isCheck) ? verdict : undefined
+    const value: unknown = JSON.parse(await readBounded(join(stateDir, name)))
+    return isVerdict(value) && value.of === of ? value : undefined
   } catch {
     return undefined
   }
 }
 
-function isCheck(value: CheckResult | null): boolean {
-  return typeof value?.name === 'string' && Array.isArray(value.problems) && value.problems.every((each) => typeof each === 'string')
+/** Whatever stands in its place, a pipe or a link to a file of somebody else's, is not waited for and not read. */
+async function readBounded(path: string): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW)
+  try {
+    const status = await file.stat()
+    if (!status.isFile() || status.size > mostBytes) throw new Error('no verdict')
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(status.size), 0, status.size, 0)
+    return buffer.toString('utf8', 0, bytesRead)
+  } finally {
+    await file.close()
+  }
+}
+
+const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> => (typeof value === 'object' && value !== null ? { ...value } : {})
+const isPositive = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value) && value >= 0
+const isBits = (value: unknown): value is number => isPositive(value) && Number.isInteger(value) && value <= 0xffff_ffff
+
+function isCheck(value: unknown): value is CheckResult {
+  const { name: title, problems, ms } = fieldsOf(value)
+  return typeof title === 'string' && isPositive(ms) && Array.isArray(problems) && problems.every((each) => typeof each === 'string')
+}
+
+/** What is not told is not known, so the test has to find it; but no kernel need show whether it charges. */
+function isVerdict(value: unknown): value is Verdict {
+  const { of, at, ms, checks, charged, quirks } = fieldsOf(value)
+  const texts = typeof of === 'string' && typeof at === 'string'
+  const numbers = isPositive(ms) && isBits(quirks)
+  return texts && numbers && ['boolean', 'undefined'].includes(typeof charged) && Array.isArray(checks) && checks.every(isCheck)
 }
 
 /** Atomic. Throws the system's error. */

@@ -10,7 +10,7 @@ import { type Architecture, cacheDirectory, running } from './place.ts'
 import type { Shape } from './shapes.ts'
 
 /** Seconds that a guest may take: those that hang must not hold up the others. */
-const DEADLINE = 300
+const DEADLINE = 420
 
 interface Machine {
   readonly program: string

@@ -97,7 +97,7 @@ async function targetsOf(options: Options): Promise<Target[]> {
   const others = Object.entries(shapes).flatMap(([shape, { ci = false }]) => (shape === plainShape || (options.ci && !ci) ? [] : [shape]))
   const found = await Promise.all([
     plain(options.ci ? ends : (kernels) => oneOfEach(kernels, 'amd64')),
-    fromDebian(sources, 'arm64', (kernels) => one(newestLongTerm(kernels, 'arm64')), options.shape),
+    options.ci ? [] : fromDebian(sources, 'arm64', (kernels) => one(newestLongTerm(kernels, 'arm64')), options.shape),
     ...(options.shape === plainShape ? others.map((shape) => plain(newest, shape)) : []),
   ])
   return found.flat()

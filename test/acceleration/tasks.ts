@@ -1,9 +1,10 @@
 /** Which exchanges run where. A part of all of it tells the most; MERBRIDGE_PROGRAMS=long, as in `npm run test:full`, runs every exchange everywhere. */
 import type { Exchange } from '../../core/selftest/program.ts'
+import { long } from '../lab/long.ts'
 import type { Task } from './comparison.ts'
 import { type Family, families, type Place, places } from './places.ts'
 
-export const long = process.env.MERBRIDGE_PROGRAMS === 'long'
+export { long }
 
 /** For each half. The halves count in millions of messages when it may take long. */
 export const options: readonly string[] = long

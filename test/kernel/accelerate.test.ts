@@ -10,6 +10,7 @@ import type { TopView } from '../../core/cli/top.ts'
 import type { PodView } from '../../core/views.ts'
 import { Agent, type AgentConfig, type StaticPod, until } from '../lab/agent.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
+import { selfTested } from '../lab/verdict.ts'
 
 const proxy = 1337
 /** Of chat.py */
@@ -58,7 +59,7 @@ describe('switches of acceleration', { timeout: 240_000 }, () => {
     web = await lab.pod('web')
     other = await lab.pod('other')
     agent = await Agent.start(config())
-    const { acceleration } = await agent.status()
+    const { acceleration } = await selfTested(agent)
     assert.deepEqual([acceleration.kernel, acceleration.on, acceleration.off], [{ can: true }, true, []])
     chat = await Chat.begin(web, 8080)
     bystander = await Chat.begin(other, 8080)
@@ -162,6 +163,7 @@ describe('switches of acceleration', { timeout: 240_000 }, () => {
     assert.match((await agent.command(['pods', 'web'])).stdout, /\nstopped +100 +9\.8 KiB +0 +acceleration was off for the whole node\n/)
     await agent.kill('SIGKILL')
     await agent.run()
+    await selfTested(agent)
     await isPlain('stopped')
     assert.match((await agent.status()).acceleration.off.join(), /merbridge accelerate off was said; merbridge accelerate on takes it back/)
     assert.deepEqual(await accelerate('on'), { switch: 'on', changed: true, accelerating: true, overrides: [] })
@@ -174,6 +176,7 @@ describe('switches of acceleration', { timeout: 240_000 }, () => {
     await isFast(other, bystander)
     await agent.kill('SIGTERM')
     await agent.run()
+    await selfTested(agent)
     await isPlain('pod')
     assert.deepEqual((await agent.status()).acceleration.halted, ['default/web'])
     const planned = await agent.command(['plan', '--output', 'json'])

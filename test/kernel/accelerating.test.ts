@@ -1,9 +1,10 @@
 /** The agent's side of acceleration: programs that stay, go and are exchanged while connections are joined, and never a byte lost. */
 import assert from 'node:assert/strict'
-import { appendFileSync, copyFileSync, existsSync, readdirSync, renameSync } from 'node:fs'
+import { appendFileSync, copyFileSync, existsSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { accelerate as switchAcceleration } from '../../core/acceleration/accelerate.ts'
 import { AccelReason, AccelStop, accelCountCodec, accelKeyCodec, pairCodec, pairKeyCodec, programCodec, Splices } from '../../core/contract.ts'
 import { acceleration } from '../../core/datapath/hooks.ts'
 import { detach, planDetach } from '../../core/detach.ts'
@@ -12,7 +13,7 @@ import { pinnedObjects, remaining } from '../lab/kernel.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { app } from '../parity/shape.ts'
 import { DatapathUnderTest, kernel, native } from './fixture.ts'
-import { accelerate, connection, redirected, untilRedirected } from './joined.ts'
+import { connection, cookieOf, redirected, untilRedirected } from './joined.ts'
 
 const why = kernel.skip.get(acceleration.stub)
 
@@ -35,11 +36,12 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
   test('a connection inside a pod is joined; switches, budget and another build of the programs reach it; a restart changes nothing', async () => {
     await using datapath = new DatapathUnderTest('accel')
     const config = datapath.config([pod])
-    const first = await datapath.start(config)
+    const first = await datapath.start(datapath.config([pod], {}, { mode: 'none' }))
     assert.equal(first.datapath.acceleration.unavailable, undefined)
     assert.ok(!existsSync(join(datapath.pins, 'acceleration/reading')), 'while no pod has a mode, nothing runs at reads')
-    const netns = accelerate(first, pod)
+    await first.reload(config)
     assert.ok(existsSync(join(datapath.pins, 'acceleration/reading')))
+    const netns = cookieOf(first, pod)
     await using ends = await connection(pod, ++port)
     await untilRedirected(first, netns, ends)
     const [pair] = await first.datapath.acceleration.pairs()
@@ -62,17 +64,17 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
     assert.equal(await ends.tell('send 50000'), '50000')
     assert.equal(await ends.tell('read'), '50000 right')
     control.setBudget(4_000_000n)
-    control.stop(AccelStop.PRESSURE)
+    control.stop(AccelStop.OPERATOR)
     await first[Symbol.asyncDispose]()
 
     const other = join(lab.directory, 'other.bpf.o')
     copyFileSync(objectPath('merbridge.bpf.o'), other)
     appendFileSync(other, 'another build')
     const second = await datapath.start(config, { object: other })
-    assert.equal(second.datapath.acceleration.stopped(), AccelStop.PRESSURE, 'switches are in the kernel')
-    assert.equal(second.datapath.acceleration.budget(), 4_000_000n)
-    assert.equal(accelerate(second, pod), netns)
-    second.datapath.acceleration.resume(AccelStop.PRESSURE)
+    assert.equal(second.datapath.acceleration.stopped(), AccelStop.OPERATOR, 'switches are in the kernel')
+    assert.equal(second.datapath.acceleration.budget(), 4n * 1024n * 1024n, "the config's")
+    assert.equal(cookieOf(second, pod), netns)
+    second.datapath.acceleration.resume(AccelStop.OPERATOR)
     await untilRedirected(second, netns, ends)
   })
 
@@ -80,7 +82,7 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
     await using datapath = new DatapathUnderTest('accelwait')
     const config = datapath.config([pod])
     const first = await datapath.start(config)
-    const netns = accelerate(first, pod)
+    const netns = cookieOf(first, pod)
     await using ends = await connection(pod, ++port)
     await untilRedirected(first, netns, ends)
     const before = await redirected(first, netns)
@@ -107,9 +109,8 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
 
   test('a program that reads is looked at: Python may splice, so mode auto spares it and mode all does not', async () => {
     await using datapath = new DatapathUnderTest('acceljudge')
-    const agent = await datapath.start(datapath.config([pod]))
-    const netns = accelerate(agent, pod, 'auto')
-    await agent.datapath.refresh()
+    const agent = await datapath.start(datapath.config([pod], {}, { mode: 'auto' }))
+    const netns = cookieOf(agent, pod)
     await using ends = await connection(pod, ++port, app)
     const verdicts = async () => (await agent.datapath.maps.programs.entries()).map(({ value }) => programCodec.decode(value).splices)
     for (let round = 0; round < 60 && !(await verdicts()).includes(Splices.MAYBE); round++) {
@@ -125,7 +126,7 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
     }
     assert.ok((await redirected(agent, netns, AccelReason.PROGRAM)) > spared)
     assert.equal(await redirected(agent, netns), 0)
-    accelerate(agent, pod, 'all')
+    await agent.reload(datapath.config([pod], {}, { mode: 'all' }))
     await untilRedirected(agent, netns, ends)
   })
 
@@ -133,13 +134,13 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
     await using datapath = new DatapathUnderTest('acceltidy')
     const agent = await datapath.start(datapath.config([pod]))
     const { acceleration: control, maps } = agent.datapath
-    const netns = accelerate(agent, pod)
-    control.setHalted(netns, true)
-    control.setHalted(1n, true)
+    const netns = cookieOf(agent, pod)
     const left = accelKeyCodec.encode({ netns: 1n, reason: AccelReason.REDIRECTED })
     maps.accel_counters.update(left, Buffer.alloc(native.possibleCpus * accelCountCodec.size))
     await using ends = await connection(pod, ++port)
     await untilRedirected(agent, netns, ends)
+    control.setHalted(netns, true)
+    control.setHalted(1n, true)
     const nobody = pairKeyCodec.encode({ client: 1, server: 2 })
     maps.pairs.update(nobody, Buffer.concat([nobody, Buffer.alloc(pairCodec.size - nobody.length)]))
     await agent.tick(true)
@@ -158,7 +159,7 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
   test('an operator may give up what waits', async () => {
     await using datapath = new DatapathUnderTest('accellose')
     const agent = await datapath.start(datapath.config([pod]))
-    const netns = accelerate(agent, pod)
+    const netns = cookieOf(agent, pod)
     await using ends = await connection(pod, ++port)
     await untilRedirected(agent, netns, ends)
     await ends.tell('send 100000')
@@ -173,7 +174,7 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
     await using datapath = new DatapathUnderTest('accelold')
     const config = datapath.config([pod])
     const first = await datapath.start(config)
-    const netns = accelerate(first, pod)
+    const netns = cookieOf(first, pod)
     await using ends = await connection(pod, ++port)
     await untilRedirected(first, netns, ends)
     assert.equal(await ends.tell('send 100000'), '100000')
@@ -195,11 +196,36 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
     assert.deepEqual(await remaining(objects), { programs: [], links: [], maps: [] })
   })
 
+  test('what an operator has switched off stays off when another version, or a datapath that lost parts, is replaced', async () => {
+    await using datapath = new DatapathUnderTest('accelkeeps')
+    const config = datapath.config([pod])
+    let agent = await datapath.start(config)
+    const { netns } = agent.outcomes[0] ?? {}
+    assert(netns !== undefined)
+    agent.datapath.acceleration.stop(AccelStop.OPERATOR)
+    agent.datapath.acceleration.setHalted(netns, true)
+    const replacing: readonly (readonly [string, () => void])[] = [
+      ['another version', () => renameSync(datapath.pins, join(datapath.bpffs, 'v-0000000000000000'))],
+      ['without a part', () => unlinkSync(join(datapath.pins, 'maps/readers'))],
+    ]
+    for (const [what, replace] of replacing) {
+      await agent[Symbol.asyncDispose]()
+      replace()
+      agent = await datapath.start(config)
+      const { adopted, acceleration: control, maps } = agent.datapath
+      assert.deepEqual([adopted, control.stopped() & AccelStop.OPERATOR, [...control.halted()]], [false, AccelStop.OPERATOR, [netns]], what)
+      assert.equal((await maps.halted.entries()).length, 1, what)
+      await agent.removeOthers(datapath.bpffs)
+    }
+    agent.datapath.acceleration.resume(AccelStop.OPERATOR)
+    assert.deepEqual(readdirSync(datapath.bpffs).length, 1, 'the earlier ones are gone, and have nothing to say any more')
+  })
+
   test('a kernel that cannot, or shall not: interception as ever, and what was joined goes by TCP', async () => {
     await using datapath = new DatapathUnderTest('accelnot')
     const config = datapath.config([pod])
     const first = await datapath.start(config)
-    const netns = accelerate(first, pod)
+    const netns = cookieOf(first, pod)
     await using ends = await connection(pod, ++port)
     await untilRedirected(first, netns, ends)
     await first[Symbol.asyncDispose]()
@@ -215,5 +241,13 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
     assert.equal(await redirected(without, netns), before)
     without.datapath.acceleration.resume(AccelStop.KERNEL)
     assert.equal(without.datapath.acceleration.stopped(), AccelStop.KERNEL, 'nobody switches on what is not there')
+    for (const query of ['switch=off', 'switch=off&pod=pod']) {
+      const view = await switchAcceleration(without, new URLSearchParams(query))
+      assert.deepEqual([view.changed, view.accelerating, view.overrides[0]], [true, false, `this kernel cannot: ${reason}`])
+    }
+    await without[Symbol.asyncDispose]()
+    const again = await datapath.start(config)
+    const { acceleration: control } = again.datapath
+    assert.deepEqual([control.stopped() & AccelStop.OPERATOR, [...control.halted()]], [AccelStop.OPERATOR, [netns]], 'what was said there is kept')
   })
 })

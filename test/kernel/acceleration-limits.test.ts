@@ -6,7 +6,7 @@ import { AccelPlace, AccelReason } from '../../core/contract.ts'
 import { acceleration } from '../../core/datapath/hooks.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { DatapathUnderTest, kernel } from './fixture.ts'
-import { accelerate, type Connection, connection, cookieOf, redirected, untilRedirected } from './joined.ts'
+import { accelerate, type Connection, connection, cookieOf, redirected, untilRedirected, vouch } from './joined.ts'
 
 describe('acceleration at its limits', { timeout: 120_000, skip: kernel.skip.get(acceleration.stub) }, () => {
   let lab: Lab
@@ -33,7 +33,7 @@ describe('acceleration at its limits', { timeout: 120_000, skip: kernel.skip.get
       const agent = await datapath.start(datapath.config([pod]), { maxEntries: { [map]: entries } })
       const netns = accelerate(agent, pod)
       await using first = await connection(pod, ++port)
-      await untilRedirected(agent, netns, first)
+      await untilRedirected(agent, netns, first, vouch)
       await using second = await connection(pod, ++port)
       const third = await connection(pod, ++port)
       for (let round = 0; round < 10; round++) {
@@ -53,7 +53,7 @@ describe('acceleration at its limits', { timeout: 120_000, skip: kernel.skip.get
       await third.tell('close')
       await third[Symbol.asyncDispose]()
       await using fourth = await connection(pod, ++port)
-      await untilRedirected(agent, netns, map === 'pairs' ? fourth : second)
+      await untilRedirected(agent, netns, map === 'pairs' ? fourth : second, vouch)
       await carries(second)
     })
 
@@ -64,7 +64,7 @@ describe('acceleration at its limits', { timeout: 120_000, skip: kernel.skip.get
     const netns = accelerate(agent, pod)
     assert.equal(netns, cookieOf(agent, pod))
     await using ends = await connection(pod, ++port)
-    await untilRedirected(agent, netns, ends)
+    await untilRedirected(agent, netns, ends, vouch)
     const joined = async () =>
       (await agent.datapath.acceleration.pairs()).flatMap((pair) => pair.ends).filter(({ place }) => place < AccelPlace.LEFT).length
     assert.equal(await joined(), 2)

@@ -7,7 +7,7 @@ import { hooks } from '../../core/datapath/hooks.ts'
 import { detach, planDetach } from '../../core/detach.ts'
 import { MerbridgeError } from '../../core/errors.ts'
 import { objectPath } from '../../core/root.ts'
-import { pinnedObjects, remaining } from '../lab/kernel.ts'
+import { pinnedLink, pinnedObjects, remaining } from '../lab/kernel.ts'
 import { must } from '../lab/net.ts'
 import { startProxy } from '../mesh/sidecar.ts'
 import { connectOnce, traffic } from '../parity/probe.ts'
@@ -39,6 +39,7 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     const generation = first.datapath.meta().generation
     await first[Symbol.asyncDispose]()
     const built = await pinnedObjects(datapath.pins)
+    const reading = await pinnedLink(join(datapath.pins, 'acceleration/reading'))
 
     const adopted = await datapath.start(config)
     await adopted[Symbol.asyncDispose]()
@@ -56,7 +57,10 @@ describe('the datapath in the kernel', { timeout: 180_000 }, () => {
     assert.equal(replaced.datapath.meta().generation, generation)
     await replaced[Symbol.asyncDispose]()
     const now = await pinnedObjects(datapath.pins)
-    assert.deepEqual([now.links, now.maps], [built.links, built.maps])
+    const anew = await pinnedLink(join(datapath.pins, 'acceleration/reading'))
+    const kept = (links: readonly number[]) => links.filter((id) => id !== reading && id !== anew)
+    assert.deepEqual([kept(now.links), now.maps], [kept(built.links), built.maps], 'all but the one that cannot be given another program')
+    assert.equal(now.links.length, built.links.length)
     assert.equal(
       now.programs.some((id) => built.programs.includes(id)),
       false,

@@ -42,12 +42,13 @@ export class DatapathUnderTest implements AsyncDisposable {
     requireKernel(native, cgroup, this.bpffs)
   }
 
-  config(pods: readonly LabPod[], options: object = {}): AgentConfig {
+  config(pods: readonly LabPod[], options: object = {}, acceleration: object = {}): AgentConfig {
     const written = {
       version: 1,
       mesh: 'istio',
       workloads: { static: pods.map(({ name, netns }) => ({ name, netns })) },
       attach: { bpffs: this.bpffs },
+      acceleration,
     }
     const plugin = plugins.istio
     if (plugin === undefined) throw new Error('no istio plugin')

@@ -24,6 +24,10 @@ export const connection = (pod: LabPod, port: number, as = proxy): Promise<Conne
 export const unread = (pod: LabPod, port: number, count: number, buffers: readonly [number, number]): Promise<Connection> =>
   told(pod, [join(import.meta.dirname, 'unread.py'), String(port), String(count), ...buffers.map(String)], proxy)
 
+/** One end (edges.py) of a connection whose ends are processes of their own: `serve ADDRESS PORT` or `connect ADDRESS PORT`. */
+export const edge = (pod: LabPod, role: 'serve' | 'connect', address: string, port: number): Promise<Connection> =>
+  told(pod, [join(import.meta.dirname, 'edges.py'), role, address, String(port)], proxy)
+
 async function told(pod: LabPod, argv: readonly string[], as: Identity): Promise<Connection> {
   const child = pod.spawn(['/usr/bin/python3', '-I', '-S', '-B', ...argv], {
     uid: as.uid,
@@ -66,25 +70,27 @@ export function accelerate(agent: Agent, pod: LabPod, acceleration: Mode = 'prox
   return netns
 }
 
-/** Messages of the pod that were redirected, or went by TCP for another reason. */
-export async function redirected(agent: Agent, netns: bigint, reason: AccelReason = AccelReason.REDIRECTED): Promise<number> {
-  const counts = await agent.datapath.acceleration.counts()
-  return Number(counts.find((count) => count.netns === netns && count.reason === reason)?.messages ?? 0n)
-}
-
-/** For programs that nobody has looked at yet; a turn of the agent would do so, and put back what the test has written. */
-async function vouch({ datapath: { maps } }: Agent): Promise<void> {
+/** For programs that nobody has looked at yet; a turn of the agent would do so, and put back what `accelerate` has written. */
+export async function vouch({ datapath: { maps } }: Agent): Promise<void> {
   for (const { key, value } of await maps.programs.entries()) {
     const known = programCodec.decode(value)
     if (known.splices === Splices.UNKNOWN) maps.programs.update(key, programCodec.encode({ ...known, splices: Splices.NEVER, asks: Asks.NEVER }))
   }
 }
 
-/** Messages go over the fast path from some point on, and it says when. */
-export async function untilRedirected(agent: Agent, netns: bigint, { tell }: Connection): Promise<void> {
+const judge = (agent: Agent): Promise<void> => agent.tick(false)
+
+/** Messages of the pod that were redirected, or went by TCP for another reason. */
+export async function redirected(agent: Agent, netns: bigint, reason: AccelReason = AccelReason.REDIRECTED): Promise<number> {
+  const counts = await agent.datapath.acceleration.counts()
+  return Number(counts.find((count) => count.netns === netns && count.reason === reason)?.messages ?? 0n)
+}
+
+/** Messages go over the fast path from some point on: when the program that reads is judged, by a turn of the agent or by `judged`. */
+export async function untilRedirected(agent: Agent, netns: bigint, { tell }: Connection, judged = judge): Promise<void> {
   const before = await redirected(agent, netns)
   for (let round = 0; round < 40; round++) {
-    await vouch(agent)
+    await judged(agent)
     await agent.datapath.acceleration.joinLate()
     await tell('ping 5')
     if ((await redirected(agent, netns)) > before) return

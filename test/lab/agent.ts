@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { closeSync, existsSync, openSync } from 'node:fs'
-import { copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -14,13 +14,11 @@ import { askAgent } from '../../core/control/client.ts'
 import { lockPath } from '../../core/lock.ts'
 import type { DetachView, PodView, StatusView } from '../../core/views.ts'
 import { own, release } from './cleanup.ts'
+import { giveVerdict, keepVerdict } from './verdict.ts'
 import { btf, without } from './without.ts'
 
 /** The command line of this checkout */
 export const program = resolve(import.meta.dirname, '../../bin/merbridge')
-
-/** The self-test of this kernel and this build need not run for every agent of a test: the verdict of the last one is kept here. */
-const verdict = resolve(import.meta.dirname, '../../.cache/selftest.json')
 
 export interface StaticPod {
   readonly name: string
@@ -104,7 +102,7 @@ export class Agent {
   static async create(config: AgentConfig, place?: Place): Promise<Agent> {
     const agent = new Agent(place ?? (await temporaryPlace()), config)
     await mkdir(join(agent.directory, 'state'))
-    await copyFile(verdict, join(agent.directory, 'state', 'selftest.json')).catch(() => {})
+    await giveVerdict(join(agent.directory, 'state'))
     await agent.write(config)
     return agent
   }
@@ -257,7 +255,7 @@ export class Agent {
       const outcome = await this.detach('--bypass')
       if (outcome.code !== 0) throw new Error(`detach --bypass: exit ${outcome.code}\n${outcome.stderr}${outcome.stdout}`)
     }
-    await copyFile(join(this.directory, 'state', 'selftest.json'), verdict).catch(() => {})
+    await keepVerdict(join(this.directory, 'state'))
     await removeLock(this.bpffs)
     await rm(this.directory, { recursive: true, force: true })
     release(this)

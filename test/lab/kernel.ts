@@ -36,6 +36,11 @@ export async function pinnedObjects(directory: string): Promise<KernelObjects> {
   return { links: ids(links), maps: ids(maps), programs: ids(programs.filter((program) => linked.has(program.id) || here(program))) }
 }
 
+/** The id of the link that is pinned there; undefined: none is. */
+export async function pinnedLink(path: string): Promise<number | undefined> {
+  return (await list('link', true)).find((each) => each.pinned?.includes(path))?.id
+}
+
 /** The same, with every program that uses one of the maps, whoever holds it, and all maps of those programs. */
 export async function relatedObjects(directory: string): Promise<KernelObjects> {
   const pinned = await pinnedObjects(directory)

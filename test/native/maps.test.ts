@@ -32,7 +32,9 @@ describe('maps', () => {
   it('reads, writes and deletes single entries', () => {
     using map = create(HASH, 4, 8, 2)
     assert.equal(map.lookup(u32(1)), undefined)
+    assert.equal(map.isEmpty(), true)
     map.update(u32(1), u64(7))
+    assert.equal(map.isEmpty(), false)
     assert.deepEqual(map.lookup(u32(1)), u64(7))
     assert.throws(() => map.update(u32(1), u64(8), 1), nativeError('EEXIST'))
     assert.throws(() => map.update(u32(2), u64(8), 2), nativeError('ENOENT'))

@@ -9,6 +9,7 @@ import type { PodAccelerationView } from '../../core/acceleration/view.ts'
 import { Agent } from '../lab/agent.ts'
 import { type Sidecar, startEnvoy } from '../lab/envoy.ts'
 import { createIdentity } from '../lab/envoy-protocols.ts'
+import { long } from '../lab/long.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { writeRandom } from './content.ts'
 import { packages } from './packages.ts'
@@ -19,7 +20,7 @@ import { Server } from './server.ts'
 export type Mode = 'none' | 'proxies' | 'auto' | 'all' | undefined
 
 /** MERBRIDGE_PROGRAMS=long: as much as nobody wants to wait for at each run. */
-export const long = process.env.MERBRIDGE_PROGRAMS === 'long'
+export { long }
 
 export const APP_UID = 1000
 

@@ -4,17 +4,20 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { InvalidArgumentError } from 'commander'
 import type { AccelCount, AccelEnd } from '../../core/acceleration/api.ts'
 import type { AccelerationView, TrafficView } from '../../core/acceleration/view.ts'
 import { accelerateText } from '../../core/cli/accelerate.ts'
 import { bytesText, nodeText, podAccelerationText, shareText } from '../../core/cli/accelerated.ts'
+import { secondsToWait } from '../../core/cli/detach.ts'
 import { execute, type Surroundings } from '../../core/cli/program.ts'
 import { frame, intervalOf, type TopView, topText, topView } from '../../core/cli/top.ts'
 import { AccelPlace, AccelReason } from '../../core/contract.ts'
 import type { Handlers } from '../../core/control/api.ts'
 import { serveControl } from '../../core/control/server.ts'
+import { endOf } from '../../core/datapath/accelmaps.ts'
 import { MerbridgeError } from '../../core/errors.ts'
-import { traffic, trafficView } from '../../core/observe/acceleration.ts'
+import { stilled, traffic, trafficView } from '../../core/observe/acceleration.ts'
 import { accelerateView, accelerationView, inForce, podView, statusView } from './control-views.ts'
 
 const count = (netns: bigint, reason: AccelReason, messages: number): AccelCount => ({
@@ -61,6 +64,19 @@ test('what a pod has sent is told from what others have, and a connection inside
   assert.deepEqual(trafficView(of.get(3n)).tcp, { messages: 0, bytes: 0, connections: 0 })
 })
 
+test('an end redirects when its last message was redirected, it is still joined, and no switch has been turned since', () => {
+  const side = { netns: 1n, place: AccelPlace.JOINED, redirects: 5n, reason: AccelReason.REDIRECTED }
+  assert.equal(endOf(side).redirecting, true)
+  assert.equal(endOf({ ...side, redirects: 0n }).redirecting, false, 'it has sent nothing yet')
+  assert.equal(endOf({ ...side, reason: AccelReason.ORDER }).redirecting, false)
+  for (const place of [AccelPlace.WAITING, AccelPlace.READY, AccelPlace.LEAVING, AccelPlace.LEFT])
+    assert.equal(endOf({ ...side, place }).redirecting, false)
+  const pairs = [{ ends: [end(1n, true), end(2n, true)] }, { ends: [end(1n, true), end(1n, false)] }]
+  const accelerating = (nodeIsOff: boolean, ...on: bigint[]) =>
+    trafficView(traffic([], stilled(pairs, nodeIsOff, new Set(on))).all).connections.accelerating
+  assert.deepEqual([accelerating(false, 1n, 2n), accelerating(false, 1n), accelerating(false, 2n), accelerating(true, 1n, 2n)], [2, 1, 0, 0])
+})
+
 test('figures for people: shares are never 0 % or 100 % of what is not', () => {
   assert.deepEqual(
     [shareText(0, 0), shareText(0, 5), shareText(1, 1000), shareText(999, 1000), shareText(5, 5)],
@@ -83,7 +99,10 @@ test('status says on or off, why, and each reason with its figures and a sentenc
   assert.match(off, /^acceleration +OFF\noff because +the node is short of memory\n/)
   const kernel = { can: false, reason: 'lockdown' }
   const cannot = nodeText({ ...statusView, acceleration: { ...acceleration, on: false, off: ['this kernel cannot: \u001b[31mlockdown'], kernel } })
-  assert.match(cannot, /^acceleration +off\noff because +this kernel cannot: .*lockdown$/)
+  assert.match(
+    cannot,
+    /^acceleration +off\noff because +this kernel cannot: .*lockdown\nswitched off +default\/web, by merbridge accelerate off default\/web$/,
+  )
   assert(!cannot.includes('\u001b'))
   assert.match(podAccelerationText(podView.acceleration), /^acceleration +on\nmode +proxies: acceleration\.mode of the config\n/)
 })
@@ -117,8 +136,21 @@ test('top turns two samples into rates, sorts by them, and says why most goes by
     ],
   )
   const text = topText(view)
-  assert.match(text, /^acceleration on, mode proxies; 5 connections joined, 3 accelerating; over 2\.0 s\n\nPOD +MODE +JOINED/)
-  assert.match(text, /\n\(node\) +proxies +5 +3 +150 +150\.0 KiB +50 +50 B +75 % +order\n/)
+  assert.match(text, /^acceleration on, mode proxies; 5 connections joined, 3 accelerating; over 2\.0 s\n\nPOD +MODE +FAST +TCP BECAUSE +FAST MSG/)
+  assert.match(text, /\n\(node\) +proxies +75 % +order +150 +50 +150\.0 KiB +50 B +5 +3\n/)
+})
+
+test('top leaves out columns where a terminal is narrow, and keeps the share and the reason', () => {
+  const view = topView(accelerationView, later(accelerationView))
+  const long = { ...view, pods: view.pods.map((pod) => ({ ...pod, pod: `${pod.pod}-${'x'.repeat(60)}-7d9f8-abcde` })) }
+  const widest = (text: string) => Math.max(...text.split('\n').map((line) => [...line].length))
+  assert.match(topText(view, 80), /\nPOD +MODE +FAST +TCP BECAUSE +FAST MSG\/S.*\S\n\(node\) +proxies +75 % +order +150/)
+  assert.doesNotMatch(topText(view, 80), /ACCELERATING/)
+  assert.match(topText(view, 200), /JOINED +ACCELERATING\n/)
+  assert.match(topText(long, 80), /\ndefault\/web-x+~x+-7d9f8-abcde +off +75 % +order\n/)
+  for (const columns of [40, 60, 80, 100, 132])
+    for (const each of [view, long, { ...view, node: { ...view.node, on: false, off: ['the self-test has not passed on this kernel'] } }])
+      assert(widest(topText(each, columns)) <= columns, topText(each, columns))
 })
 
 test('counts that begin anew are no negative rates', () => {
@@ -152,6 +184,12 @@ test('accelerate says what it did, what keeps it off, and how to take it back', 
 test('intervals that make no sense are refused', () => {
   assert.deepEqual([intervalOf('2'), intervalOf('0.2'), intervalOf('3600')], [2, 0.2, 3600])
   for (const text of ['0', '0.1', '-1', '3601', 'x', '', '1e3', 'Infinity']) assert.throws(() => intervalOf(text), MerbridgeError, text)
+})
+
+test('detach waits for seconds as people write them', () => {
+  assert.deepEqual(['0', '10', '2.5', '86400'].map(secondsToWait), [0, 10, 2.5, 86_400])
+  for (const text of ['-1', '86401', 'x', '', ' ', '1e3', '0x10', 'Infinity', '+5', ' 5'])
+    assert.throws(() => secondsToWait(text), InvalidArgumentError, text)
 })
 
 interface Running {

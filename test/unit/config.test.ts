@@ -95,6 +95,9 @@ test('an error has file, line, column, the line, a caret and the way out', async
 
 test('positions and messages of single mistakes', async () => {
   const cases: readonly (readonly [string, string])[] = [
+    [`${good}acceleration: { budget: .inf }\n`, '3:25 must be a number or text, but is infinite (.inf)'],
+    [`${good}acceleration: { budget: -.inf }\n`, '3:25 must be a number or text, but is infinite (-.inf)'],
+    [`${good}acceleration: { budget: .nan }\n`, '3:25 must be a number or text, but is not a number (.nan)'],
     [`${good}log: { level: 5 }\n`, '3:15 must be trace, debug, info, warn or error, but is 5'],
     [`${good}options:\n  outboundPort: 70000\n`, '4:17 must be at most 65535, but is 70000'],
     [`${good}options:\n  cidrs: [ 10.1.2.3/8 ]\n`, '4:12 has host bits set; the network is 10.0.0.0/8'],

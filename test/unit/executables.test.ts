@@ -10,7 +10,7 @@ import fc from 'fast-check'
 import { bounds, examine, type Findings, Unreadable } from '../../core/acceleration/elf.ts'
 import { executableMappings, isSameProcess, startTicks } from '../../core/acceleration/process.ts'
 import { ProgramJudge, verdictOf } from '../../core/acceleration/programs.ts'
-import { Asks, Splices } from '../../core/contract.ts'
+import { Asks, programCodec, programKeyCodec, Splices } from '../../core/contract.ts'
 import type { BpfMap } from '../../core/native/api.ts'
 
 const reader = (bytes: Buffer) => async (offset: number, length: number) =>
@@ -201,5 +201,47 @@ describe('processes', { timeout: 60_000 }, () => {
     } finally {
       child.kill('SIGKILL')
     }
+  })
+
+  test('readings that do not end hold up nobody else for long', async () => {
+    const entries = [1, 2, 3, 4].map((pid) => ({
+      key: programKeyCodec.encode({ inode: BigInt(pid), device: pid }),
+      value: programCodec.encode({ splices: Splices.UNKNOWN, asks: Asks.UNKNOWN, pid, started: 0n }),
+    }))
+    const verdicts = new Map(entries.map(({ key, value }) => [key.toString('hex'), value]))
+    const map = {
+      entries: async () => [...verdicts].map(([key, value]) => ({ key: Buffer.from(key, 'hex'), value })),
+      lookup: (key: Buffer) => verdicts.get(key.toString('hex')),
+      update: (key: Buffer, value: Buffer) => verdicts.set(key.toString('hex'), value),
+    } as unknown as BpfMap
+    const ends: (() => void)[] = []
+    const good = { splices: Splices.NEVER, asks: Asks.NEVER, why: '' }
+    class Slow extends ProgramJudge {
+      override judge(_: unknown, pid: number): Promise<typeof good> {
+        return pid % 2 === 0 ? Promise.resolve(good) : new Promise((resolve) => ends.push(() => resolve(good)))
+      }
+    }
+    let judgedOnes = 0
+    await using slow = new Slow(
+      map,
+      () => {},
+      () => judgedOnes++,
+      50,
+    )
+    const found = () => [...verdicts.values()].map((value) => programCodec.decode(value).splices)
+    slow.look()
+    for (let turn = 0; turn < 200 && judgedOnes < 4; turn++) await sleep(20)
+    // The fourth is not read while two readings go on.
+    assert.deepEqual(found(), [Splices.MAYBE, Splices.NEVER, Splices.MAYBE, Splices.MAYBE])
+    for (const end of ends) end()
+    await sleep(20)
+    const [, , , fourth] = entries
+    assert.ok(fourth)
+    verdicts.set(fourth.key.toString('hex'), fourth.value)
+    for (let turn = 0; turn < 200 && judgedOnes < 5; turn++) {
+      slow.look()
+      await sleep(20)
+    }
+    assert.deepEqual(found()[3], Splices.NEVER, 'they have ended')
   })
 })

@@ -1,7 +1,7 @@
 /** A short soak. MERBRIDGE_SOAK_MINUTES makes it longer, MERBRIDGE_SOAK_SEED repeats one; `npm run soak` is the long one. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { reportText, soak } from '../soak/soak.ts'
+import { reportText, soak } from './soak.ts'
 
 const minutes = Number(process.env.MERBRIDGE_SOAK_MINUTES ?? 2)
 const seed = Number(process.env.MERBRIDGE_SOAK_SEED ?? Date.now() % 1_000_000)
