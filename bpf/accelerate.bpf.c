@@ -189,8 +189,8 @@ int mb_accelerate(struct sk_msg_md *msg)
 	pair = bpf_map_lookup_elem(&pairs, &key.pair);
 	if (!pair)
 		return SK_PASS; /* one of the ends is closing */
-	self = key.side == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER];
-	peer = key.side == SIDE_CLIENT ? &pair->sides[SIDE_SERVER] : &pair->sides[SIDE_CLIENT];
+	self = own_end(pair, key.side);
+	peer = other_end(pair, key.side);
 	follow_stream(self, peer, msg->size);
 	if (peer->sk && !pair->broken)
 		reason = judge(self, peer, msg->size);

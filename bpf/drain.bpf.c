@@ -5,14 +5,9 @@
  * off its callback.
  */
 #include "leave.bpf.h"
+#include "iterator.bpf.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-};
-
 struct bpf_iter__sockmap {
 	struct bpf_iter_meta *meta;
 	void *key;
@@ -33,15 +28,14 @@ int mb_drain(struct bpf_iter__sockmap *ctx)
 	struct sock *sk = ctx->sk;
 	struct side *self, *peer;
 	struct pair *pair;
-	__u32 stays = 1;
 
 	if (!sk || !found)
 		return 0;
 	key = *found;
 	pair = bpf_map_lookup_elem(&pairs, &key.pair);
 	if (pair) {
-		self = key.side == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER];
-		peer = key.side == SIDE_CLIENT ? &pair->sides[SIDE_SERVER] : &pair->sides[SIDE_CLIENT];
+		self = own_end(pair, key.side);
+		peer = other_end(pair, key.side);
 		if (leave(sk, self, peer) && !bpf_map_delete_elem(&joined, &key))
 			return 0;
 	} else {
@@ -51,7 +45,7 @@ int mb_drain(struct bpf_iter__sockmap *ctx)
 		if (psock && is_drained(psock) && !is_in_use(psock) && !bpf_map_delete_elem(&joined, &key))
 			return 0;
 	}
-	bpf_seq_write(ctx->meta->seq, &stays, sizeof(stays));
+	write_mark(ctx->meta);
 	return 0;
 }
 

@@ -12,9 +12,8 @@
 #define LARGE 65536	     /* bytes: from here on a redirect beats TCP for a stream */
 #define ONE_WAY 32	     /* messages without an answer: a stream */
 #define ONE_WAY_FOR_GOOD 128 /* and this many: the socket leaves */
-#define MESSAGE_COST                                                                                                                                 \
-	8192		   /* bytes of kernel memory for each message that waits: its own struct, and a part of a page that it may keep from others  \
-			    */
+/* Bytes of kernel memory for each message that waits: its own struct, and a part of a page that it may keep from others. */
+#define MESSAGE_COST 8192
 #define SOCK_RCVBUF_LOCK 2 /* the kernel's: set by SO_RCVBUF */
 #define MEMORY_RESERVE 512 /* pages that must be free in the cgroup of the receiver */
 

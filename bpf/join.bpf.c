@@ -72,7 +72,7 @@ static __always_inline void introduce(struct bpf_sock_ops *ctx, enum pair_side o
 		return;
 	}
 	member->key = key;
-	if (!enter(ctx, own == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER], netns))
+	if (!enter(ctx, own_end(pair, own), netns))
 		pair->broken = 1;
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
 }
@@ -105,7 +105,6 @@ static __always_inline void part(struct bpf_sock_ops *ctx)
 		count_connection(client, client == server && by_client != ACCEL_REDIRECTED ? by_server : by_client);
 	if (server && server != client)
 		count_connection(server, by_server);
-	return;
 }
 
 /* An acknowledgement came: time to look whether this socket wants to leave. From here no thread of the socket can be between two decisions. */
@@ -123,8 +122,8 @@ static __always_inline void leave_if_wanted(struct bpf_sock_ops *ctx)
 	pair = bpf_map_lookup_elem(&pairs, &key.pair);
 	if (!pair)
 		return;
-	self = key.side == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER];
-	if (!leave((const void *)self->sk, self, key.side == SIDE_CLIENT ? &pair->sides[SIDE_SERVER] : &pair->sides[SIDE_CLIENT]))
+	self = own_end(pair, key.side);
+	if (!leave((const void *)self->sk, self, other_end(pair, key.side)))
 		return;
 	bpf_map_delete_elem(&joined, &key);
 	member->leave = 0;

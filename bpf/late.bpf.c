@@ -8,17 +8,12 @@
  * it), whether it is read with splice(), whether anything comes back. And because joining costs: short connections and streams are faster without it.
  */
 #include "leave.bpf.h"
+#include "iterator.bpf.h"
 #include "tally.bpf.h"
 
 #define E2BIG 7
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-};
-
 struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_iter_meta *meta;
 	struct sock *sk;
@@ -113,7 +108,6 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct sock *sk = ctx->sk;
 	struct joined_key key;
 	struct pair *pair;
-	__u32 waits = 1;
 
 	if (!sk || !member)
 		return 0;
@@ -121,8 +115,8 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 	pair = bpf_map_lookup_elem(&pairs, &key.pair);
 	if (!pair || pair->broken)
 		return 0;
-	self = key.side == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER];
-	peer = key.side == SIDE_CLIENT ? &pair->sides[SIDE_SERVER] : &pair->sides[SIDE_CLIENT];
+	self = own_end(pair, key.side);
+	peer = other_end(pair, key.side);
 	if (self->cookie != read_socket_cookie(sk))
 		return 0;
 	count_rest(sk, self);
@@ -141,7 +135,7 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 0;
 	if (self->place == PLACE_READY && (peer->place == PLACE_READY || peer->place == PLACE_JOINED) && join(&key, sk, self))
 		return 0;
-	bpf_seq_write(ctx->meta->seq, &waits, sizeof(waits));
+	write_mark(ctx->meta);
 	return 0;
 }
 

@@ -5,17 +5,12 @@
  * each that is still behind.
  */
 #include "sockets.bpf.h"
+#include "iterator.bpf.h"
 
 #define SOL_SOCKET 1
 #define SO_RCVLOWAT 18
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-};
-
 struct bpf_iter__tcp {
 	struct bpf_iter_meta *meta;
 	struct sock_common *sk_common;
@@ -32,7 +27,6 @@ int mb_nudge(struct bpf_iter__tcp *ctx)
 	struct sk_psock *psock;
 	struct side *self;
 	struct pair *pair;
-	__u32 waits = 1;
 	int mark = 1;
 
 	if (!tcp)
@@ -43,12 +37,12 @@ int mb_nudge(struct bpf_iter__tcp *ctx)
 	pair = bpf_map_lookup_elem(&pairs, &member->key.pair);
 	if (!pair)
 		return 0;
-	self = member->key.side == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER];
+	self = own_end(pair, member->key.side);
 	if (!self->behind)
 		return 0;
 	psock = psock_of(tcp);
 	if (psock && !is_drained(psock)) {
-		bpf_seq_write(ctx->meta->seq, &waits, sizeof(waits));
+		write_mark(ctx->meta);
 		return 0;
 	}
 	self->behind = 0;

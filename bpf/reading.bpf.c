@@ -126,7 +126,7 @@ int mb_reading(__u64 *ctx)
 		return 0;
 	read_program(task, &program);
 	enter_program(task, &program, how);
-	side = member->key.side == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER];
+	side = own_end(pair, member->key.side);
 	side->program = program;
 	compiler_barrier();
 	__sync_fetch_and_or(&side->reads, how);

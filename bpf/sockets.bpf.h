@@ -125,6 +125,16 @@ struct sk_psock___total {
 /* 0 where it cannot be read: then the caller's comparison fails, or the other value is compared as well. */
 #define READ(pointer, field) BPF_CORE_READ(pointer, field)
 
+static __always_inline struct side *own_end(struct pair *pair, enum pair_side own)
+{
+	return own == SIDE_CLIENT ? &pair->sides[SIDE_CLIENT] : &pair->sides[SIDE_SERVER];
+}
+
+static __always_inline struct side *other_end(struct pair *pair, enum pair_side own)
+{
+	return own == SIDE_CLIENT ? &pair->sides[SIDE_SERVER] : &pair->sides[SIDE_CLIENT];
+}
+
 static __always_inline __u64 read_socket_cookie(const void *sk)
 {
 	return BPF_CORE_READ((const struct sock___accel *)sk, __sk_common.skc_cookie.counter);

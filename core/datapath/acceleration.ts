@@ -15,6 +15,7 @@ import { attachTypes, acceleration as programs } from './hooks.ts'
 import { Latecomers } from './latecomers.ts'
 import type { Layout } from './layout.ts'
 import { drainOnce } from './leaving.ts'
+import { marksIn } from './looks.ts'
 import { Nudges } from './nudges.ts'
 
 /** Bytes, until the config says something else. */
@@ -27,8 +28,6 @@ const nextReading = 'reading-next'
 
 /** What each iterator walks. */
 const walked = { drain: 'joined', stale: 'pairs', late: 'sides', nudge: undefined } as const
-/** The iterator over sockets writes a __u32 for each that is behind. */
-const mark = 4
 const iterators = Object.keys(walked) as (keyof typeof walked)[]
 
 export interface AccelerationParts {
@@ -249,7 +248,7 @@ export class Acceleration implements AccelerationControl, Disposable {
     if (path === undefined) return undefined
     const { native, layout } = this.#parts
     try {
-      return (await usingAsync(native.pinnedLink(layout.acceleration('nudge')), (link) => native.namespaces.iterate(path, link))).length / mark
+      return marksIn(await usingAsync(native.pinnedLink(layout.acceleration('nudge')), (link) => native.namespaces.iterate(path, link)))
     } catch {
       return undefined
     }

@@ -3,9 +3,8 @@ import { readFile } from 'node:fs/promises'
 import { u64Codec } from '../codec.ts'
 import type { BpfMap, Handle, Native } from '../native/api.ts'
 import type { Layout } from './layout.ts'
+import { marksIn, rest } from './looks.ts'
 
-/** The iterator writes a __u32 for each socket that waits. */
-const mark = 4
 /** After the first read of a socket; those of others are taken together. */
 const soonMs = 20
 /**
@@ -14,8 +13,6 @@ const soonMs = 20
  */
 const longestPauseMs = 1000
 const shortestPauseMs = 250
-/** Looking costs a twentieth of the time at most. */
-const rest = 19
 
 export class Latecomers implements Disposable {
   readonly #native: Native
@@ -94,7 +91,8 @@ export class Latecomers implements Disposable {
     this.#plan(this.#still > 0 ? this.#pauseMs : longestPauseMs)
   }
 
+  /** How many sockets wait. */
   async #read(): Promise<number> {
-    return Math.floor((await readFile(this.#layout.acceleration('late'))).length / mark)
+    return marksIn(await readFile(this.#layout.acceleration('late')))
   }
 }

@@ -2,13 +2,13 @@
  * Has readers told again that wait for bytes which they were told of already (bpf/nudge.bpf.c). The iterator sees the namespace in which it is read, and walks
  * all of its sockets; so it is read for pods of which the programs have said that something happened, and for as long as something is behind there.
  */
+import { rest } from './looks.ts'
+
 /** While something is behind: the reader is busy, and may be at any time there again. */
 const pausesMs = [20, 50, 100, 250, 500, 1000]
 /** A pod where nothing was behind is looked at once more; one where something was, for some seconds: it is likely to happen there again. */
 const quietLooks = 1
 const quietLooksAfterwards = 10
-/** Looking costs a twentieth of the time at most. */
-const rest = 19
 
 interface Watched {
   /** Of performance.now() */

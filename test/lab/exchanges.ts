@@ -1,36 +1,10 @@
 /** The program of the exchanges (core/selftest/exchanges/), as tests run it, and what it says. */
-import { join } from 'node:path'
-import { type LabPod, must, type Result, run } from './net.ts'
+import { type Exchange, exchangesPath, type Half, listExchanges } from '../../core/selftest/program.ts'
+import { type LabPod, type Result, run } from './net.ts'
 
-export const exchanges = join(import.meta.dirname, `../../build/native/linux-${process.arch}/exchanges`)
+export { type Exchange, type Half, listExchanges }
 
-/** One line of `exchanges list --json`. */
-export interface Exchange {
-  readonly name: string
-  readonly title: string
-  readonly fast: boolean
-  readonly slow: boolean
-  readonly blocking: boolean
-  readonly ownStart: boolean
-  /** The named difference that acceleration may make; '' for none */
-  readonly differs: string
-}
-
-/** What one half of an exchange says at its end. */
-export interface Half {
-  readonly name: string
-  readonly side: 'client' | 'server'
-  readonly transcript: readonly string[]
-  readonly failures: readonly string[]
-  /** Why this kernel cannot do it; empty where it can. */
-  readonly skipped: readonly string[]
-  readonly pass: boolean
-  readonly ms: number
-}
-
-export async function listExchanges(): Promise<readonly Exchange[]> {
-  return JSON.parse(await must([exchanges, 'list', '--json'])) as Exchange[]
-}
+export const exchanges = exchangesPath()
 
 export function halves({ code, stdout, stderr }: Result): readonly Half[] {
   if (code !== 0 && code !== 1) throw new Error(`exchanges: status ${code}: ${stderr}`)
