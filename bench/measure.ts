@@ -59,13 +59,14 @@ export class Result {
   }
 }
 
-/** A run of one variant is followed by those of the others, in random order. */
+/** A run of one variant is followed by those of the others, in random order. `earlier`: what the same comparisons found before, to which it is added. */
 export async function interleave(
   comparisons: readonly Comparison[],
   { rounds, milliseconds }: Budget,
   progress: (round: number) => void,
+  earlier: readonly Result[] = [],
 ): Promise<Result[]> {
-  const results = new Map(comparisons.map((comparison) => [comparison, new Result(comparison)]))
+  const results = new Map(comparisons.map((comparison, index) => [comparison, earlier[index] ?? new Result(comparison)]))
   const end = Date.now() + milliseconds
   for (let round = 1; round <= rounds && Date.now() < end; round++) {
     const turns = comparisons.flatMap((comparison) => Array.from({ length: comparison.runs }, () => comparison))

@@ -85,6 +85,8 @@ ${table}
 
 ${list(claims)}
 
+- Proven: the whole interval is on the right side of the bound. Reached: the median is.
+- Everything is set up three times, and the runs of all three count.
 - The first table has the figures of iptables and the ratios of the others to it. In the others bytes go one way; there "none" is plain TCP, and the ratios
   are to it; the last one, which has to tell hundredths apart, has more runs. Time, CPU: below 1 is better; requests and megabytes a second: above 1 is better.
 - CPU is the processor time of all processes together (client, both Envoys, server), with what the kernel does for them, for one request or one megabyte: the

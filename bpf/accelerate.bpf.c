@@ -31,13 +31,29 @@ static __always_inline int read_pod(__u64 netns, struct accelerated *copy)
 	return READ_ONCE(pod->netns) == netns && copy->mode != ACCEL_NONE;
 }
 
-/* The mode lets messages go to this socket, and it reads in a way that sees them. */
-static __always_inline enum accel_reason judge_reader(const void *sk, struct file___accel *file, const struct side *side,
-						      const struct accelerated *pod)
+static __always_inline enum splices verdict_on(struct side *side)
 {
 	struct program_key key = side->program;
-	__u32 reads = READ_ONCE(side->reads);
+	__u32 zero = 0, *verdicts_now = bpf_map_lookup_elem(&verdicts, &zero), now;
 	struct program *program;
+
+	if (!verdicts_now)
+		return SPLICES_UNKNOWN;
+	now = READ_ONCE(*verdicts_now) + 1; /* 0: never looked up */
+	if (READ_ONCE(side->judged) == now)
+		return side->splices;
+	program = bpf_map_lookup_elem(&programs, &key);
+	side->splices = program ? program->splices : SPLICES_UNKNOWN;
+	compiler_barrier();
+	side->judged = READ_ONCE(side->program.inode) == key.inode ? now : 0; /* another program may have begun to read */
+	return side->splices;
+}
+
+/* The mode lets messages go to this socket, and it reads in a way that sees them. */
+static __always_inline enum accel_reason judge_reader(const void *sk, struct file___accel *file, struct side *side, const struct accelerated *pod)
+{
+	__u32 reads = READ_ONCE(side->reads);
+	enum splices splices;
 	int proxy;
 
 	if (reads & READ_SPLICE)
@@ -48,15 +64,15 @@ static __always_inline enum accel_reason judge_reader(const void *sk, struct fil
 	if (!proxy && pod->mode < ACCEL_AUTO)
 		return ACCEL_MODE;
 	/* A proxy may splice, too. */
-	program = bpf_map_lookup_elem(&programs, &key);
-	if (!program || program->splices == SPLICES_UNKNOWN)
+	splices = verdict_on(side);
+	if (splices == SPLICES_UNKNOWN)
 		return ACCEL_PROGRAM;
-	if (program->splices == SPLICES_DOES)
+	if (splices == SPLICES_DOES)
 		return ACCEL_SPLICES;
-	return proxy || program->splices == SPLICES_NEVER || pod->mode == ACCEL_ALL ? ACCEL_REDIRECTED : ACCEL_PROGRAM;
+	return proxy || splices == SPLICES_NEVER || pod->mode == ACCEL_ALL ? ACCEL_REDIRECTED : ACCEL_PROGRAM;
 }
 
-static __always_inline enum accel_reason judge_receiver(const void *sk, const struct side *side, const struct accelerated *pod)
+static __always_inline enum accel_reason judge_receiver(const void *sk, struct side *side, const struct accelerated *pod)
 {
 	struct file___accel *file;
 
@@ -80,7 +96,7 @@ static __always_inline enum accel_reason judge_state(struct side *self, struct s
 {
 	const void *sender = (const void *)self->sk, *receiver = (const void *)peer->sk;
 
-	if (is_memory_short(receiver))
+	if (is_memory_short(receiver, size))
 		return ACCEL_MEMORY;
 	if (!fits_budget(self, receiver, psock, size, budget))
 		return ACCEL_BUDGET;
@@ -94,7 +110,7 @@ static __always_inline enum accel_reason judge_state(struct side *self, struct s
 static __always_inline enum accel_reason judge_ends(struct side *self, struct side *peer, __u32 stopped)
 {
 	struct accelerated own = {}, pod = {};
-	int wanted = read_pod(self->netns, &own) & read_pod(peer->netns, &pod);
+	int wanted = read_pod(peer->netns, &pod) && (self->netns == peer->netns || read_pod(self->netns, &own));
 	enum accel_reason reason;
 
 	if (READ_ONCE(peer->place) < PLACE_JOINED)
@@ -135,7 +151,7 @@ static __always_inline enum accel_reason judge(struct side *self, struct side *p
 	if (!psock)
 		return ACCEL_CLOSING;
 	drained = is_drained(psock);
-	if (reason == ACCEL_REDIRECTED && is_slow_stream(self, size))
+	if (reason == ACCEL_REDIRECTED && is_slow_stream(self))
 		reason = ACCEL_ONE_WAY;
 	if (reason == ACCEL_REDIRECTED || (is_wish(reason) && !drained))
 		reason = judge_state(self, peer, psock, size, settings->budget);
@@ -146,17 +162,41 @@ static __always_inline enum accel_reason judge(struct side *self, struct side *p
 	return reason;
 }
 
+/* A message that goes by TCP costs more in a joined socket, if not only for now. */
+static __always_inline int is_loss(enum accel_reason reason)
+{
+	return reason != ACCEL_WAITING && reason != ACCEL_CLOSING && reason != ACCEL_STOPPED && reason != ACCEL_POD && reason != ACCEL_MEMORY;
+}
+
+static __always_inline void weigh(struct side *self, enum accel_reason reason, __u32 size)
+{
+	__u32 weight = size + MESSAGE_WEIGHT;
+
+	if (reason == ACCEL_REDIRECTED)
+		self->won += weight;
+	else if (is_loss(reason))
+		self->lost += reason == ACCEL_ORDER || reason == ACCEL_BUDGET ? weight / PASSING : weight;
+	if (self->won > LEAD) {
+		self->won /= 2;
+		self->lost /= 2;
+	}
+}
+
 /*
- * Sockets that gain nothing pay for each write nevertheless, so they leave (sock_ops does it, when it is safe): streams that are not redirected,
- * those whose other end is not on this node or has left, and blocking ones, whose recv() might end with EAGAIN when a signal or a writer wakes it.
+ * Sockets that gain nothing pay for each write nevertheless, so they leave (mb_late does it, when it is safe): streams that are not redirected,
+ * connections of which more goes by TCP than is redirected, those whose other end is not on this node or has left, and blocking ones, whose recv()
+ * might end with EAGAIN when a signal or a writer wakes it.
  */
-static __always_inline void consider_leaving(struct membership *member, const struct side *self, const struct side *peer, enum accel_reason reason)
+static __always_inline int wants_to_leave(struct pair *pair, const struct side *self, const struct side *peer, enum accel_reason reason)
 {
 	const void *sk = (const void *)self->sk;
 
-	if (self->streak >= ONE_WAY_FOR_GOOD || READ_ONCE(peer->place) == PLACE_LEFT || (reason == ACCEL_BLOCKING && !is_non_blocking(file_of(sk))) ||
-	    (reason == ACCEL_SENDER && (has_ulp(sk) || has_zerocopy(sk))))
-		member->leave = reason;
+	if ((__u64)self->lost + peer->lost > ((__u64)self->won + peer->won) * WORTH + LOST) {
+		pair->spared = reason == ACCEL_MODE ? widest_mode(pair) + 1 : 0;
+		return 1;
+	}
+	return (reason == ACCEL_ONE_WAY && self->streak >= ONE_WAY_FOR_GOOD) || READ_ONCE(peer->place) == PLACE_LEFT ||
+	       (reason == ACCEL_BLOCKING && !is_non_blocking(file_of(sk))) || (reason == ACCEL_SENDER && (has_ulp(sk) || has_zerocopy(sk)));
 }
 
 /* In the order that leaving relies on: the intention is told, with a full barrier, before it is looked whether the other end leaves. */
@@ -196,13 +236,19 @@ int mb_accelerate(struct sk_msg_md *msg)
 		reason = judge(self, peer, msg->size);
 	if (reason == ACCEL_REDIRECTED)
 		reason = redirect(msg, &key, self, peer);
-	__sync_fetch_and_add(&self->messages, 1);
-	count_messages(self->netns, reason, 1, msg->size);
+	self->messages++; /* its own lock is held */
 	self->reason = reason;
-	if (reason != ACCEL_REDIRECTED) {
+	weigh(self, reason, msg->size);
+	if (reason == ACCEL_REDIRECTED) {
+		__sync_fetch_and_add(&self->fresh_messages, 1);
+		__sync_fetch_and_add(&self->fresh_bytes, msg->size);
+	} else {
+		count_messages(self->netns, reason, 1, msg->size);
 		self->by_tcp += msg->size;
-		if (!member->leave)
-			consider_leaving(member, self, peer, reason);
+		if (!member->leave && wants_to_leave(pair, self, peer, reason)) {
+			member->leave = reason;
+			ask_for_look();
+		}
 	}
 	return SK_PASS;
 }

@@ -134,22 +134,30 @@ struct side {
 	enum accel_place place;
 	__u32 reason;	/* enum accel_reason of its last message; of an end that is not joined: why it may not */
 	__u32 proxy;	/* 1: it was accepted after a redirect, so a proxy has it */
-	__u32 notes;	/* messages that it has redirected since the other end's queue was seen empty */
-	__u64 queued;	/* and their bytes */
+	__u32 notes;	/* messages that it has redirected and that may wait in the other end's queue, at most */
+	__u64 queued;	/* bytes that it has redirected since the other end's queue was seen empty */
 	__u64 by_tcp;	/* bytes that went by TCP and are in accel_counters already */
 	__u32 segments; /* TCP's segments with data that are, as messages: of a socket that is not joined nobody sees the messages themselves */
 	__u32 behind;	/* 1: bytes came by TCP behind what waits in this end's queue: its reader may have to be told again (mb_nudge) */
+	__u64 mark;	/* queued, at some time since: what was sent before is read when so many bytes are; then notes starts from there */
+	__u32 since;	/* messages that it has redirected since the mark */
+	__u32 lost;	/* what being joined has cost: weights of messages that went by TCP, and */
+	__u32 won;	/* of those that were redirected (eligible.bpf.h) */
+	__u32 judged;	/* `verdicts` when this end's program was looked up last */
+	enum splices splices;
+	__u32 fresh_messages; /* redirected, and not yet in accel_counters */
+	__u64 fresh_bytes;
 };
-_Static_assert(sizeof(struct side) == 112, "side");
+_Static_assert(sizeof(struct side) == 152, "side");
 
 /* The value repeats its key as the first field, as struct pod does. */
 struct pair {
 	struct pair_key key;
-	__u32 broken; /* three sockets with one key: none of them is joined */
-	__u32 _pad;
+	__u32 broken;	      /* three sockets with one key: none of them is joined */
+	__u32 spared;	      /* the mode, plus one, under which joining did not pay: a wider one gives it another chance; 0: it has none */
 	struct side sides[2]; /* enum pair_side */
 };
-_Static_assert(sizeof(struct pair) == 240, "pair");
+_Static_assert(sizeof(struct pair) == 320, "pair");
 
 /* sides: socket storage. */
 struct membership {
@@ -157,8 +165,9 @@ struct membership {
 	__u32 leave; /* enum accel_reason, when the socket shall leave joined; 0: it stays */
 	__u32 reads; /* as side.reads: what was told already */
 	__u32 pid;   /* of the process that was told already, in the initial PID namespace */
+	__u32 seen;  /* how many reads there were; only the first ones are counted */
 };
-_Static_assert(sizeof(struct membership) == 24, "membership");
+_Static_assert(sizeof(struct membership) == 28, "membership");
 
 /* What became of a message; index of accel_counters. In the order in which it is asked. */
 enum accel_reason {

@@ -8,10 +8,14 @@
 
 #include "sockets.bpf.h"
 
-#define SMALL 4096	     /* bytes: up to here a redirect of single writes beats TCP without Nagle */
-#define LARGE 65536	     /* bytes: from here on a redirect beats TCP for a stream */
+#define LARGE 32768	     /* bytes: from here on a redirect beats TCP with Nagle for a stream */
 #define ONE_WAY 32	     /* messages without an answer: a stream */
 #define ONE_WAY_FOR_GOOD 128 /* and this many: the socket leaves */
+#define MESSAGE_WEIGHT 1024  /* bytes: what a message costs or wins besides its bytes */
+#define WORTH 4		     /* what is redirected may win so many times what the same would lose by TCP, */
+#define PASSING 16	     /* what goes by TCP because the reader is behind is a loss only when it lasts */
+#define LOST 1048576	     /* and this weight more: else the connection leaves */
+#define LEAD 8388608	     /* weight: what was won longer ago counts less */
 /* Bytes of kernel memory for each message that waits: its own struct, and a part of a page that it may keep from others. */
 #define MESSAGE_COST 8192
 #define SOCK_RCVBUF_LOCK 2 /* the kernel's: set by SO_RCVBUF */
@@ -24,9 +28,8 @@ static __always_inline int is_unfit_sender(const void *sk)
 	const struct tcp_sock___accel *tcp = sk;
 	const struct sock___accel *sock = sk;
 
-	return has_ulp(sk) || has_zerocopy(sk) || has_timestamps(sk) || BPF_CORE_READ(connection, icsk_user_timeout) ||
-	       ~BPF_CORE_READ(sock, sk_max_pacing_rate) || BPF_CORE_READ_BITFIELD_PROBED(tcp, nonagle) & TCP_NAGLE_CORK ||
-	       BPF_CORE_READ_BITFIELD_PROBED(tcp, repair);
+	return has_ulp(sk) || has_zerocopy(sk) || has_timestamps(sk) || READ(connection, icsk_user_timeout) || ~READ(sock, sk_max_pacing_rate) ||
+	       READ_BITS(tcp, nonagle) & TCP_NAGLE_CORK || READ_BITS(tcp, repair);
 }
 
 /* It wants to know more of what comes than a redirected message has, or not to get all of it, or not at once. */
@@ -35,45 +38,45 @@ static __always_inline int is_unfit_receiver(const void *sk)
 	const struct tcp_sock___accel *tcp = sk;
 	const struct sock___accel *sock = sk;
 
-	return has_ulp(sk) || has_zerocopy(sk) || has_timestamps(sk) || BPF_CORE_READ(sock, sk_rcvlowat) > 1 ||
-	       BPF_CORE_READ(sock, sk_peek_off) >= 0 || BPF_CORE_READ(sock, sk_filter) || BPF_CORE_READ(tcp, urg_data) ||
-	       BPF_CORE_READ_BITFIELD_PROBED(tcp, recvmsg_inq);
+	return has_ulp(sk) || has_zerocopy(sk) || has_timestamps(sk) || READ(sock, sk_rcvlowat) > 1 || READ(sock, sk_peek_off) >= 0 ||
+	       READ(sock, sk_filter) || READ(tcp, urg_data) || READ_BITS(tcp, recvmsg_inq);
 }
 
 /* A charge counts for each cgroup above as well: the container's, the pod's, that of all pods. */
 static __always_inline int is_cgroup_full(struct mem_cgroup___accel *memcg)
 {
-	struct page_counter___accel *counter = BPF_CORE_READ(memcg, memory.parent);
+	struct page_counter___accel *counter = READ(memcg, memory.parent);
 
-	if ((unsigned long)BPF_CORE_READ(memcg, memory.usage.counter) + MEMORY_RESERVE > BPF_CORE_READ(memcg, memory.max))
+	if ((unsigned long)READ(memcg, memory.usage.counter) + MEMORY_RESERVE > READ(memcg, memory.max))
 		return 1;
 	for (int level = 0; level < 4 && counter; level++) {
-		if ((unsigned long)BPF_CORE_READ(counter, usage.counter) + MEMORY_RESERVE > BPF_CORE_READ(counter, max))
+		if ((unsigned long)READ(counter, usage.counter) + MEMORY_RESERVE > READ(counter, max))
 			return 1;
-		counter = BPF_CORE_READ(counter, parent);
+		counter = READ(counter, parent);
 	}
 	return 0;
 }
 
-/* An allocation that fails would be the sender's ENOMEM; over TCP it would only wait. */
-static __always_inline int is_memory_short(const void *sk)
+/* An allocation that fails would be the sender's ENOMEM; over TCP it would only wait. What the socket has in reserve needs none. */
+static __always_inline int is_memory_short(const void *sk, __u32 size)
 {
 	const struct sock___accel *sock = sk;
-	unsigned long *pressure = BPF_CORE_READ(sock, __sk_common.skc_prot, memory_pressure), value = 0;
+	struct proto *protocol = READ(sock, __sk_common.skc_prot);
+	unsigned long *pressure = READ(protocol, memory_pressure), value = 0;
 	struct mem_cgroup___accel *memcg;
 
 	if (pressure && (bpf_core_read(&value, sizeof(value), pressure) || value))
 		return 1;
 	if (!bpf_core_field_exists(sock->sk_memcg) || !bpf_core_field_exists(((struct page_counter___accel *)0)->max))
 		return 0;
-	memcg = BPF_CORE_READ(sock, sk_memcg);
-	return memcg && is_cgroup_full(memcg);
+	memcg = READ(sock, sk_memcg);
+	return memcg && READ(sock, sk_forward_alloc) < (int)size && is_cgroup_full(memcg);
 }
 
 /* Whatever has come from the other end, by either way, changes this number. */
 static __always_inline __u64 heard_from(const void *sk, const struct side *peer)
 {
-	return READ_ONCE(peer->messages) << 32 | BPF_CORE_READ((const struct tcp_sock___accel *)sk, rcv_nxt);
+	return READ_ONCE(peer->messages) << 32 | READ((const struct tcp_sock___accel *)sk, rcv_nxt);
 }
 
 /* Before anything else, for each message: how many smaller ones went out since something came back. */
@@ -90,14 +93,14 @@ static __always_inline void follow_stream(struct side *self, const struct side *
 }
 
 /*
- * Many messages and no answer: a stream. For those in between, TCP's own batching is faster than one wake-up for each (bench/); in larger pieces, or
- * where the sender has switched batching off, it is the other way round.
+ * Many messages and no answer: a stream. TCP's own batching (Nagle) is faster than one wake-up for each message (bench/); in larger pieces, or where
+ * the sender has switched batching off, it is the other way round.
  */
-static __always_inline int is_slow_stream(const struct side *self, __u32 size)
+static __always_inline int is_slow_stream(const struct side *self)
 {
 	const struct tcp_sock___accel *tcp = (const void *)self->sk;
 
-	return self->streak >= ONE_WAY && (size > SMALL || !(BPF_CORE_READ_BITFIELD_PROBED(tcp, nonagle) & TCP_NAGLE_OFF));
+	return self->streak >= ONE_WAY && !(READ_BITS(tcp, nonagle) & TCP_NAGLE_OFF);
 }
 
 /*
@@ -110,18 +113,19 @@ static __always_inline __u64 room_of(const void *receiver, __u64 budget)
 	struct net___accel *net;
 	__u64 room;
 
-	if (BPF_CORE_READ_BITFIELD_PROBED(sock, sk_userlocks) & SOCK_RCVBUF_LOCK) {
-		room = (__u32)BPF_CORE_READ(sock, sk_rcvbuf) / 4;
+	if (READ_BITS(sock, sk_userlocks) & SOCK_RCVBUF_LOCK) {
+		room = (__u32)READ(sock, sk_rcvbuf) / 4;
 	} else {
-		net = BPF_CORE_READ(sock, __sk_common.skc_net.net);
-		room = (__u64)(__u32)BPF_CORE_READ(net, ipv4.sysctl_tcp_rmem[2]) * 3 / 4;
+		net = READ(sock, __sk_common.skc_net.net);
+		room = (__u64)(__u32)READ(net, ipv4.sysctl_tcp_rmem[2]) * 3 / 4;
 	}
 	return room < budget ? room : budget;
 }
 
 /*
  * The receiver is not further behind than the budget. The bytes that wait are known exactly where the kernel counts or charges them; elsewhere they
- * are those that were sent since the queue was last seen empty. Each message costs the kernel some memory besides, so messages are counted as well.
+ * are those that were sent since the queue was last seen empty. Each message costs the kernel some memory besides, so messages are counted as well:
+ * when the bytes that were read tell that all up to the mark are gone, those since then are what may wait.
  */
 static __always_inline int fits_budget(struct side *self, const void *receiver, struct sk_psock *psock, __u32 size, __u64 budget)
 {
@@ -130,17 +134,24 @@ static __always_inline int fits_budget(struct side *self, const void *receiver, 
 	budget = room_of(receiver, budget);
 	if (is_drained(psock)) {
 		self->queued = size;
-		self->notes = 1;
+		self->notes = self->since = 1;
+		self->mark = 0;
 		return size <= budget;
 	}
 	if (bpf_core_field_exists(((struct sk_psock___total *)0)->msg_tot_len))
-		bytes = BPF_CORE_READ((struct sk_psock___total *)psock, msg_tot_len);
+		bytes = READ((struct sk_psock___total *)psock, msg_tot_len);
 	else if (can(ABILITY_CHARGED))
-		bytes = (__u32)BPF_CORE_READ((const struct sock___accel *)receiver, sk_backlog.rmem_alloc.counter);
+		bytes = (__u32)READ((const struct sock___accel *)receiver, sk_backlog.rmem_alloc.counter);
+	if (self->queued > bytes && self->queued - bytes >= self->mark) {
+		self->notes = self->since;
+		self->since = 0;
+		self->mark = self->queued;
+	}
 	if (bytes + size + (self->notes + 1ULL) * MESSAGE_COST > budget)
 		return 0;
 	self->queued += size;
 	self->notes++;
+	self->since++;
 	return 1;
 }
 
@@ -151,9 +162,9 @@ static __always_inline int fits_budget(struct side *self, const void *receiver, 
 static __always_inline int is_path_empty(const void *sender, const void *receiver)
 {
 	const struct tcp_sock___accel *from = sender, *to = receiver;
-	__u32 sent = BPF_CORE_READ(from, write_seq), received = BPF_CORE_READ(to, rcv_nxt);
+	__u32 sent = READ(from, write_seq), received = READ(to, rcv_nxt);
 
-	return sent == BPF_CORE_READ(from, snd_una) && sent == received && received == BPF_CORE_READ(to, copied_seq);
+	return sent == READ(from, snd_una) && sent == received && received == READ(to, copied_seq);
 }
 
 #endif

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * sock_ops, acceleration's part: the two ends of a connection get to know each other when they are established; an end that is joined leaves when it
- * wants to; a connection that ends is forgotten. It comes after mb_sockops, which says whose socket it is, returns 1, and ORs its flags into those of
+ * sock_ops, acceleration's part: the two ends of a connection get to know each other when they are established; a connection that ends is forgotten.
+ * It comes after mb_sockops, which says whose socket it is, returns 1, and ORs its flags into those of
  * others.
  */
-#include "leave.bpf.h"
+#include "sockets.bpf.h"
 #include "tally.bpf.h"
 
 static __always_inline void count_connection(__u64 netns, enum accel_reason reason)
@@ -74,7 +74,7 @@ static __always_inline void introduce(struct bpf_sock_ops *ctx, enum pair_side o
 	member->key = key;
 	if (!enter(ctx, own_end(pair, own), netns))
 		pair->broken = 1;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 /* An end closes, or half of it: what is in the queues is read as always, and nothing more is redirected. */
@@ -107,28 +107,6 @@ static __always_inline void part(struct bpf_sock_ops *ctx)
 		count_connection(server, by_server);
 }
 
-/* An acknowledgement came: time to look whether this socket wants to leave. From here no thread of the socket can be between two decisions. */
-static __always_inline void leave_if_wanted(struct bpf_sock_ops *ctx)
-{
-	struct bpf_sock *sk = ctx->sk;
-	struct membership *member = sk ? bpf_sk_storage_get(&sides, sk, 0, 0) : 0;
-	struct joined_key key;
-	struct side *self;
-	struct pair *pair;
-
-	if (!member || !member->leave)
-		return;
-	key = member->key;
-	pair = bpf_map_lookup_elem(&pairs, &key.pair);
-	if (!pair)
-		return;
-	self = own_end(pair, key.side);
-	if (!leave((const void *)self->sk, self, other_end(pair, key.side)))
-		return;
-	bpf_map_delete_elem(&joined, &key);
-	member->leave = 0;
-}
-
 SEC("sockops")
 int mb_join(struct bpf_sock_ops *ctx)
 {
@@ -141,9 +119,6 @@ int mb_join(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		part(ctx);
-		break;
-	case BPF_SOCK_OPS_RTT_CB:
-		leave_if_wanted(ctx);
 		break;
 	}
 	return 1;

@@ -87,6 +87,21 @@ static __always_inline int must_leave(const struct sock *sk)
 	return (file && !is_non_blocking(file)) || has_ulp(sk) || has_zerocopy(sk);
 }
 
+static __always_inline int wants_to_leave(const struct sock *sk, const struct membership *member, const struct side *self, const struct side *peer)
+{
+	return member->leave || self->place == PLACE_LEAVING || peer->place == PLACE_LEFT || must_leave(sk);
+}
+
+/* It left because the mode spared one of its ends, and the mode is a wider one now. */
+static __always_inline int pays_again(struct pair *pair)
+{
+	if (!pair->spared || widest_mode(pair) < pair->spared)
+		return 0;
+	pair->sides[SIDE_CLIENT].lost = pair->sides[SIDE_SERVER].lost = 0;
+	pair->sides[SIDE_CLIENT].won = pair->sides[SIDE_SERVER].won = 0;
+	return 1;
+}
+
 /* 0: there is no room now. What the kernel refuses for another cause (MPTCP, a socket that somebody else has in a sockhash) stays with TCP. */
 static __always_inline int join(struct joined_key *key, struct sock *sk, struct side *self)
 {
@@ -111,6 +126,8 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 
 	if (!sk || !member)
 		return 0;
+	if (!ctx->meta->seq_num)
+		forget_verdicts(); /* the agent may have judged programs */
 	key = member->key;
 	pair = bpf_map_lookup_elem(&pairs, &key.pair);
 	if (!pair || pair->broken)
@@ -120,8 +137,14 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (self->cookie != read_socket_cookie(sk))
 		return 0;
 	count_rest(sk, self);
+	if (self->place == PLACE_LEFT && pays_again(pair))
+		self->place = PLACE_WAITING;
 	if (self->place > PLACE_READY) {
-		if (self->place < PLACE_LEFT && (member->leave || self->place == PLACE_LEAVING || must_leave(sk)) && leave(sk, self, peer)) {
+		if (self->place < PLACE_LEFT && wants_to_leave(sk, member, self, peer)) {
+			if (!leave(sk, self, peer)) {
+				write_mark(ctx->meta);
+				return 0;
+			}
 			bpf_map_delete_elem(&joined, &key);
 			if (self->reason == ACCEL_REDIRECTED) /* what TCP carries from here is counted with a reason of its own */
 				self->reason = member->leave ? member->leave : ACCEL_BLOCKING;

@@ -50,8 +50,8 @@ struct {
 } sides __weak SEC(".maps");
 
 /*
- * 8 bytes, the netns cookie of the pod, when a socket was seen reading for the first time: the agent shall look whether it may join. Written by the
- * tracepoint. When there is no room, the next one tells.
+ * 8 bytes. 0: a socket may be ready to join, or wants to leave (mb_late). A netns cookie: a reader there is behind (mb_nudge). Written by the
+ * tracepoint and the sk_msg program. When there is no room, the next one tells.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -74,6 +74,14 @@ struct {
 	__type(key, struct program_key);
 	__type(value, struct program);
 } programs __weak SEC(".maps");
+
+/* 0 -> another number whenever a verdict in `programs` may have changed: what was looked up before is looked up again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} verdicts __weak SEC(".maps");
 
 /* pod, reason -> messages and bytes. Written by the sk_msg program; read and tidied by the agent. */
 struct {

@@ -6,6 +6,7 @@
 #include "sockets.bpf.h"
 
 #define PF_IO_WORKER 0x10
+#define SETTLED 2 /* reads: a connection that ends sooner is not worth a look */
 
 /*
  * System calls that take bytes from TCP's queue alone: splice, tee, and getsockopt(TCP_ZEROCOPY_RECEIVE). asm-generic numbers them as arm64 does;
@@ -102,6 +103,8 @@ static __always_inline void enter_program(struct task_struct *task, const struct
 		bpf_map_update_elem(&programs, key, &program, BPF_NOEXIST);
 	else if (how == READ_SPLICE)
 		known->splices = SPLICES_DOES;
+	if (how == READ_SPLICE)
+		forget_verdicts();
 }
 
 SEC("tp_btf/tcp_rcv_space_adjust")
@@ -119,7 +122,7 @@ int mb_reading(__u64 *ctx)
 		return 0;
 	task = bpf_get_current_task_btf();
 	how = is_splicing(task) ? READ_SPLICE : READ_RECV;
-	if (member->reads & how && member->pid == (__u32)task->tgid)
+	if (member->reads & how && member->pid == (__u32)task->tgid && member->seen >= SETTLED)
 		return 0;
 	pair = bpf_map_lookup_elem(&pairs, &member->key.pair);
 	if (!pair)
@@ -128,10 +131,11 @@ int mb_reading(__u64 *ctx)
 	enter_program(task, &program, how);
 	side = own_end(pair, member->key.side);
 	side->program = program;
+	side->judged = 0;
 	compiler_barrier();
 	__sync_fetch_and_or(&side->reads, how);
-	if (!member->reads)
-		bpf_ringbuf_output(&readers, &side->netns, sizeof(side->netns), 0);
+	if (member->seen < SETTLED && ++member->seen == SETTLED && other_end(pair, member->key.side)->reads)
+		ask_for_look();
 	member->reads |= how;
 	member->pid = task->tgid;
 	return 0;

@@ -82,6 +82,7 @@ struct sock___accel {
 	unsigned char sk_shutdown;
 	unsigned char sk_userlocks : 4;
 	int sk_rcvbuf;
+	int sk_forward_alloc;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
@@ -122,8 +123,21 @@ struct sk_psock___total {
 };
 #pragma clang attribute pop
 
-/* 0 where it cannot be read: then the caller's comparison fails, or the other value is compared as well. */
+/*
+ * A field of a struct of the kernel; 0 where it cannot be read: then the caller's comparison fails, or the other value is compared as well. Direct
+ * reads are loads that the verifier lets pass and the kernel mends when they fault. bpf_rdonly_cast wants the struct's number in the kernel's BTF,
+ * which has no const of it: the comma takes it away.
+ */
+#ifdef DIRECT_READS
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym;
+
+#define CAST(pointer) ((typeof(pointer))bpf_rdonly_cast((pointer), bpf_core_type_id_kernel(typeof(((void)0, *(pointer))))))
+#define READ(pointer, field) (CAST(pointer)->field)
+#define READ_BITS(pointer, field) BPF_CORE_READ_BITFIELD(CAST(pointer), field)
+#else
 #define READ(pointer, field) BPF_CORE_READ(pointer, field)
+#define READ_BITS(pointer, field) BPF_CORE_READ_BITFIELD_PROBED(pointer, field)
+#endif
 
 static __always_inline struct side *own_end(struct pair *pair, enum pair_side own)
 {
@@ -137,7 +151,39 @@ static __always_inline struct side *other_end(struct pair *pair, enum pair_side 
 
 static __always_inline __u64 read_socket_cookie(const void *sk)
 {
-	return BPF_CORE_READ((const struct sock___accel *)sk, __sk_common.skc_cookie.counter);
+	return READ((const struct sock___accel *)sk, __sk_common.skc_cookie.counter);
+}
+
+/* From here on each socket's program is looked up again. */
+static __always_inline void forget_verdicts(void)
+{
+	__u32 zero = 0, *number = bpf_map_lookup_elem(&verdicts, &zero);
+
+	if (number)
+		__sync_fetch_and_add(number, 1);
+}
+
+static __always_inline enum accel_mode mode_of(__u64 netns)
+{
+	struct accelerated *pod = bpf_map_lookup_elem(&accelerated, &netns);
+
+	return pod ? pod->mode : ACCEL_NONE;
+}
+
+/* Of the pods of its ends. */
+static __always_inline enum accel_mode widest_mode(const struct pair *pair)
+{
+	enum accel_mode client = mode_of(pair->sides[SIDE_CLIENT].netns), server = mode_of(pair->sides[SIDE_SERVER].netns);
+
+	return client > server ? client : server;
+}
+
+/* A socket may be ready to join, or wants to leave. */
+static __always_inline void ask_for_look(void)
+{
+	__u64 nobody = 0;
+
+	bpf_ringbuf_output(&readers, &nobody, sizeof(nobody), 0);
 }
 
 /* The socket that was there is there still. */
@@ -148,13 +194,13 @@ static __always_inline int is_same_socket(const void *sk, __u64 cookie)
 
 static __always_inline struct sk_psock *psock_of(const void *sk)
 {
-	return (struct sk_psock *)((__u64)BPF_CORE_READ((const struct sock___accel *)sk, sk_user_data) & PSOCK_MASK);
+	return (struct sk_psock *)((__u64)READ((const struct sock___accel *)sk, sk_user_data) & PSOCK_MASK);
 }
 
 /* Nothing waits to be read in the queue of redirected messages. */
 static __always_inline int is_drained(struct sk_psock *psock)
 {
-	struct list_head *first = BPF_CORE_READ(psock, ingress_msg.next);
+	struct list_head *first = READ(psock, ingress_msg.next);
 
 	return (__u64)first == (__u64)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
 }
@@ -162,17 +208,17 @@ static __always_inline int is_drained(struct sk_psock *psock)
 /* Some thread is in sendmsg() or recvmsg() of the socket: the map has one reference, each of them another. */
 static __always_inline int is_in_use(struct sk_psock *psock)
 {
-	return BPF_CORE_READ(psock, refcnt.refs.counter) != 1;
+	return READ(psock, refcnt.refs.counter) != 1;
 }
 
 static __always_inline int has_ulp(const void *sk)
 {
-	return BPF_CORE_READ((const struct inet_connection_sock *)sk, icsk_ulp_ops) != 0;
+	return READ((const struct inet_connection_sock *)sk, icsk_ulp_ops) != 0;
 }
 
 static __always_inline __u64 read_flags(const void *sk)
 {
-	return BPF_CORE_READ((const struct sock___accel *)sk, __sk_common.skc_flags);
+	return READ((const struct sock___accel *)sk, __sk_common.skc_flags);
 }
 
 static __always_inline int has_zerocopy(const void *sk)
@@ -186,34 +232,35 @@ static __always_inline int has_timestamps(const void *sk)
 	const struct sock___accel *sock = sk;
 	__u64 flags = read_flags(sk) >> bpf_core_enum_value(enum sock_flags, SOCK_RCVTSTAMP) & 1;
 
-	return flags || BPF_CORE_READ(sock, sk_tsflags);
+	return flags || READ(sock, sk_tsflags);
 }
 
 static __always_inline int is_established(const void *sk)
 {
-	return BPF_CORE_READ((const struct sock___accel *)sk, __sk_common.skc_state) == TCP_ESTABLISHED &&
-	       !BPF_CORE_READ((const struct sock___accel *)sk, sk_shutdown);
+	return READ((const struct sock___accel *)sk, __sk_common.skc_state) == TCP_ESTABLISHED && !READ((const struct sock___accel *)sk, sk_shutdown);
 }
 
 /* 0: a socket that nobody has accepted yet. */
 static __always_inline struct file___accel *file_of(const void *sk)
 {
-	struct socket___accel *socket = BPF_CORE_READ((const struct sock___accel *)sk, sk_socket);
+	struct socket___accel *socket = READ((const struct sock___accel *)sk, sk_socket);
 
-	return socket ? BPF_CORE_READ(socket, file) : 0;
+	return socket ? READ(socket, file) : 0;
 }
 
 static __always_inline int is_non_blocking(struct file___accel *file)
 {
-	return file && BPF_CORE_READ(file, f_flags) & O_NONBLOCK;
+	return file && READ(file, f_flags) & O_NONBLOCK;
 }
 
 static __always_inline int is_proxy(const void *sk, struct file___accel *file, const struct accelerated *pod)
 {
+	const struct cred *cred;
+
 	if (pod->mark)
-		return BPF_CORE_READ((const struct sock___accel *)sk, sk_mark) == pod->mark;
-	return (pod->uid != NO_ID && BPF_CORE_READ(file, f_cred, fsuid.val) == pod->uid) ||
-	       (pod->gid != NO_ID && BPF_CORE_READ(file, f_cred, fsgid.val) == pod->gid);
+		return READ((const struct sock___accel *)sk, sk_mark) == pod->mark;
+	cred = READ(file, f_cred);
+	return (pod->uid != NO_ID && READ(cred, fsuid.val) == pod->uid) || (pod->gid != NO_ID && READ(cred, fsgid.val) == pod->gid);
 }
 
 #endif

@@ -49,6 +49,15 @@ static __always_inline enum accel_reason outcome_of(const struct side *side)
 	return side->redirects ? ACCEL_REDIRECTED : reason_of(side);
 }
 
+/* What was redirected is summed up at the end itself first: one more look into a map would be a good part of a message's cost. */
+static __always_inline void count_redirected(struct side *side)
+{
+	__u32 messages = __sync_lock_test_and_set(&side->fresh_messages, 0);
+
+	if (messages)
+		count_messages(side->netns, ACCEL_REDIRECTED, messages, __sync_lock_test_and_set(&side->fresh_bytes, 0));
+}
+
 /*
  * What TCP has carried for an end and nobody has counted: all of it before it joined and after it left. TCP knows bytes and segments, so a segment
  * stands for a message. Called when the connection ends, and by the agent before it shows figures.
@@ -59,6 +68,7 @@ static __always_inline void count_rest(const void *sk, struct side *side)
 	__u32 segments = BPF_CORE_READ(tcp, data_segs_out), old = side->segments;
 	__u64 bytes = BPF_CORE_READ(tcp, bytes_acked), counted = side->by_tcp;
 
+	count_redirected(side);
 	if (!is_same_socket(sk, side->cookie))
 		return;
 	side->segments = segments;

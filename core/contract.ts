@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = 'f4815b1a6e7585e370ff431e549d71e8c252cd2594005cc3690c316beb3a87b1'
+export const contractHash = 'c6957c2d380deddb1dece376745c0366d6b063d015a701fbf7b4d47080c1efa9'
 
 export const Limit = {
   RULES: 64,
@@ -681,8 +681,16 @@ export interface SideRecord {
   readonly byTcp: bigint
   readonly segments: number
   readonly behind: number
+  readonly mark: bigint
+  readonly since: number
+  readonly lost: number
+  readonly won: number
+  readonly judged: number
+  readonly splices: Splices
+  readonly freshMessages: number
+  readonly freshBytes: bigint
 }
-export const sideCodec = structOf<SideRecord>('side', 112, {
+export const sideCodec = structOf<SideRecord>('side', 152, {
   sk: [0, u64],
   cookie: [8, u64],
   netns: [16, u64],
@@ -700,16 +708,26 @@ export const sideCodec = structOf<SideRecord>('side', 112, {
   byTcp: [96, u64],
   segments: [104, u32],
   behind: [108, u32],
+  mark: [112, u64],
+  since: [120, u32],
+  lost: [124, u32],
+  won: [128, u32],
+  judged: [132, u32],
+  splices: [136, enumeration<Splices>()],
+  freshMessages: [140, u32],
+  freshBytes: [144, u64],
 })
 
 export interface PairRecord {
   readonly key: PairKeyRecord
   readonly broken: number
+  readonly spared: number
   readonly sides: readonly SideRecord[]
 }
-export const pairCodec = structOf<PairRecord>('pair', 240, {
+export const pairCodec = structOf<PairRecord>('pair', 320, {
   key: [0, pairKeyCodec],
   broken: [8, u32],
+  spared: [12, u32],
   sides: [16, arrayOf(sideCodec, 2)],
 })
 
@@ -718,12 +736,14 @@ export interface MembershipRecord {
   readonly leave: number
   readonly reads: number
   readonly pid: number
+  readonly seen: number
 }
-export const membershipCodec = structOf<MembershipRecord>('membership', 24, {
+export const membershipCodec = structOf<MembershipRecord>('membership', 28, {
   key: [0, joinedKeyCodec],
   leave: [12, u32],
   reads: [16, u32],
   pid: [20, u32],
+  seen: [24, u32],
 })
 
 export interface AccelKeyRecord {

@@ -14,7 +14,7 @@ const platform = `linux-${process.arch}`
 /** What is shipped, from where in the checkout to where in the package. */
 const shipped: readonly (readonly [from: string, to: string])[] = [
   ...['README.md', 'CHANGELOG.md', 'LICENSE', 'bin', 'config', 'deploy', 'docs', 'bpf/LICENSE', 'bpf/LICENSES'].map((path) => [path, path] as const),
-  ['build/bpf/merbridge.bpf.o', 'dist/bpf/merbridge.bpf.o'],
+  ...['merbridge.bpf.o', 'direct.bpf.o'].map((file) => [`build/bpf/${file}`, `dist/bpf/${file}`] as const),
   ...['merbridge.node', 'exchanges'].map((file) => [`build/native/${platform}/${file}`, `prebuilds/${platform}/${file}`] as const),
 ]
 

@@ -18,15 +18,19 @@ export class Upkeep implements AsyncDisposable {
     this.#datapath = datapath
     this.#log = log
     this.#judge = new ProgramJudge(datapath.maps.programs, log, () => void datapath.acceleration.joinLate())
+    datapath.acceleration.onReader = () => this.#judgeNew()
   }
 
   /** Once a second. Executables are read beside the turns of the agent: it may take long, and nothing waits for it. */
   look(): void {
-    const { acceleration, have } = this.#datapath
+    const { acceleration } = this.#datapath
     if (acceleration.unavailable !== undefined) return
     void acceleration.mend()
-    if (have.accelerated.size === 0) return
-    this.#judge.look()
+    this.#judgeNew()
+  }
+
+  #judgeNew(): void {
+    if (this.#datapath.have.accelerated.size > 0) this.#judge.look()
   }
 
   async removeOthers(bpffs: string): Promise<void> {

@@ -34,6 +34,8 @@ export interface AccelerationParts {
   readonly native: Native
   readonly layout: Layout
   readonly object: BpfObject
+  /** Has the program that decides about messages; belongs to the datapath's acceleration. */
+  readonly decider: BpfObject
   readonly maps: Readonly<Record<AnyMap, BpfMap>>
   readonly log: Log
   /** Why it is not there. */
@@ -45,8 +47,9 @@ export interface AccelerationParts {
 }
 
 /** What must be there before the first socket is joined. */
-export function placeAcceleration({ native, object, layout, maps }: Pick<AccelerationParts, 'native' | 'object' | 'layout' | 'maps'>): void {
-  using(object.program(programs.decider), (program) => native.setProgram(maps.accelerators, 0, program))
+export function placeAcceleration(parts: Pick<AccelerationParts, 'native' | 'object' | 'decider' | 'layout' | 'maps'>): void {
+  const { native, object, decider, layout, maps } = parts
+  using(decider.program(programs.decider), (program) => native.setProgram(maps.accelerators, 0, program))
   if (!hasStub(native, maps.joined)) using(object.program(programs.stub), (program) => native.attachMap(program, maps.joined, attachTypes.skMsg))
   for (const name of iterators) {
     const map = walked[name]
@@ -79,13 +82,20 @@ export class Acceleration implements AccelerationControl, Disposable {
   /** Paths of the pods' namespaces, by cookie. */
   #paths: ReadonlyMap<bigint, { readonly path: string }> = new Map()
   #unavailable: string | undefined
+  #decider: BpfObject
+  /** Sockets were seen reading, perhaps by a program that nobody has judged. */
+  onReader: () => void = () => {}
 
   constructor(parts: AccelerationParts) {
     this.#parts = parts
     this.#unavailable = parts.unavailable
+    this.#decider = parts.decider
     this.#halted = new Set(parts.halted)
     this.#nudges = new Nudges((netns) => this.#nudge(netns))
-    this.#latecomers = new Latecomers(parts.native, parts.layout, parts.maps.readers, (netns) => this.#nudges.tell(netns))
+    this.#latecomers = new Latecomers(parts.native, parts.layout, parts.maps.readers, (netns) => {
+      if (netns === 0n) this.onReader()
+      else this.#nudges.tell(netns)
+    })
   }
 
   get unavailable(): string | undefined {
@@ -103,7 +113,7 @@ export class Acceleration implements AccelerationControl, Disposable {
     this.resume(AccelStop.LEAVING) // of a detach that did not come to its end
     this.#latecomers.begin()
     if (how.built) return
-    if (how.replaced || this.#parts.maps.accelerators.lookup(first) === undefined) placeAcceleration(this.#parts)
+    if (how.replaced || this.#parts.maps.accelerators.lookup(first) === undefined) placeAcceleration({ ...this.#parts, decider: this.#decider })
     if (how.replaced && this.#pinned('reading')) this.#beginReading()
     this.repair()
     void this.#findBehind().catch(() => {}) // the next sweep does it
@@ -116,7 +126,7 @@ export class Acceleration implements AccelerationControl, Disposable {
     const missing = iterators.filter((name) => !layout.accelerationNames().includes(name))
     if (missing.length === 0) return
     layout.create()
-    placeAcceleration(this.#parts)
+    placeAcceleration({ ...this.#parts, decider: this.#decider })
     this.#parts.log('warn', 'programs of acceleration were not pinned any more, and are again', { programs: missing })
   }
 
@@ -205,9 +215,10 @@ export class Acceleration implements AccelerationControl, Disposable {
   async setCharged(charged: boolean): Promise<void> {
     if (this.unavailable !== undefined) return
     const { native, maps, reload } = this.#parts
-    await usingAsync(await reload(charged), async (object) =>
-      using(object.program(programs.decider), (program) => native.setProgram(maps.accelerators, 0, program)),
-    )
+    const old = this.#decider
+    this.#decider = await reload(charged)
+    using(this.#decider.program(programs.decider), (program) => native.setProgram(maps.accelerators, 0, program))
+    old.close()
   }
 
   /** Looking at the sockets counts what TCP has carried for those that are not joined. */
@@ -263,6 +274,7 @@ export class Acceleration implements AccelerationControl, Disposable {
   [Symbol.dispose](): void {
     this.#latecomers[Symbol.dispose]()
     this.#nudges[Symbol.dispose]()
+    this.#decider.close()
   }
 
   /** Looks now whether sockets may join; it happens by itself, soon after they are read for the first time. */

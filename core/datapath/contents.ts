@@ -29,6 +29,7 @@ export const allMaps = [
   'readers',
   'accelerators',
   'programs',
+  'verdicts',
   'accel_counters',
   'halted',
   'meta',

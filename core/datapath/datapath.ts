@@ -79,8 +79,8 @@ export class Datapath implements Disposable {
     this.#attaching = attaching
     const program = () => object.program(loopbackProgram)
     this.loopbacks = new Loopbacks({ native, layout, added: this.maps.added, hook, program }, contents.added)
-    const { unavailable, reload } = prepared
-    this.acceleration = new Acceleration({ native, layout, object, maps: this.maps, log, unavailable, reload, halted: contents.halted })
+    const { unavailable, reload, decider } = prepared
+    this.acceleration = new Acceleration({ native, layout, object, decider, maps: this.maps, log, unavailable, reload, halted: contents.halted })
   }
 
   /** Adopts what is pinned if it is of this contract and complete, else builds it. Adopting what fits writes nothing. */
@@ -118,13 +118,13 @@ export class Datapath implements Disposable {
 
   static async #build(native: Native, setting: Setting, programs: Buffer, log: Log): Promise<Datapath> {
     const loaded = await prepare(native, setting, { maxEntries: setting.maxEntries ?? {} })
-    const { object } = loaded
+    const { object, decider } = loaded
     const carried = await readCarried(native, otherLayouts(setting.bpffs), log)
     const layout = await buildLayout(setting.bpffs, async (temporary) => {
       writeCarried(object, carried)
       for (const name of allMaps) using(object.map(name), (map) => map.pin(temporary.map(name)))
       const attaching = { native, layout: temporary, object, cgroup: setting.cgroup }
-      if (loaded.unavailable === undefined) usingMaps(object, (maps) => placeAcceleration({ native, layout: temporary, object, maps }))
+      if (loaded.unavailable === undefined) usingMaps(object, (maps) => placeAcceleration({ native, layout: temporary, object, decider, maps }))
       for (const hook of loadedHooks(object)) attachHook(attaching, hook)
     })
     const attaching = { native, layout, object, cgroup: setting.cgroup }
@@ -236,7 +236,9 @@ interface Prepared {
   readonly loopback: LoopbackHook
   /** Why there is no acceleration. */
   readonly unavailable: string | undefined
-  /** Loads the program that decides about messages, for a kernel that charges the receiver, or for one that does not. */
+  /** Has the program that decides about messages. */
+  readonly decider: BpfObject
+  /** Loads it, for a kernel that charges the receiver, or for one that does not. */
   readonly reload: (charged: boolean) => Promise<BpfObject>
 }
 
@@ -250,8 +252,9 @@ async function prepare(
   try {
     const teller = kernel.tellsCookies ? undefined : attachCookieTeller(native, object, cgroup)
     const unavailable = kernel.skip.get(acceleration.stub) ?? refused.get(acceleration.stub)
-    const reload = (charged: boolean) => loadDecider(native, { path, kernel, abilities, charged }, object)
-    return { object, features: optionalFeatures(kernel, refused), teller, abilities, loopback: kernel.loopback, unavailable, reload }
+    const reload = (charged: boolean) => loadDecider(native, { path, kernel, abilities, charged, ...maps }, object)
+    const decider = unavailable === undefined ? await reload(false) : object
+    return { object, decider, features: optionalFeatures(kernel, refused), teller, abilities, loopback: kernel.loopback, unavailable, reload }
   } catch (error) {
     object.close()
     throw error

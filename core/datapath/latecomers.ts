@@ -3,16 +3,19 @@ import { readFile } from 'node:fs/promises'
 import { u64Codec } from '../codec.ts'
 import type { BpfMap, Handle, Native } from '../native/api.ts'
 import type { Layout } from './layout.ts'
-import { marksIn, rest } from './looks.ts'
+import { Allowance, marksIn } from './looks.ts'
 
-/** After the first read of a socket; those of others are taken together. */
-const soonMs = 20
+/** After the first reads of a socket, or when one wants to leave; those of others are taken together. */
+const soonMs = 2
 /**
  * Sockets that stay as they are (a blocking one does for its life) are looked at less and less often; but joined ones that turn to what they must not be, and only
  * read, leave when they are looked at.
  */
 const longestPauseMs = 1000
-const shortestPauseMs = 250
+/** When others come or go meanwhile. */
+const usualPauseMs = 250
+/** When one has just asked, and could not join or leave yet. */
+const shortestPauseMs = 10
 
 export class Latecomers implements Disposable {
   readonly #native: Native
@@ -24,11 +27,12 @@ export class Latecomers implements Disposable {
   /** Of performance.now(): when the timer fires. */
   #due = Number.POSITIVE_INFINITY
   #looking: Promise<void> | undefined
+  #asked = false
   #still = 0
   #pauseMs = shortestPauseMs
-  #notBefore = 0
+  readonly #allowance = new Allowance()
 
-  /** `told`: something has happened in this namespace, a first read or bytes that are behind. */
+  /** `told`: with the cookie of a namespace where a reader is behind; with 0 when there is something to look at. */
   constructor(native: Native, layout: Layout, readers: BpfMap, told: (netns: bigint) => void) {
     this.#native = native
     this.#layout = layout
@@ -38,8 +42,12 @@ export class Latecomers implements Disposable {
 
   begin(): void {
     this.#ring ??= this.#native.ringBuffer(this.#readers, (record) => {
-      this.#plan(soonMs)
-      this.#told(u64Codec.decode(record))
+      const netns = u64Codec.decode(record)
+      if (netns === 0n) {
+        this.#asked = true
+        this.#plan(soonMs)
+      }
+      this.#told(netns)
     })
     this.#plan(longestPauseMs) // an earlier agent may have joined some
   }
@@ -54,7 +62,7 @@ export class Latecomers implements Disposable {
 
   #plan(delayMs: number): void {
     if (this.#ring === undefined) return
-    const due = Math.max(performance.now() + delayMs, this.#notBefore)
+    const due = performance.now() + Math.max(delayMs, this.#allowance.pause())
     if (due >= this.#due) return
     clearTimeout(this.#timer)
     this.#due = due
@@ -64,7 +72,7 @@ export class Latecomers implements Disposable {
 
   /** Once a second, while something is joined: what must leave is not seen otherwise, when it only reads. */
   async mend(): Promise<void> {
-    if (performance.now() >= this.#notBefore) await this.look()
+    if (this.#allowance.pause() === 0) await this.look()
   }
 
   /** Now. */
@@ -78,16 +86,17 @@ export class Latecomers implements Disposable {
   async #look(): Promise<void> {
     clearTimeout(this.#timer)
     this.#due = Number.POSITIVE_INFINITY
-    const began = performance.now()
+    const [began, asked] = [performance.now(), this.#asked]
+    this.#asked = false
     try {
       await this.#read() // of two ends that are ready, the second joins at once
       const still = await this.#read()
-      this.#pauseMs = still !== this.#still ? shortestPauseMs : Math.min(longestPauseMs, 2 * this.#pauseMs)
+      this.#pauseMs = asked ? shortestPauseMs : Math.min(still === this.#still ? longestPauseMs : usualPauseMs, 2 * this.#pauseMs)
       this.#still = still
     } catch {
       this.#still = 1 // somebody has unpinned it, and it is put back
     }
-    this.#notBefore = performance.now() + rest * (performance.now() - began)
+    this.#allowance.spend(performance.now() - began)
     this.#plan(this.#still > 0 ? this.#pauseMs : longestPauseMs)
   }
 

@@ -3,6 +3,33 @@
 /** Looking costs a twentieth of the time at most: milliseconds of rest for each that a look took. */
 export const rest = 19
 
+/** Milliseconds that may be spent at once after quiet times: what is told then is looked at at once. */
+const saved = 20
+
+/** How much may be spent on looking now; not positive: it has to wait. */
+export class Allowance {
+  #spent = 0
+  #at = performance.now()
+
+  #refill(): void {
+    const now = performance.now()
+    this.#spent = Math.max(0, this.#spent - (now - this.#at) / rest)
+    this.#at = now
+  }
+
+  /** `milliseconds`: what a look took. */
+  spend(milliseconds: number): void {
+    this.#refill()
+    this.#spent += milliseconds
+  }
+
+  /** Milliseconds until there may be another look. */
+  pause(): number {
+    this.#refill()
+    return Math.max(0, (this.#spent - saved) * rest)
+  }
+}
+
 /** A __u32 (write_mark in bpf/iterator.bpf.h) */
 const markBytes = 4
 

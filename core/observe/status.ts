@@ -65,7 +65,7 @@ async function titlesWithRules(agent: Agent): Promise<string[]> {
 
 /** Those of sockets cannot be listed, and the others are no measure of anything. */
 const ofSockets = ['origins', 'asked', 'sides']
-const single = ['pointers', 'monitoring', 'events', 'events_lost', 'accel_settings', 'accelerators', 'readers', 'meta']
+const single = ['pointers', 'monitoring', 'events', 'events_lost', 'accel_settings', 'accelerators', 'readers', 'verdicts', 'meta']
 const uncounted = [...ofSockets, ...single, 'pending', 'asker_counts']
 const countable = allMaps.filter((name) => !uncounted.includes(name))
 

@@ -3,6 +3,7 @@
  * maps of their own; no pod and no connection of the node takes part. docs/acceleration.md tells what is looked at.
  */
 import { acceleration } from '../datapath/hooks.ts'
+import { directDecider } from '../datapath/load.ts'
 import type { KernelFacts } from '../features/probe.ts'
 import type { Native } from '../native/api.ts'
 import { usingAsync } from '../scope.ts'
@@ -21,11 +22,14 @@ export interface SelfTest {
   readonly cgroup: string
 }
 
+/** The files whose contents a verdict is about. */
+const tested = (object: string): readonly string[] => [object, directDecider(object), exchangesPath()].filter((path) => path !== undefined)
+
 /** Runs it, whatever is known; a verdict means nothing after `signal` was aborted. Does not throw for what it finds: that the programs do not load is a finding. */
 export async function runSelfTest({ native, kernel, object, cgroup }: SelfTest, signal: AbortSignal): Promise<Verdict> {
   const began = performance.now()
   const program = exchangesPath()
-  const of = await subjectOf(kernel, [object, program])
+  const of = await subjectOf(kernel, tested(object))
   sweepCgroups(cgroup)
   const at = new Date().toISOString()
   const lacks = kernel.skip.get(acceleration.stub)
@@ -55,7 +59,7 @@ const doesNotLoad = (error: unknown): CheckResult => ({
 
 /** The kept verdict, if it is of this kernel and these programs. */
 export async function knownVerdict({ kernel, object }: SelfTest, stateDir: string): Promise<Verdict | undefined> {
-  return readVerdict(stateDir, await subjectOf(kernel, [object, exchangesPath()]))
+  return readVerdict(stateDir, await subjectOf(kernel, tested(object)))
 }
 
 export { passed } from './verdict.ts'

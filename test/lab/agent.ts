@@ -204,12 +204,22 @@ export class Agent {
     return askAgent<View>(this.#socket, path, milliseconds, query)
   }
 
-  async status(): Promise<StatusView> {
-    return JSON.parse((await this.#well(['status', '--output', 'json'])).stdout) as StatusView
+  status(): Promise<StatusView> {
+    return this.#shown('status')
   }
 
-  async pods(): Promise<readonly PodView[]> {
-    return JSON.parse((await this.#well(['pods', '--output', 'json'])).stdout) as readonly PodView[]
+  pods(): Promise<readonly PodView[]> {
+    return this.#shown('pods')
+  }
+
+  /** Asked again while the agent is busy, as on an emulated processor: the command says to. */
+  #shown<View>(command: 'status' | 'pods'): Promise<View> {
+    return until(`merbridge ${command}`, 60_000, async () => {
+      const outcome = await this.command([command, '--output', 'json'])
+      if (outcome.code === 0) return JSON.parse(outcome.stdout) as View
+      if (outcome.stderr.includes('did not answer within') || outcome.stdout.includes('did not answer within')) return undefined
+      throw new Error(`merbridge ${command}: exit ${outcome.code}\n${outcome.stderr}${outcome.stdout}`)
+    })
   }
 
   /** `merbridge detach`, with the exit code left to the caller. */
@@ -263,12 +273,6 @@ export class Agent {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
-  }
-
-  async #well(argv: readonly string[]): Promise<Outcome> {
-    const outcome = await this.command(argv)
-    if (outcome.code !== 0) throw new Error(`merbridge ${argv.join(' ')}: exit ${outcome.code}\n${outcome.stderr}`)
-    return outcome
   }
 }
 
