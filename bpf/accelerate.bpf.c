@@ -31,6 +31,7 @@ static __always_inline int read_pod(__u64 netns, struct accelerated *copy)
 	return READ_ONCE(pod->netns) == netns && copy->mode != ACCEL_NONE;
 }
 
+/* Can its program splice? Looked up again only when a verdict may have changed: a look into a hash would be a good part of a message's cost. */
 static __always_inline enum splices verdict_on(struct side *side)
 {
 	struct program_key key = side->program;
@@ -162,7 +163,7 @@ static __always_inline enum accel_reason judge(struct side *self, struct side *p
 	return reason;
 }
 
-/* A message that goes by TCP costs more in a joined socket, if not only for now. */
+/* By TCP a message costs more in a joined socket than in another one. It counts unless the cause is one of the moment. */
 static __always_inline int is_loss(enum accel_reason reason)
 {
 	return reason != ACCEL_WAITING && reason != ACCEL_CLOSING && reason != ACCEL_STOPPED && reason != ACCEL_POD && reason != ACCEL_MEMORY;
@@ -184,8 +185,8 @@ static __always_inline void weigh(struct side *self, enum accel_reason reason, _
 
 /*
  * Sockets that gain nothing pay for each write nevertheless, so they leave (mb_late does it, when it is safe): streams that are not redirected,
- * connections of which more goes by TCP than is redirected, those whose other end is not on this node or has left, and blocking ones, whose recv()
- * might end with EAGAIN when a signal or a writer wakes it.
+ * connections that lose more by TCP than they win by redirects, those whose other end has left, those that got a ULP or SO_ZEROCOPY,
+ * and blocking ones, whose recv() might end with EAGAIN when a signal or a writer wakes it.
  */
 static __always_inline int wants_to_leave(struct pair *pair, const struct side *self, const struct side *peer, enum accel_reason reason)
 {
@@ -195,8 +196,14 @@ static __always_inline int wants_to_leave(struct pair *pair, const struct side *
 		pair->spared = reason == ACCEL_MODE ? widest_mode(pair) + 1 : 0;
 		return 1;
 	}
-	return (reason == ACCEL_ONE_WAY && self->streak >= ONE_WAY_FOR_GOOD) || READ_ONCE(peer->place) == PLACE_LEFT ||
-	       (reason == ACCEL_BLOCKING && !is_non_blocking(file_of(sk))) || (reason == ACCEL_SENDER && (has_ulp(sk) || has_zerocopy(sk)));
+	if (READ_ONCE(peer->place) == PLACE_LEFT)
+		return 1;
+	if ((reason == ACCEL_ONE_WAY && self->streak >= ONE_WAY_FOR_GOOD) || (reason == ACCEL_BLOCKING && !is_non_blocking(file_of(sk))) ||
+	    (reason == ACCEL_SENDER && (has_ulp(sk) || has_zerocopy(sk)))) {
+		pair->spared = 0;
+		return 1;
+	}
+	return 0;
 }
 
 /* In the order that leaving relies on: the intention is told, with a full barrier, before it is looked whether the other end leaves. */

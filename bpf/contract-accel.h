@@ -83,7 +83,7 @@ enum accel_place {
 	PLACE_READY = 1,   /* it has; as soon as the other end has, too, both join */
 	PLACE_JOINED = 2,  /* in joined */
 	PLACE_LEAVING = 3, /* nobody may begin to redirect to it any more, and it may not begin to redirect */
-	PLACE_LEFT = 4,	   /* plain TCP until its end */
+	PLACE_LEFT = 4,	   /* plain TCP until its end, or until the mode is a wider one (pair.spared) */
 };
 
 /* An executable file. */
@@ -120,7 +120,10 @@ struct program {
 };
 _Static_assert(sizeof(struct program) == 24, "program");
 
-/* One end of a connection. All but reads and place is written by the end itself, when it sends. */
+/*
+ * One end of a connection. Written by the end itself, when it sends. But: who reads from it writes reads and program, the other end writes behind,
+ * and judged and splices with what it has looked up; place is mb_late's, which also moves fresh_* and by_tcp to accel_counters.
+ */
 struct side {
 	__u64 sk;		    /* address of struct sock; 0: this end is not known. Only good while the socket there has the cookie */
 	__u64 cookie;		    /* socket cookie */
@@ -129,7 +132,7 @@ struct side {
 	__u64 redirects;	    /* how many messages it has begun to redirect to the other end */
 	__u64 messages;		    /* how many it has sent */
 	__u64 heard;		    /* messages of the other end when it sent last */
-	__u32 streak;		    /* how many small messages it has sent since it heard from the other end */
+	__u32 streak;		    /* how many messages below LARGE it has sent since it heard from the other end */
 	__u32 reads;		    /* enum accel_read, or-ed */
 	enum accel_place place;
 	__u32 reason;	/* enum accel_reason of its last message; of an end that is not joined: why it may not */
@@ -143,7 +146,7 @@ struct side {
 	__u32 since;	/* messages that it has redirected since the mark */
 	__u32 lost;	/* what being joined has cost: weights of messages that went by TCP, and */
 	__u32 won;	/* of those that were redirected (eligible.bpf.h) */
-	__u32 judged;	/* `verdicts` when this end's program was looked up last */
+	__u32 judged;	/* `verdicts` when this end's program was looked up last, plus one; 0: look it up. `splices` is what was found */
 	enum splices splices;
 	__u32 fresh_messages; /* redirected, and not yet in accel_counters */
 	__u64 fresh_bytes;

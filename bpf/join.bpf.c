@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * sock_ops, acceleration's part: the two ends of a connection get to know each other when they are established; a connection that ends is forgotten.
- * It comes after mb_sockops, which says whose socket it is, returns 1, and ORs its flags into those of
- * others.
+ * It comes after mb_sockops, which says whose socket it is, returns 1, and ORs its flags into those of others.
  */
 #include "sockets.bpf.h"
 #include "tally.bpf.h"

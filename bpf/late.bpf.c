@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Iterator over `sides`, for the agent: brings the counters up to date, and joins the ends of connections that have shown that it is safe and worth
- * it, and writes a __u32 for each end that may yet show it. Read it twice: of two ends that are ready, the second joins at once, and the first one
- * the next time.
+ * Iterator over `sides`, for the agent: brings the counters up to date, joins the ends of connections that have shown that it is safe and worth it,
+ * lets those go that want to leave, and writes a __u32 for each end that may yet show it, or cannot go yet. Read it twice: of two ends that are
+ * ready, the second joins at once, and the first one the next time.
  *
  * Late, because a socket shows only with time how it is used: whether it blocks (its recv() would end with EAGAIN when a signal or a writer wakes
- * it), whether it is read with splice(), whether anything comes back. And because joining costs: short connections and streams are faster without it.
+ * it), whether it is read with splice(), whether anything comes back. And because joining costs: short connections are faster without it.
  */
 #include "leave.bpf.h"
 #include "iterator.bpf.h"
@@ -26,7 +26,7 @@ struct tcp_sock___segments {
 };
 #pragma clang attribute pop
 
-/* It has sent and received: a connection that only goes one way gains nothing. */
+/* It has sent and received. A connection that only goes one way is a stream, and most streams gain nothing. */
 static __always_inline int is_talking(const struct sock *sk)
 {
 	const struct tcp_sock___segments *tcp = (const void *)sk;
@@ -78,8 +78,7 @@ static __always_inline enum accel_reason judge_socket(const struct sock *sk, con
 	return side->proxy || is_proxy(sk, file, pod) ? ACCEL_REDIRECTED : judge_program(side, pod);
 }
 
-/* It has become what a joined socket must not be. When it sends, the sk_msg program sees it and sock_ops lets it go; when it only reads, nobody does.
- */
+/* It has become what a joined socket must not be. When it sends, the sk_msg program sees it and asks for a look; when it only reads, nobody does. */
 static __always_inline int must_leave(const struct sock *sk)
 {
 	struct file___accel *file = file_of(sk);

@@ -7,7 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include "contract.h"
 
-/* netns cookie -> mode and proxy of the pod. Written by the agent; read by sock_ops and the sk_msg program. */
+/* netns cookie -> mode and proxy of the pod. Written by the agent; read by sock_ops, the sk_msg program and mb_late. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -24,7 +24,7 @@ struct {
 	__type(value, struct accel_settings);
 } accel_settings __weak SEC(".maps");
 
-/* pair, side -> socket. Written by sock_ops; read by the redirect. A socket leaves only when nothing waits in its queue. */
+/* pair, side -> socket. Written by the iterators mb_late and mb_drain; read by the redirect. A socket leaves only when nothing waits in its queue. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(max_entries, 131072);
@@ -32,7 +32,7 @@ struct {
 	__type(value, __u64);
 } joined __weak SEC(".maps");
 
-/* pair -> both ends. Written by sock_ops and the sk_msg program; swept by the agent. */
+/* pair -> both ends. Written by sock_ops, the tracepoint, the sk_msg program and the iterators; swept by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -41,7 +41,8 @@ struct {
 	__type(value, struct pair);
 } pairs __weak SEC(".maps");
 
-/* socket -> where it is joined. Written by sock_ops; read by the sk_msg program. Lives and dies with the socket. */
+/* socket -> which end of which connection. Made by sock_ops; noted in and read by the tracepoint, the sk_msg program and mb_late. Lives and dies with
+ * the socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -75,7 +76,8 @@ struct {
 	__type(value, struct program);
 } programs __weak SEC(".maps");
 
-/* 0 -> another number whenever a verdict in `programs` may have changed: what was looked up before is looked up again. */
+/* 0 -> another number whenever a verdict in `programs` may have changed: what was looked up before is looked up again. Written by the tracepoint at
+ * the first splice() and by mb_late, which the agent reads after it has judged; read by the sk_msg program. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -83,7 +85,7 @@ struct {
 	__type(value, __u32);
 } verdicts __weak SEC(".maps");
 
-/* pod, reason -> messages and bytes. Written by the sk_msg program; read and tidied by the agent. */
+/* pod, reason -> messages and bytes. Written by the sk_msg program, sock_ops and mb_late; read and tidied by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -154,7 +154,7 @@ static __always_inline __u64 read_socket_cookie(const void *sk)
 	return READ((const struct sock___accel *)sk, __sk_common.skc_cookie.counter);
 }
 
-/* From here on each socket's program is looked up again. */
+/* From here on each socket's program is looked up again (verdict_on). */
 static __always_inline void forget_verdicts(void)
 {
 	__u32 zero = 0, *number = bpf_map_lookup_elem(&verdicts, &zero);

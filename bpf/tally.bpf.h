@@ -60,7 +60,7 @@ static __always_inline void count_redirected(struct side *side)
 
 /*
  * What TCP has carried for an end and nobody has counted: all of it before it joined and after it left. TCP knows bytes and segments, so a segment
- * stands for a message. Called when the connection ends, and by the agent before it shows figures.
+ * stands for a message. Called when the connection ends, and at each look of the agent (mb_late), as before it shows figures.
  */
 static __always_inline void count_rest(const void *sk, struct side *side)
 {

@@ -21,7 +21,9 @@ export class Upkeep implements AsyncDisposable {
     datapath.acceleration.onReader = () => this.#judgeNew()
   }
 
-  /** Once a second. Executables are read beside the turns of the agent: it may take long, and nothing waits for it. */
+  /**
+   * Once a second; executables also when somebody asks for a look at sockets. They are read beside the turns of the agent: it may take long, and nothing waits for it.
+   */
   look(): void {
     const { acceleration } = this.#datapath
     if (acceleration.unavailable !== undefined) return

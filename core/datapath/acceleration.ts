@@ -83,7 +83,7 @@ export class Acceleration implements AccelerationControl, Disposable {
   #paths: ReadonlyMap<bigint, { readonly path: string }> = new Map()
   #unavailable: string | undefined
   #decider: BpfObject
-  /** Sockets were seen reading, perhaps by a program that nobody has judged. */
+  /** There is something to look at: sockets were seen reading, perhaps by a program that nobody has judged, or want to leave. */
   onReader: () => void = () => {}
 
   constructor(parts: AccelerationParts) {
@@ -277,7 +277,7 @@ export class Acceleration implements AccelerationControl, Disposable {
     this.#decider.close()
   }
 
-  /** Looks now whether sockets may join; it happens by itself, soon after they are read for the first time. */
+  /** Looks now whether sockets may join or leave; it happens by itself, soon after somebody has asked for it. */
   async joinLate(): Promise<void> {
     if (this.unavailable === undefined) await this.#latecomers.look()
   }

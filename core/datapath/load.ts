@@ -1,4 +1,4 @@
-/** Loads the object. A program that the rest can do without, and that this kernel does not take, is left out and told. */
+/** Loads the object, and the one with direct reads beside it. A program that the rest can do without, and that this kernel does not take, is left out and told. */
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { release } from 'node:os'
@@ -70,15 +70,18 @@ interface DeciderPlan extends Pick<LoadPlan, 'path' | 'kernel' | 'maxEntries'> {
 }
 
 /**
- * The same program with direct reads of the kernel's sockets (bpf_rdonly_cast, Linux 6.2) instead of a helper's call for each: half the time of a message.
- * undefined: it was not built.
+ * The same program with direct reads of the kernel's sockets (bpf_rdonly_cast, Linux 6.2) instead of a helper's call for each: little more than half the time
+ * of a message. undefined: it was not built.
  */
 export function directDecider(object: string): string | undefined {
   const path = join(dirname(object), 'direct.bpf.o')
   return existsSync(path) ? path : undefined
 }
 
-/** The program that decides about messages, once more, over the maps of `loaded`; with direct reads where the kernel takes them. */
+/**
+ * The program that decides about messages, once more, over the maps of `loaded`; with direct reads where the kernel takes them: not before 6.2, and not without
+ * its own BTF file.
+ */
 export async function loadDecider(native: Native, plan: DeciderPlan, loaded: BpfObject): Promise<BpfObject> {
   const { path, kernel, maxEntries, abilities, charged } = plan
   const bit = BigInt(Ability.CHARGED)

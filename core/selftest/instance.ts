@@ -15,10 +15,10 @@ import {
   type Splices,
 } from '../contract.ts'
 import { acceleration, allPrograms, attachTypes } from '../datapath/hooks.ts'
-import { abilitiesOf } from '../datapath/load.ts'
+import { abilitiesOf, loadDecider } from '../datapath/load.ts'
 import type { KernelFacts } from '../features/probe.ts'
 import type { BpfMap, BpfObject, Handle, Native } from '../native/api.ts'
-import { using } from '../scope.ts'
+import { using, usingAsync } from '../scope.ts'
 
 /** The programs that the self-test is about. */
 const { join, stub, decider, reading, late } = acceleration
@@ -29,7 +29,7 @@ const nobody = 0xffffffff
 const first = Buffer.alloc(4)
 
 /** Far smaller than those of the datapath: nothing but the self-test's connections is in them. */
-const entries = 4096
+const maxEntries = { joined: 4096, pairs: 4096 }
 
 /** As the kernel has it; stat() tells it with the bits in other places. */
 export const kernelDevice = (dev: bigint): number => Number((((dev >> 8n) & 0xfffn) << 20n) | (dev & 0xffn) | ((dev >> 12n) & 0xfff00n))
@@ -64,13 +64,17 @@ export class Instance implements Disposable {
     const object = await native.load(path, {
       skip: allPrograms.filter((name) => !needed.includes(name)),
       rodata: { '.rodata.abilities': abilitiesOf(kernel.abilities), '.rodata.seed': randomBytes(8) },
-      maxEntries: { joined: entries, pairs: entries },
+      maxEntries,
       ...(kernel.btf === undefined ? {} : { btf: kernel.btf }),
     })
     const links: Handle[] = []
     try {
       using(object.map('joined'), (joined) => using(object.program(stub), (program) => native.attachMap(program, joined, attachTypes.skMsg)))
-      using(object.map('accelerators'), (array) => using(object.program(decider), (program) => native.setProgram(array, 0, program)))
+      // The build of it that the agent runs, too.
+      const { abilities } = kernel
+      await usingAsync(await loadDecider(native, { path, kernel, maxEntries, abilities, charged: false }, object), async (deciding) =>
+        using(object.map('accelerators'), (array) => using(deciding.program(decider), (program) => native.setProgram(array, 0, program))),
+      )
       using(object.program(reading), (program) => links.push(native.attachTracing(program)))
       const joiner = using(object.program(late), (program) => using(object.map('sides'), (sides) => native.attachIterator(program, sides)))
       links.push(joiner)
