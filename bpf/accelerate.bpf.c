@@ -169,7 +169,8 @@ static __always_inline int is_loss(enum accel_reason reason)
 	return reason != ACCEL_WAITING && reason != ACCEL_CLOSING && reason != ACCEL_STOPPED && reason != ACCEL_POD && reason != ACCEL_MEMORY;
 }
 
-static __always_inline void weigh(struct side *self, enum accel_reason reason, __u32 size)
+/* All that was weighed is halved at once, or what one end wins would grow old and what the other one loses would not. */
+static __always_inline void weigh(struct side *self, struct side *peer, enum accel_reason reason, __u32 size)
 {
 	__u32 weight = size + MESSAGE_WEIGHT;
 
@@ -180,6 +181,8 @@ static __always_inline void weigh(struct side *self, enum accel_reason reason, _
 	if (self->won > LEAD) {
 		self->won /= 2;
 		self->lost /= 2;
+		peer->won /= 2;
+		peer->lost /= 2;
 	}
 }
 
@@ -192,8 +195,8 @@ static __always_inline int wants_to_leave(struct pair *pair, const struct side *
 {
 	const void *sk = (const void *)self->sk;
 
-	if ((__u64)self->lost + peer->lost > ((__u64)self->won + peer->won) * WORTH + LOST) {
-		pair->spared = reason == ACCEL_MODE ? widest_mode(pair) + 1 : 0;
+	if (is_loss(reason) && (__u64)self->lost + peer->lost > ((__u64)self->won + peer->won) * WORTH + LOST) {
+		pair->spared = widest_mode(pair) + 1;
 		return 1;
 	}
 	if (READ_ONCE(peer->place) == PLACE_LEFT)
@@ -245,7 +248,7 @@ int mb_accelerate(struct sk_msg_md *msg)
 		reason = redirect(msg, &key, self, peer);
 	self->messages++; /* its own lock is held */
 	self->reason = reason;
-	weigh(self, reason, msg->size);
+	weigh(self, peer, reason, msg->size);
 	if (reason == ACCEL_REDIRECTED) {
 		__sync_fetch_and_add(&self->fresh_messages, 1);
 		__sync_fetch_and_add(&self->fresh_bytes, msg->size);

@@ -157,7 +157,7 @@ _Static_assert(sizeof(struct side) == 152, "side");
 struct pair {
 	struct pair_key key;
 	__u32 broken;	      /* three sockets with one key: none of them is joined */
-	__u32 spared;	      /* the mode, plus one, under which joining did not pay: a wider one gives it another chance; 0: it has none */
+	__u32 spared;	      /* the mode, plus one, under which joining did not pay: a wider one gives it another chance; 0: none */
 	struct side sides[2]; /* enum pair_side */
 };
 _Static_assert(sizeof(struct pair) == 320, "pair");

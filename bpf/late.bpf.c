@@ -91,14 +91,14 @@ static __always_inline int wants_to_leave(const struct sock *sk, const struct me
 	return member->leave || self->place == PLACE_LEAVING || peer->place == PLACE_LEFT || must_leave(sk);
 }
 
-/* It left because the mode spared one of its ends, and the mode is a wider one now. */
-static __always_inline int pays_again(struct pair *pair)
+/* Both ends have left because joining did not pay, and the mode is a wider one now: one more chance. */
+static __always_inline void pays_again(struct pair *pair, struct side *self, struct side *peer)
 {
-	if (!pair->spared || widest_mode(pair) < pair->spared)
-		return 0;
-	pair->sides[SIDE_CLIENT].lost = pair->sides[SIDE_SERVER].lost = 0;
-	pair->sides[SIDE_CLIENT].won = pair->sides[SIDE_SERVER].won = 0;
-	return 1;
+	if (!pair->spared || peer->place != PLACE_LEFT || widest_mode(pair) < pair->spared)
+		return;
+	pair->spared = 0;
+	self->lost = peer->lost = self->won = peer->won = 0;
+	self->place = peer->place = PLACE_WAITING;
 }
 
 /* 0: there is no room now. What the kernel refuses for another cause (MPTCP, a socket that somebody else has in a sockhash) stays with TCP. */
@@ -136,8 +136,8 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (self->cookie != read_socket_cookie(sk))
 		return 0;
 	count_rest(sk, self);
-	if (self->place == PLACE_LEFT && pays_again(pair))
-		self->place = PLACE_WAITING;
+	if (self->place == PLACE_LEFT)
+		pays_again(pair, self, peer);
 	if (self->place > PLACE_READY) {
 		if (self->place < PLACE_LEFT && wants_to_leave(sk, member, self, peer)) {
 			if (!leave(sk, self, peer)) {
@@ -155,6 +155,7 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 	self->place = self->reason == ACCEL_REDIRECTED ? PLACE_READY : PLACE_WAITING;
 	if (!peer->sk)
 		return 0;
+	member->leave = 0; /* of a message that was on its way when it left */
 	if (self->place == PLACE_READY && (peer->place == PLACE_READY || peer->place == PLACE_JOINED) && join(&key, sk, self))
 		return 0;
 	write_mark(ctx->meta);

@@ -20,7 +20,7 @@ import { acceleration, inbound, listenersIterator, loopbackProgram } from './hoo
 import { buildLayout, currentLayout, type Layout, otherLayouts, setDamagedAside } from './layout.ts'
 import { retire } from './leaving.ts'
 import type { Unregistered } from './listeners.ts'
-import { abilitiesOf, loadDecider, loadObject } from './load.ts'
+import { abilitiesOf, directDecider, loadDecider, loadObject } from './load.ts'
 import { type LoopbackHook, Loopbacks } from './loopback.ts'
 
 export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void
@@ -86,7 +86,10 @@ export class Datapath implements Disposable {
   /** Adopts what is pinned if it is of this contract and complete, else builds it. Adopting what fits writes nothing. */
   static async open(native: Native, setting: Setting, log: Log): Promise<Datapath> {
     const layout = currentLayout(setting.bpffs)
-    const programs = createHash('sha256').update(readFileSync(setting.object)).update(choices(setting.kernel)).digest()
+    const objects = [setting.object, directDecider(setting.object)].filter((path) => path !== undefined)
+    const hash = createHash('sha256')
+    for (const path of objects) hash.update(readFileSync(path))
+    const programs = hash.update(choices(setting.kernel)).digest()
     const pinned = layout.mapNames()
     if (allMaps.every((name) => pinned.includes(name))) return Datapath.#adopt(native, layout, setting, programs, log)
     if (existsSync(layout.directory)) {

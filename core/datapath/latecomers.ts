@@ -66,7 +66,10 @@ export class Latecomers implements Disposable {
     if (due >= this.#due) return
     clearTimeout(this.#timer)
     this.#due = due
-    this.#timer = setTimeout(() => void this.look(), due - performance.now())
+    this.#timer = setTimeout(() => {
+      this.#due = Number.POSITIVE_INFINITY // also when a look lasts already, which plans the next one
+      void this.look()
+    }, due - performance.now())
     this.#timer.unref()
   }
 
@@ -97,7 +100,7 @@ export class Latecomers implements Disposable {
       this.#still = 1 // somebody has unpinned it, and it is put back
     }
     this.#allowance.spend(performance.now() - began)
-    this.#plan(this.#still > 0 ? this.#pauseMs : longestPauseMs)
+    this.#plan(this.#asked ? soonMs : this.#still > 0 ? this.#pauseMs : longestPauseMs)
   }
 
   /** How many sockets wait. */

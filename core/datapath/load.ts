@@ -1,6 +1,6 @@
 /** Loads the object, and the one with direct reads beside it. A program that the rest can do without, and that this kernel does not take, is left out and told. */
 import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname, join } from 'node:path'
 import { u64Codec } from '../codec.ts'
@@ -75,7 +75,7 @@ interface DeciderPlan extends Pick<LoadPlan, 'path' | 'kernel' | 'maxEntries'> {
  */
 export function directDecider(object: string): string | undefined {
   const path = join(dirname(object), 'direct.bpf.o')
-  return existsSync(path) ? path : undefined
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ? path : undefined
 }
 
 /**

@@ -8,19 +8,26 @@ const saved = 20
 
 /** How much may be spent on looking now; not positive: it has to wait. */
 export class Allowance {
+  /** Milliseconds, of any beginning. */
+  readonly #now: () => number
   #spent = 0
-  #at = performance.now()
+  #at: number
+
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now
+    this.#at = now()
+  }
 
   #refill(): void {
-    const now = performance.now()
+    const now = this.#now()
     this.#spent = Math.max(0, this.#spent - (now - this.#at) / rest)
     this.#at = now
   }
 
-  /** `milliseconds`: what a look took. */
+  /** `milliseconds`: what a look took. Of those that came without asking for the pause, as for a view of the counters, only the last one counts. */
   spend(milliseconds: number): void {
     this.#refill()
-    this.#spent += milliseconds
+    this.#spent = Math.min(this.#spent, saved) + milliseconds
   }
 
   /** Milliseconds until there may be another look. */

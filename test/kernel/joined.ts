@@ -28,6 +28,10 @@ export const unread = (pod: LabPod, port: number, count: number, buffers: readon
 export const edge = (pod: LabPod, role: 'serve' | 'connect', address: string, port: number): Promise<Connection> =>
   told(pod, [join(import.meta.dirname, 'edges.py'), role, address, String(port)], proxy)
 
+/** An app's client and the server of `as` (worth.py), in one process. */
+export const exchanging = (pod: LabPod, port: number, as = proxy): Promise<Connection> =>
+  told(pod, [join(import.meta.dirname, 'worth.py'), String(port), String(as.uid)], { uid: 0, gid: 0 })
+
 async function told(pod: LabPod, argv: readonly string[], as: Identity): Promise<Connection> {
   const child = pod.spawn(['/usr/bin/python3', '-I', '-S', '-B', ...argv], {
     uid: as.uid,
