@@ -107,6 +107,13 @@ static __always_inline enum accel_reason judge_state(struct side *self, struct s
 	return is_same_socket(receiver, peer->cookie) ? ACCEL_REDIRECTED : ACCEL_CLOSING;
 }
 
+static __always_inline int may_redirect(const struct side *end)
+{
+	enum accel_place place = READ_ONCE(end->place);
+
+	return place == PLACE_JOINED || place == PLACE_LEAVING;
+}
+
 /* What forbids to redirect to this socket, whatever waits there; or a wish; else ACCEL_REDIRECTED. */
 static __always_inline enum accel_reason judge_ends(struct side *self, struct side *peer, __u32 stopped)
 {
@@ -116,7 +123,7 @@ static __always_inline enum accel_reason judge_ends(struct side *self, struct si
 
 	if (READ_ONCE(peer->place) < PLACE_JOINED)
 		return ACCEL_WAITING;
-	if (self->place != PLACE_JOINED || READ_ONCE(peer->place) != PLACE_JOINED || !is_same_socket((const void *)peer->sk, peer->cookie))
+	if (!may_redirect(self) || !may_redirect(peer) || !is_same_socket((const void *)peer->sk, peer->cookie))
 		return ACCEL_CLOSING;
 	if (is_unfit_sender((const void *)self->sk))
 		return ACCEL_SENDER;
@@ -130,10 +137,15 @@ static __always_inline enum accel_reason judge_ends(struct side *self, struct si
 	return stopped ? ACCEL_STOPPED : reason;
 }
 
+static __always_inline int is_leaving(const struct side *self, const struct side *peer)
+{
+	return READ_ONCE(self->place) == PLACE_LEAVING || READ_ONCE(peer->place) == PLACE_LEAVING;
+}
+
 /*
  * A reader that is told of changes only (EPOLLET) may read until it gets less than it has asked for, and then wait to be told again: recv() gives
  * what was redirected alone, while TCP has told of its own bytes already. So the way is changed when the queue is empty; a reader that is not behind
- * is there at the next message. `behind` tells the agent where that could not be waited for.
+ * is there at the next message. `behind` tells the agent where that could not be waited for; then the way has changed, and a wish has its will.
  */
 static __always_inline enum accel_reason judge(struct side *self, struct side *peer, __u32 size)
 {
@@ -141,7 +153,7 @@ static __always_inline enum accel_reason judge(struct side *self, struct side *p
 	struct accel_settings *settings = bpf_map_lookup_elem(&accel_settings, &zero);
 	enum accel_reason reason;
 	struct sk_psock *psock;
-	int drained;
+	int drained, wish;
 
 	if (!settings)
 		return ACCEL_STOPPED;
@@ -154,12 +166,17 @@ static __always_inline enum accel_reason judge(struct side *self, struct side *p
 	drained = is_drained(psock);
 	if (reason == ACCEL_REDIRECTED && is_slow_stream(self))
 		reason = ACCEL_ONE_WAY;
-	if (reason == ACCEL_REDIRECTED || (is_wish(reason) && !drained))
-		reason = judge_state(self, peer, psock, size, settings->budget);
-	if (reason != ACCEL_REDIRECTED && !drained && !READ_ONCE(peer->behind)) {
-		peer->behind = 1;
-		bpf_ringbuf_output(&readers, &peer->netns, sizeof(peer->netns), 0);
+	wish = is_wish(reason);
+	if (reason == ACCEL_REDIRECTED && is_leaving(self, peer)) {
+		reason = ACCEL_CLOSING;
+		wish = 1;
 	}
+	if (reason == ACCEL_REDIRECTED || (wish && !drained && !READ_ONCE(peer->behind)))
+		reason = judge_state(self, peer, psock, size, settings->budget);
+	if (reason != ACCEL_REDIRECTED && !drained)
+		note_behind(peer);
+	else if (reason == ACCEL_REDIRECTED && drained && READ_ONCE(peer->behind))
+		peer->behind = 0; /* all that came by TCP is read */
 	return reason;
 }
 
@@ -209,7 +226,7 @@ static __always_inline int wants_to_leave(struct pair *pair, const struct side *
 	return 0;
 }
 
-/* In the order that leaving relies on: the intention is told, with a full barrier, before it is looked whether the other end leaves. */
+/* In the order that leaving relies on: the intention is told, with a full barrier, before it is looked whether an end is parting. */
 static __always_inline enum accel_reason redirect(struct sk_msg_md *msg, const struct joined_key *own, struct side *self, const struct side *peer)
 {
 	struct joined_key key = *own;
@@ -217,7 +234,7 @@ static __always_inline enum accel_reason redirect(struct sk_msg_md *msg, const s
 	__u64 before = __sync_fetch_and_add(&self->redirects, 1);
 
 	opaque(before); /* or it becomes an addition without a result, which is no barrier on arm64 */
-	if (READ_ONCE(self->place) != PLACE_JOINED || READ_ONCE(peer->place) != PLACE_JOINED)
+	if (!may_redirect(self) || !may_redirect(peer))
 		return ACCEL_CLOSING;
 	key.side = own->side == SIDE_CLIENT ? SIDE_SERVER : SIDE_CLIENT;
 	return bpf_msg_redirect_hash(msg, &joined, &key, BPF_F_INGRESS) == SK_PASS ? ACCEL_REDIRECTED : ACCEL_GONE;

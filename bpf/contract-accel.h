@@ -82,8 +82,9 @@ enum accel_place {
 	PLACE_WAITING = 0, /* not in joined: it has not shown yet that it should be */
 	PLACE_READY = 1,   /* it has; as soon as the other end has, too, both join */
 	PLACE_JOINED = 2,  /* in joined */
-	PLACE_LEAVING = 3, /* nobody may begin to redirect to it any more, and it may not begin to redirect */
-	PLACE_LEFT = 4,	   /* plain TCP until its end, or until the mode is a wider one (pair.spared) */
+	PLACE_LEAVING = 3, /* in joined, and wants to leave: a queue that is empty stays so, one that is not still gets what belongs behind */
+	PLACE_PARTING = 4, /* in joined: for the moment of its last look, nobody may begin to redirect to it, nor it itself */
+	PLACE_LEFT = 5,	   /* plain TCP until its end, or until the mode is a wider one (pair.spared) */
 };
 
 /* An executable file. */
@@ -141,7 +142,7 @@ struct side {
 	__u64 queued;	/* bytes that it has redirected since the other end's queue was seen empty */
 	__u64 by_tcp;	/* bytes that went by TCP and are in accel_counters already */
 	__u32 segments; /* TCP's segments with data that are, as messages: of a socket that is not joined nobody sees the messages themselves */
-	__u32 behind;	/* 1: bytes came by TCP behind what waits in this end's queue: its reader may have to be told again (mb_nudge) */
+	__u32 behind;	/* 1: bytes come by TCP behind what waits in this end's queue: its reader may have to be told again (mb_nudge) */
 	__u64 mark;	/* queued, at some time since: what was sent before is read when so many bytes are; then notes starts from there */
 	__u32 since;	/* messages that it has redirected since the mark */
 	__u32 lost;	/* what being joined has cost: weights of messages that went by TCP, and */
@@ -150,8 +151,9 @@ struct side {
 	enum splices splices;
 	__u32 fresh_messages; /* redirected, and not yet in accel_counters */
 	__u64 fresh_bytes;
+	__u64 front; /* the message that this end was to read next when it was last looked whether an end may leave; 0: none */
 };
-_Static_assert(sizeof(struct side) == 152, "side");
+_Static_assert(sizeof(struct side) == 160, "side");
 
 /* The value repeats its key as the first field, as struct pod does. */
 struct pair {
@@ -160,7 +162,7 @@ struct pair {
 	__u32 spared;	      /* the mode, plus one, under which joining did not pay: a wider one gives it another chance; 0: none */
 	struct side sides[2]; /* enum pair_side */
 };
-_Static_assert(sizeof(struct pair) == 320, "pair");
+_Static_assert(sizeof(struct pair) == 336, "pair");
 
 /* sides: socket storage. */
 struct membership {

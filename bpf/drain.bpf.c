@@ -36,7 +36,7 @@ int mb_drain(struct bpf_iter__sockmap *ctx)
 	if (pair) {
 		self = own_end(pair, key.side);
 		peer = other_end(pair, key.side);
-		if (leave(sk, self, peer) && !bpf_map_delete_elem(&joined, &key))
+		if (leave(sk, self, peer, 0) && !bpf_map_delete_elem(&joined, &key))
 			return 0;
 	} else {
 		struct sk_psock *psock = psock_of(sk);

@@ -140,13 +140,16 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 		pays_again(pair, self, peer);
 	if (self->place > PLACE_READY) {
 		if (self->place < PLACE_LEFT && wants_to_leave(sk, member, self, peer)) {
-			if (!leave(sk, self, peer)) {
+			if (!leave(sk, self, peer, must_leave(sk))) {
 				write_mark(ctx->meta);
 				return 0;
 			}
 			bpf_map_delete_elem(&joined, &key);
-			if (self->reason == ACCEL_REDIRECTED) /* what TCP carries from here is counted with a reason of its own */
-				self->reason = member->leave ? member->leave : ACCEL_BLOCKING;
+			/* What TCP carries from here is counted with a reason of its own. */
+			if (member->leave && (self->reason == ACCEL_REDIRECTED || self->reason == ACCEL_CLOSING))
+				self->reason = member->leave;
+			else if (self->reason == ACCEL_REDIRECTED)
+				self->reason = ACCEL_BLOCKING;
 			member->leave = 0;
 		}
 		return 0;

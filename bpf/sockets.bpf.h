@@ -186,6 +186,23 @@ static __always_inline void ask_for_look(void)
 	bpf_ringbuf_output(&readers, &nobody, sizeof(nobody), 0);
 }
 
+/* Bytes come by TCP behind what waits in the queue of this end: the agent has its reader told again (mb_nudge). */
+static __always_inline void note_behind(struct side *reader)
+{
+	if (READ_ONCE(reader->behind))
+		return;
+	reader->behind = 1;
+	bpf_ringbuf_output(&readers, &reader->netns, sizeof(reader->netns), 0);
+}
+
+/* In `joined`; before and after that, nothing of ours is at the socket. */
+static __always_inline int is_joined(const struct side *side)
+{
+	enum accel_place place = READ_ONCE(side->place);
+
+	return place >= PLACE_JOINED && place < PLACE_LEFT;
+}
+
 /* The socket that was there is there still. */
 static __always_inline int is_same_socket(const void *sk, __u64 cookie)
 {

@@ -76,7 +76,7 @@ static __always_inline void count_rest(const void *sk, struct side *side)
 	if (bytes <= counted + 1)
 		return;
 	side->by_tcp = bytes - 1;
-	count_messages(side->netns, reason_of(side), side->place == PLACE_JOINED ? 0 : segments - old, bytes - 1 - counted);
+	count_messages(side->netns, reason_of(side), is_joined(side) ? 0 : segments - old, bytes - 1 - counted);
 }
 
 #endif

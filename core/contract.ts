@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = 'c6957c2d380deddb1dece376745c0366d6b063d015a701fbf7b4d47080c1efa9'
+export const contractHash = '5f253c0d94ae100090c4329424e370ab8f9a523531ac88ea5220c5beb29a58ad'
 
 export const Limit = {
   RULES: 64,
@@ -193,7 +193,8 @@ export const AccelPlace = {
   READY: 1,
   JOINED: 2,
   LEAVING: 3,
-  LEFT: 4,
+  PARTING: 4,
+  LEFT: 5,
 } as const
 export type AccelPlace = (typeof AccelPlace)[keyof typeof AccelPlace]
 
@@ -689,8 +690,9 @@ export interface SideRecord {
   readonly splices: Splices
   readonly freshMessages: number
   readonly freshBytes: bigint
+  readonly front: bigint
 }
-export const sideCodec = structOf<SideRecord>('side', 152, {
+export const sideCodec = structOf<SideRecord>('side', 160, {
   sk: [0, u64],
   cookie: [8, u64],
   netns: [16, u64],
@@ -716,6 +718,7 @@ export const sideCodec = structOf<SideRecord>('side', 152, {
   splices: [136, enumeration<Splices>()],
   freshMessages: [140, u32],
   freshBytes: [144, u64],
+  front: [152, u64],
 })
 
 export interface PairRecord {
@@ -724,7 +727,7 @@ export interface PairRecord {
   readonly spared: number
   readonly sides: readonly SideRecord[]
 }
-export const pairCodec = structOf<PairRecord>('pair', 320, {
+export const pairCodec = structOf<PairRecord>('pair', 336, {
   key: [0, pairKeyCodec],
   broken: [8, u32],
   spared: [12, u32],

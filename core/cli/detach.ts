@@ -67,7 +67,7 @@ const list = (title: string, names: readonly string[]) => (names.length === 0 ? 
 
 const waiting = (view: DetachView): string[] => view.waiting.map(({ pod, sockets }) => `${pod}: ${sockets}`)
 
-const waitingHint = `nothing of theirs is lost: it stays in the kernel until they read or close, and new messages go by TCP. Detach again later
+const waitingHint = `nothing of theirs is lost: it stays in the kernel until they read or close. Messages that come behind it keep their order; all others go by TCP. Detach again later
 (--wait SECONDS waits longer), end these programs, or throw away what waits: --lose-data`
 
 function detachText(view: DetachView, stopped: boolean): string {

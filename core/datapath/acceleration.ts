@@ -248,6 +248,11 @@ export class Acceleration implements AccelerationControl, Disposable {
     this.#paths = places
   }
 
+  /** Of the pods' namespaces. */
+  paths(): readonly string[] {
+    return [...this.#paths.values()].map(({ path }) => path)
+  }
+
   /** What was told while no agent was there, or when the ring buffer was full. */
   async #findBehind(): Promise<void> {
     for (const netns of await readBehind(this.#parts.maps.pairs)) this.#nudges.tell(netns)

@@ -18,7 +18,7 @@ export interface Carried {
 const first = u32Codec.encode(0)
 const kept = AccelStop.OPERATOR | AccelStop.PRESSURE
 /** Of accel_settings.stopped, in every version. */
-const stoppedAt = 8
+export const stoppedAt = 8
 
 function stoppedOf(native: Native, layout: Layout): number {
   if (!layout.mapNames().includes('accel_settings')) return 0

@@ -216,7 +216,7 @@ export class Datapath implements Disposable {
   async removeOthers(bpffs: string, log: Log): Promise<boolean> {
     let waits = false
     for (const other of otherLayouts(bpffs)) {
-      const stay = await retire(this.native, other)
+      const stay = await retire(this.native, other, this.acceleration.paths())
       if (stay === 0) log('info', 'the datapath of another version was removed', { bpffs: other.directory })
       else waits = true
     }

@@ -7,6 +7,8 @@ Does what it is told on standard input, a line each, and answers with a line.
     ping N          client: N messages there and back
     echo N          server: the other half of it
     send N...       client: a message of each size, as far as they are taken; how many bytes
+    pour SECONDS    client: a message of 4 kB every 5 ms, for so long; how many bytes
+    follow          server: reads 4 kB every 5 ms, from 0.3 s later on, until nothing happens for 2 seconds; JSON as of read
     read N          server: N bytes, or what comes until nothing happens for 2 seconds; JSON: how many, whether they are right, the longest wait
     block           server: O_NONBLOCK is cleared from now on
     recv RESTART    server: recv(), and SIGALRM after 0.3 s, with SA_RESTART if RESTART is 1; what it gave, or "EINTR", or the error
@@ -21,6 +23,8 @@ import time
 
 PATTERN = bytes((i * 7 + i // 251) & 0xFF for i in range(1 << 21))
 SOME = 65536
+PAGE = 4096
+PACE = 0.005
 QUIET = 2
 
 
@@ -62,6 +66,17 @@ class Client:
         return total
 
 
+    def pour(self, seconds):
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        total, end = 0, time.monotonic() + float(seconds)
+        while time.monotonic() < end:
+            start = total % len(PATTERN)
+            if select.select([], [self.socket], [], 0.2)[1]:
+                total += self.socket.send(PATTERN[start : start + PAGE])
+            time.sleep(PACE)
+        return total
+
+
 class Server:
     def __init__(self, address, port):
         self.listener = socket.create_server((address, port))
@@ -71,13 +86,14 @@ class Server:
         self.epoll = select.epoll()
         self.epoll.register(self.socket, select.EPOLLIN | select.EPOLLET | select.EPOLLRDHUP)
 
-    def drain(self, seconds):
+    def drain(self, seconds, some=SOME, pause=0):
         """What there is after the next change; none: nothing changed."""
         pieces = []
         if self.epoll.poll(seconds):
             try:
-                while not pieces or len(pieces[-1]) == SOME:
-                    pieces.append(self.socket.recv(SOME))
+                while not pieces or len(pieces[-1]) == some:
+                    pieces.append(self.socket.recv(some))
+                    time.sleep(pause)
             except BlockingIOError:
                 pass
         return b"".join(pieces)
@@ -93,16 +109,21 @@ class Server:
             self.socket.send(data)
         return "ok"
 
-    def read(self, count):
+    def read(self, count, some=SOME, pause=0):
         data, longest = b"", 0
         while len(data) < int(count):
             since = time.monotonic()
-            piece = self.drain(QUIET)
+            piece = self.drain(QUIET, some, pause)
             if not piece and time.monotonic() - since >= QUIET:
                 break
             data += piece
             longest = max(longest, time.monotonic() - since)
-        return json.dumps({"read": len(data), "right": data == PATTERN[: len(data)], "longest": longest})
+        right = data == (PATTERN * (len(data) // len(PATTERN) + 1))[: len(data)]
+        return json.dumps({"read": len(data), "right": right, "longest": longest})
+
+    def follow(self):
+        time.sleep(0.3)
+        return self.read(1 << 30, PAGE, PACE)
 
     def block(self):
         self.socket.setblocking(True)
