@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Iterator over `sides`, for the agent: brings the counters up to date, joins the ends of connections that have shown that it is safe and worth it,
- * lets those go that want to leave, and writes a __u32 for each end that may yet show it, or cannot go yet. Read it twice: of two ends that are
- * ready, the second joins at once, and the first one the next time.
+ * Iterators for the agent, of which one is loaded: bring the counters up to date, join the ends of connections that have shown that it is safe and
+ * worth it, let those go that want to leave, and write a __u32 for each end that may yet show it, or cannot go yet. Read twice: of two ends that are
+ * ready, the second joins at once, and the first one the next time. `mb_late` walks `sides`, so it finds the sockets of all pods at once. On kernels
+ * where that may crash the node (core/features/denied.ts) it is `mb_walk`, which walks all TCP sockets of the namespace that it is read in.
  *
  * Late, because a socket shows only with time how it is used: whether it blocks (its recv() would end with EAGAIN when a signal or a writer wakes
  * it), whether it is read with splice(), whether anything comes back. And because joining costs: short connections are faster without it.
@@ -18,6 +19,11 @@ struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_iter_meta *meta;
 	struct sock *sk;
 	void *value;
+};
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
 };
 
 struct tcp_sock___segments {
@@ -114,35 +120,26 @@ static __always_inline int join(struct joined_key *key, struct sock *sk, struct 
 	return 1;
 }
 
-SEC("iter/bpf_sk_storage_map")
-int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
+static __always_inline void look_at(struct sock *sk, struct membership *member, struct bpf_iter_meta *meta)
 {
-	struct membership *member = ctx->value;
+	struct joined_key key = member->key;
+	struct pair *pair = bpf_map_lookup_elem(&pairs, &key.pair);
 	struct side *self, *peer;
-	struct sock *sk = ctx->sk;
-	struct joined_key key;
-	struct pair *pair;
 
-	if (!sk || !member)
-		return 0;
-	if (!ctx->meta->seq_num)
-		forget_verdicts(); /* the agent may have judged programs */
-	key = member->key;
-	pair = bpf_map_lookup_elem(&pairs, &key.pair);
 	if (!pair || pair->broken)
-		return 0;
+		return;
 	self = own_end(pair, key.side);
 	peer = other_end(pair, key.side);
 	if (self->cookie != read_socket_cookie(sk))
-		return 0;
+		return;
 	count_rest(sk, self);
 	if (self->place == PLACE_LEFT)
 		pays_again(pair, self, peer);
 	if (self->place > PLACE_READY) {
 		if (self->place < PLACE_LEFT && wants_to_leave(sk, member, self, peer)) {
 			if (!leave(sk, self, peer, must_leave(sk))) {
-				write_mark(ctx->meta);
-				return 0;
+				write_mark(meta);
+				return;
 			}
 			bpf_map_delete_elem(&joined, &key);
 			/* What TCP carries from here is counted with a reason of its own. */
@@ -152,16 +149,47 @@ int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
 				self->reason = ACCEL_BLOCKING;
 			member->leave = 0;
 		}
-		return 0;
+		return;
 	}
 	self->reason = peer->sk ? judge_socket(sk, self) : ACCEL_NO_PARTNER;
 	self->place = self->reason == ACCEL_REDIRECTED ? PLACE_READY : PLACE_WAITING;
 	if (!peer->sk)
-		return 0;
+		return;
 	member->leave = 0; /* of a message that was on its way when it left */
 	if (self->place == PLACE_READY && (peer->place == PLACE_READY || peer->place == PLACE_JOINED) && join(&key, sk, self))
+		return;
+	write_mark(meta);
+}
+
+SEC("iter/bpf_sk_storage_map")
+int mb_late(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct membership *member = ctx->value;
+	struct sock *sk = ctx->sk;
+
+	if (!sk || !member)
 		return 0;
-	write_mark(ctx->meta);
+	if (!ctx->meta->seq_num)
+		forget_verdicts(); /* the agent may have judged programs */
+	look_at(sk, member, ctx->meta);
+	return 0;
+}
+
+/* The kernel holds the lock of the socket. It may show one twice, when its buffer overflows. */
+SEC("iter/tcp")
+int mb_walk(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *common = ctx->sk_common;
+	struct tcp_sock *tcp = common ? bpf_skc_to_tcp_sock(common) : 0;
+	struct membership *member;
+
+	if (!common)
+		forget_verdicts(); /* at the end, which comes also where no socket is */
+	if (!tcp)
+		return 0;
+	member = bpf_sk_storage_get(&sides, tcp, 0, 0);
+	if (member)
+		look_at((struct sock *)tcp, member, ctx->meta);
 	return 0;
 }
 

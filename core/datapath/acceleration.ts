@@ -7,15 +7,15 @@ import type { AccelCount, AccelerationControl, AccelPair } from '../acceleration
 import { u32Codec, u64Codec } from '../codec.ts'
 import { type AccelSettingsRecord, AccelStop, accelSettingsCodec } from '../contract.ts'
 import type { BpfMap, BpfObject, BpfProgram, Native } from '../native/api.ts'
-import { using, usingAsync } from '../scope.ts'
-import { readBehind, readCounts, readPairs, sweepStale, tidyCounts } from './accelmaps.ts'
+import { using } from '../scope.ts'
+import { readCounts, readEnds, readPairs, sweepStale, tidyCounts } from './accelmaps.ts'
 import type { AnyMap } from './contents.ts'
 import type { Log } from './datapath.ts'
 import { attachTypes, acceleration as programs } from './hooks.ts'
 import { Latecomers } from './latecomers.ts'
 import type { Layout } from './layout.ts'
 import { drainOnce } from './leaving.ts'
-import { marksIn } from './looks.ts'
+import { type Looker, Looking } from './looker.ts'
 import { Nudges } from './nudges.ts'
 
 /** Bytes, until the config says something else. */
@@ -26,9 +26,10 @@ const first = u32Codec.encode(0)
 /** The link of a new program, until it has the place of the old one. */
 const nextReading = 'reading-next'
 
-/** What each iterator walks. */
-const walked = { drain: 'joined', stale: 'pairs', late: 'sides', nudge: undefined } as const
-const iterators = Object.keys(walked) as (keyof typeof walked)[]
+/** What each iterator walks: a map, or the sockets of the namespace that it is read in. Which one `late` is, the kernel decides. */
+const walked = { drain: 'joined', stale: 'pairs', nudge: undefined } as const
+const lookers = { mb_late: 'sides', mb_walk: undefined } as const
+const iterators = ['drain', 'stale', 'nudge', 'late'] as const
 
 export interface AccelerationParts {
   readonly native: Native
@@ -38,6 +39,9 @@ export interface AccelerationParts {
   readonly decider: BpfObject
   readonly maps: Readonly<Record<AnyMap, BpfMap>>
   readonly log: Log
+  readonly looker: Looker
+  /** Namespaces of accelerated pods. */
+  readonly accelerated: () => Iterable<bigint>
   /** Why it is not there. */
   readonly unavailable: string | undefined
   /** Namespaces that are switched off. */
@@ -47,13 +51,13 @@ export interface AccelerationParts {
 }
 
 /** What must be there before the first socket is joined. */
-export function placeAcceleration(parts: Pick<AccelerationParts, 'native' | 'object' | 'decider' | 'layout' | 'maps'>): void {
-  const { native, object, decider, layout, maps } = parts
+export function placeAcceleration(parts: Pick<AccelerationParts, 'native' | 'object' | 'decider' | 'layout' | 'maps' | 'looker'>): void {
+  const { native, object, decider, layout, maps, looker } = parts
   using(decider.program(programs.decider), (program) => native.setProgram(maps.accelerators, 0, program))
   if (!hasStub(native, maps.joined)) using(object.program(programs.stub), (program) => native.attachMap(program, maps.joined, attachTypes.skMsg))
   for (const name of iterators) {
-    const map = walked[name]
-    putIterator(native, layout, name, object.program(programs[name]), map && maps[map])
+    const map = name === 'late' ? lookers[looker] : walked[name]
+    putIterator(native, layout, name, object.program(name === 'late' ? looker : programs[name]), map && maps[map])
   }
 }
 
@@ -69,9 +73,21 @@ function hasStub(native: Native, joined: BpfMap): boolean {
 /** Pinned, because whoever takes this datapath away may be of another version, whose own programs know nothing of these maps. */
 function putIterator(native: Native, layout: Layout, name: string, program: BpfProgram, map: BpfMap | undefined): void {
   using(program, () => {
-    if (layout.accelerationNames().includes(name)) using(native.pinnedLink(layout.acceleration(name)), (link) => link.update(program))
-    else using(native.attachIterator(program, map), (link) => link.pin(layout.acceleration(name)))
+    const path = layout.acceleration(name)
+    if (layout.accelerationNames().includes(name) && takesProgram(native, path, program)) return
+    using(native.attachIterator(program, map), (link) => link.pin(path))
   })
+}
+
+/** A link cannot be given a program that walks something else: then it goes. */
+function takesProgram(native: Native, path: string, program: BpfProgram): boolean {
+  try {
+    using(native.pinnedLink(path), (link) => link.update(program))
+    return true
+  } catch {
+    unlinkSync(path)
+    return false
+  }
 }
 
 export class Acceleration implements AccelerationControl, Disposable {
@@ -79,8 +95,7 @@ export class Acceleration implements AccelerationControl, Disposable {
   readonly #halted: Set<bigint>
   readonly #latecomers: Latecomers
   readonly #nudges: Nudges
-  /** Paths of the pods' namespaces, by cookie. */
-  #paths: ReadonlyMap<bigint, { readonly path: string }> = new Map()
+  readonly looking: Looking
   #unavailable: string | undefined
   #decider: BpfObject
   /** There is something to look at: sockets were seen reading, perhaps by a program that nobody has judged, or want to leave. */
@@ -91,10 +106,14 @@ export class Acceleration implements AccelerationControl, Disposable {
     this.#unavailable = parts.unavailable
     this.#decider = parts.decider
     this.#halted = new Set(parts.halted)
-    this.#nudges = new Nudges((netns) => this.#nudge(netns))
-    this.#latecomers = new Latecomers(parts.native, parts.layout, parts.maps.readers, (netns) => {
-      if (netns === 0n) this.onReader()
-      else this.#nudges.tell(netns)
+    this.looking = new Looking(parts)
+    this.#nudges = new Nudges((netns) => this.looking.nudge(netns))
+    this.#latecomers = new Latecomers(parts.native, parts.maps.readers, {
+      look: () => this.looking.look(),
+      told: (netns) => {
+        if (netns === 0n) this.onReader()
+        else this.#nudges.tell(netns)
+      },
     })
   }
 
@@ -116,7 +135,7 @@ export class Acceleration implements AccelerationControl, Disposable {
     if (how.replaced || this.#parts.maps.accelerators.lookup(first) === undefined) placeAcceleration({ ...this.#parts, decider: this.#decider })
     if (how.replaced && this.#pinned('reading')) this.#beginReading()
     this.repair()
-    void this.#findBehind().catch(() => {}) // the next sweep does it
+    void this.#findEnds().catch(() => {}) // the next sweep does it
   }
 
   /** Puts back what others have unpinned. */
@@ -239,35 +258,15 @@ export class Acceleration implements AccelerationControl, Disposable {
   /** Removes the entries of connections both of whose ends are gone. How many. */
   async sweep(): Promise<number> {
     if (this.unavailable !== undefined) return 0
-    await this.#findBehind()
+    await this.#findEnds()
     return sweepStale(this.#parts.layout, this.#parts.maps.pairs)
   }
 
-  /** Where the pods are now. */
-  seen(places: ReadonlyMap<bigint, { readonly path: string }>): void {
-    this.#paths = places
-  }
-
-  /** Of the pods' namespaces. */
-  paths(): readonly string[] {
-    return [...this.#paths.values()].map(({ path }) => path)
-  }
-
   /** What was told while no agent was there, or when the ring buffer was full. */
-  async #findBehind(): Promise<void> {
-    for (const netns of await readBehind(this.#parts.maps.pairs)) this.#nudges.tell(netns)
-  }
-
-  /** How many sockets there are behind still. Namespaces go at any time. */
-  async #nudge(netns: bigint): Promise<number | undefined> {
-    const path = this.#paths.get(netns)?.path
-    if (path === undefined) return undefined
-    const { native, layout } = this.#parts
-    try {
-      return marksIn(await usingAsync(native.pinnedLink(layout.acceleration('nudge')), (link) => native.namespaces.iterate(path, link)))
-    } catch {
-      return undefined
-    }
+  async #findEnds(): Promise<void> {
+    const { all, behind } = await readEnds(this.#parts.maps.pairs)
+    this.looking.remain(all)
+    for (const netns of behind) this.#nudges.tell(netns)
   }
 
   /** Once a second: sockets leave that have become what a joined one must not be. */

@@ -40,10 +40,11 @@ export async function readPairs(pairs: BpfMap): Promise<AccelPair[]> {
   return all.map(({ sides }) => ({ ends: sides.filter(({ sk }) => sk !== 0n).map(endOf) })).filter(({ ends }) => ends.length > 0)
 }
 
-/** Namespaces of sockets whose reader may have to be told again. */
-export async function readBehind(pairs: BpfMap): Promise<ReadonlySet<bigint>> {
-  const sides = (await pairs.entries()).flatMap(({ value }) => pairCodec.decode(value).sides)
-  return new Set(sides.filter(({ behind }) => behind !== 0).map(({ netns }) => netns))
+/** Namespaces of all sockets, and of those whose reader may have to be told again. */
+export async function readEnds(pairs: BpfMap): Promise<{ readonly all: ReadonlySet<bigint>; readonly behind: ReadonlySet<bigint> }> {
+  const sides = (await pairs.entries()).flatMap(({ value }) => pairCodec.decode(value).sides).filter(({ sk }) => sk !== 0n)
+  const namespacesOf = (some: typeof sides) => new Set(some.map(({ netns }) => netns))
+  return { all: namespacesOf(sides), behind: namespacesOf(sides.filter(({ behind }) => behind !== 0)) }
 }
 
 export const readHalted = async (halted: BpfMap): Promise<ReadonlySet<bigint>> =>

@@ -46,7 +46,7 @@ export async function apply(datapath: Datapath, want: Desired, places: ReadonlyM
   const joining = [...want.pods.keys()].filter((netns) => !attached.has(netns))
   const leaving = [...attached].filter((netns) => !want.pods.has(netns))
   datapath.loopbacks.seen(places)
-  datapath.acceleration.seen(places)
+  datapath.acceleration.looking.seen(places)
   const loopbacks = loopbackWork(datapath, want)
   const isIdle = Object.values(changes).every(isEmpty) && joining.length + leaving.length + loopbacks.due.length + loopbacks.left.length === 0
   if (isIdle && !datapath.searchAgain) return { changed: false, failed: new Map() }

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
+import { u64Codec } from '../codec.ts'
 import { mapNames as agentMaps, type Capacities, type MapContents, type MapName } from '../compile/maps.ts'
 import { type Ability, type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
@@ -21,6 +22,7 @@ import { buildLayout, currentLayout, type Layout, otherLayouts, setDamagedAside 
 import { retire } from './leaving.ts'
 import type { Unregistered } from './listeners.ts'
 import { abilitiesOf, directDecider, loadDecider, loadObject } from './load.ts'
+import { type Looker, lookerOf } from './looker.ts'
 import { type LoopbackHook, Loopbacks } from './loopback.ts'
 
 export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void
@@ -79,8 +81,9 @@ export class Datapath implements Disposable {
     this.#attaching = attaching
     const program = () => object.program(loopbackProgram)
     this.loopbacks = new Loopbacks({ native, layout, added: this.maps.added, hook, program }, contents.added)
-    const { unavailable, reload, decider } = prepared
-    this.acceleration = new Acceleration({ native, layout, object, decider, maps: this.maps, log, unavailable, reload, halted: contents.halted })
+    const { halted } = contents
+    const accelerated = () => [...this.have.accelerated.values()].map(({ key }) => u64Codec.decode(key))
+    this.acceleration = new Acceleration({ ...prepared, native, layout, maps: this.maps, log, halted, accelerated })
   }
 
   /** Adopts what is pinned if it is of this contract and complete, else builds it. Adopting what fits writes nothing. */
@@ -121,13 +124,14 @@ export class Datapath implements Disposable {
 
   static async #build(native: Native, setting: Setting, programs: Buffer, log: Log): Promise<Datapath> {
     const loaded = await prepare(native, setting, { maxEntries: setting.maxEntries ?? {} })
-    const { object, decider } = loaded
+    const { object, decider, looker } = loaded
     const carried = await readCarried(native, otherLayouts(setting.bpffs), log)
     const layout = await buildLayout(setting.bpffs, async (temporary) => {
       writeCarried(object, carried)
       for (const name of allMaps) using(object.map(name), (map) => map.pin(temporary.map(name)))
       const attaching = { native, layout: temporary, object, cgroup: setting.cgroup }
-      if (loaded.unavailable === undefined) usingMaps(object, (maps) => placeAcceleration({ native, layout: temporary, object, decider, maps }))
+      if (loaded.unavailable === undefined)
+        usingMaps(object, (maps) => placeAcceleration({ native, layout: temporary, object, decider, maps, looker }))
       for (const hook of loadedHooks(object)) attachHook(attaching, hook)
     })
     const attaching = { native, layout, object, cgroup: setting.cgroup }
@@ -216,7 +220,7 @@ export class Datapath implements Disposable {
   async removeOthers(bpffs: string, log: Log): Promise<boolean> {
     let waits = false
     for (const other of otherLayouts(bpffs)) {
-      const stay = await retire(this.native, other, this.acceleration.paths())
+      const stay = await retire(this.native, other, this.acceleration.looking.paths())
       if (stay === 0) log('info', 'the datapath of another version was removed', { bpffs: other.directory })
       else waits = true
     }
@@ -237,6 +241,7 @@ interface Prepared {
   readonly teller: CookieTeller | undefined
   readonly abilities: bigint
   readonly loopback: LoopbackHook
+  readonly looker: Looker
   /** Why there is no acceleration. */
   readonly unavailable: string | undefined
   /** Has the program that decides about messages. */
@@ -257,7 +262,8 @@ async function prepare(
     const unavailable = kernel.skip.get(acceleration.stub) ?? refused.get(acceleration.stub)
     const reload = (charged: boolean) => loadDecider(native, { path, kernel, abilities, charged, ...maps }, object)
     const decider = unavailable === undefined ? await reload(false) : object
-    return { object, decider, features: optionalFeatures(kernel, refused), teller, abilities, loopback: kernel.loopback, unavailable, reload }
+    const features = optionalFeatures(kernel, refused)
+    return { object, decider, features, teller, abilities, loopback: kernel.loopback, looker: lookerOf(kernel.skip), unavailable, reload }
   } catch (error) {
     object.close()
     throw error

@@ -59,7 +59,7 @@ export const listenersIterator = 'mb_listeners'
 /** Tells the agent the cookies of namespaces, where the kernel does not. */
 export const cookieProgram = 'mb_cookie'
 
-/** What acceleration is made of; all of them or none is there. */
+/** What acceleration is made of; all of them or none is there, but for mb_late and mb_walk, of which it is one. */
 export const acceleration = {
   /** A hook of its own. */
   join: 'mb_join',
@@ -72,6 +72,8 @@ export const acceleration = {
   drain: 'mb_drain',
   stale: 'mb_stale',
   late: 'mb_late',
+  /** Instead of mb_late where that may crash the node. */
+  walk: 'mb_walk',
   nudge: 'mb_nudge',
 } as const
 

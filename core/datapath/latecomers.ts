@@ -1,9 +1,7 @@
 /** Joins sockets when they have shown how they are used, soon after they were first read, and lets them leave; and looks again once in a while. */
-import { readFile } from 'node:fs/promises'
 import { u64Codec } from '../codec.ts'
 import type { BpfMap, Handle, Native } from '../native/api.ts'
-import type { Layout } from './layout.ts'
-import { Allowance, marksIn } from './looks.ts'
+import { Allowance } from './looks.ts'
 
 /** After the first reads of a socket, or when one wants to leave; those of others are taken together. */
 const soonMs = 2
@@ -17,11 +15,17 @@ const usualPauseMs = 250
 /** When one has just asked, and could not join or leave yet. */
 const shortestPauseMs = 10
 
+export interface Watcher {
+  /** How many sockets wait. */
+  readonly look: () => Promise<number>
+  /** With the cookie of a namespace where a reader is behind; with 0 when there is something to look at. */
+  readonly told: (netns: bigint) => void
+}
+
 export class Latecomers implements Disposable {
   readonly #native: Native
-  readonly #layout: Layout
   readonly #readers: BpfMap
-  readonly #told: (netns: bigint) => void
+  readonly #watcher: Watcher
   #ring: Handle | undefined
   #timer: NodeJS.Timeout | undefined
   /** Of performance.now(): when the timer fires. */
@@ -32,12 +36,10 @@ export class Latecomers implements Disposable {
   #pauseMs = shortestPauseMs
   readonly #allowance = new Allowance()
 
-  /** `told`: with the cookie of a namespace where a reader is behind; with 0 when there is something to look at. */
-  constructor(native: Native, layout: Layout, readers: BpfMap, told: (netns: bigint) => void) {
+  constructor(native: Native, readers: BpfMap, watcher: Watcher) {
     this.#native = native
-    this.#layout = layout
     this.#readers = readers
-    this.#told = told
+    this.#watcher = watcher
   }
 
   begin(): void {
@@ -47,7 +49,7 @@ export class Latecomers implements Disposable {
         this.#asked = true
         this.#plan(soonMs)
       }
-      this.#told(netns)
+      this.#watcher.told(netns)
     })
     this.#plan(longestPauseMs) // an earlier agent may have joined some
   }
@@ -92,8 +94,8 @@ export class Latecomers implements Disposable {
     const [began, asked] = [performance.now(), this.#asked]
     this.#asked = false
     try {
-      await this.#read() // of two ends that are ready, the second joins at once
-      const still = await this.#read()
+      await this.#watcher.look() // of two ends that are ready, the second joins at once
+      const still = await this.#watcher.look()
       this.#pauseMs = asked ? shortestPauseMs : Math.min(still === this.#still ? longestPauseMs : usualPauseMs, 2 * this.#pauseMs)
       this.#still = still
     } catch {
@@ -101,10 +103,5 @@ export class Latecomers implements Disposable {
     }
     this.#allowance.spend(performance.now() - began)
     this.#plan(this.#asked ? soonMs : this.#still > 0 ? this.#pauseMs : longestPauseMs)
-  }
-
-  /** How many sockets wait. */
-  async #read(): Promise<number> {
-    return marksIn(await readFile(this.#layout.acceleration('late')))
   }
 }

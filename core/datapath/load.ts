@@ -8,7 +8,7 @@ import { Ability } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
 import { accelerationAbilities } from '../features/acceleration.ts'
 import { optional } from '../features/catalogue.ts'
-import type { KernelFacts } from '../features/probe.ts'
+import { type KernelFacts, whySkipped } from '../features/probe.ts'
 import type { BpfMap, BpfObject, Native, NativeError, OpenOptions } from '../native/api.ts'
 import { acceleration, allPrograms, cookieProgram } from './hooks.ts'
 
@@ -49,8 +49,8 @@ export async function loadObject(native: Native, { path, kernel, reuse, maxEntri
     return { object: await native.load(path, options(unwanted)), refused: new Map(), abilities: kernel.abilities }
   } catch (first) {
     const refused = new Map<string, string>()
-    for (const { programs } of optional.filter((each) => !each.programs.some((program) => unwanted.includes(program)))) {
-      const others = allPrograms.filter((name) => !(programs as readonly string[]).includes(name))
+    for (const { programs } of optional.filter((each) => whySkipped(each.programs, kernel.skip) === undefined)) {
+      const others = allPrograms.filter((name) => unwanted.includes(name) || !(programs as readonly string[]).includes(name))
       const error = await loadAlone(native, path, options(others))
       if (error !== undefined) for (const program of programs) refused.set(program, shortReason(error))
     }

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import type { Native } from '../native/api.ts'
 import { usingAsync } from '../scope.ts'
-import { readBehind } from './accelmaps.ts'
+import { readEnds } from './accelmaps.ts'
 import type { Layout } from './layout.ts'
 
 /** In each of these namespaces; those that are gone meanwhile have no readers any more. */
@@ -19,4 +19,4 @@ export async function tellAgain(native: Native, layout: Layout, paths: readonly 
 
 /** Namespaces where readers are behind, by their cookies; of this build's datapath. */
 export const behindIn = (native: Native, layout: Layout): Promise<ReadonlySet<bigint>> =>
-  usingAsync(native.pinnedMap(layout.map('pairs')), (pairs) => readBehind(pairs))
+  usingAsync(native.pinnedMap(layout.map('pairs')), async (pairs) => (await readEnds(pairs)).behind)

@@ -5,6 +5,7 @@
 import { Ability } from '../contract.ts'
 import { acceleration } from '../datapath/hooks.ts'
 import type { Native } from '../native/api.ts'
+import { deniedHere } from './denied.ts'
 import { binds, callsCookie, findsMptcp, readsKernel, seesArrival, selectsSocket, setsRetval, stores } from './questions.ts'
 
 const BPF_MAP_TYPE_RINGBUF = 27
@@ -183,6 +184,14 @@ export const probed = [
     probe: stores('skMsg'),
     detail: 'which connection a message belongs to',
     fallback: 'not here: no acceleration',
+  },
+  {
+    id: 'storage_iterator',
+    name: 'iterator over socket storage',
+    since: '5.9',
+    probe: () => deniedHere('storage_iterator') === undefined,
+    detail: 'finds the sockets that acceleration may join, of all pods at once',
+    fallback: "acceleration finds its sockets by reading each pod's namespace",
   },
 ] as const satisfies readonly Probed[]
 

@@ -2,16 +2,17 @@
  * Kernels on which using a feature crashes or hangs the node. The only place where a version decides: everything else is probed by doing, but a hang
  * cannot be tried. A distribution may have the fix under an older number, and is then served by the fallback, which works everywhere.
  */
-import type { Optional } from './catalogue.ts'
+import { release, version } from 'node:os'
+import type { Optional, Probed } from './catalogue.ts'
 
 type Version = readonly [major: number, minor: number, patch: number]
 
 export interface Defect {
-  readonly feature: Optional['id']
+  readonly feature: Optional['id'] | Probed['id']
   readonly from: Version
   readonly reason: string
   readonly source: string
-  /** First release with the fix, per stable series that got it; the last one is the mainline release. */
+  /** First release with the fix, per stable series that got it; the last one is the mainline release. Empty: there is none yet. */
   readonly fixed: readonly Version[]
 }
 
@@ -96,6 +97,24 @@ export const defects: readonly Defect[] = [
     source: 'since "bpf: Change bpf_setsockopt(SOL_SOCKET) to reuse sk_setsockopt()" it does',
     fixed: [[6, 1, 0]],
   },
+  {
+    feature: 'storage_iterator',
+    from: [7, 0, 0],
+    reason: 'crashes the node when a socket closes while the iterator reads its storage: the pointer that it reads twice is cleared meanwhile',
+    source:
+      'since "bpf: Switch to bpf_selem_unlink_nofail in bpf_local_storage_{map_free, destroy}"; __bpf_sk_storage_map_seq_show was not changed with it',
+    fixed: [],
+  },
+  {
+    feature: 'acceleration',
+    from: [7, 0, 0],
+    reason: 'neither of the iterators that find its sockets is safe: not the one over their storage, nor the one over TCP sockets (CVE-2026-74714)',
+    source: 'as for `storage_iterator` and `listener_iterator`',
+    fixed: [
+      [7, 1, 9],
+      [7, 2, 0],
+    ],
+  },
 ]
 
 function compare(a: Version, b: Version): number {
@@ -113,6 +132,9 @@ export function kernelVersion(release: string, version: string): Version {
   const [, major, minor, patch = '0'] = /^(\d+)\.(\d+)(?:\.(\d+))?/.exec(number) ?? []
   return [Number(major), Number(minor), Number(patch)]
 }
+
+/** Of the kernel that runs. */
+export const deniedHere = (feature: string): Defect | undefined => deniedBy(feature, kernelVersion(release(), version()))
 
 /** Why the feature must not be used on this kernel; undefined: no defect is known. */
 export function deniedBy(feature: string, kernel: Version, list: readonly Defect[] = defects): Defect | undefined {

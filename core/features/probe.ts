@@ -1,6 +1,6 @@
 /** Asks the kernel for every feature of the catalogue, once, before anything is loaded. A missing necessity is an error that names them all. */
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import { release, version } from 'node:os'
+import { release } from 'node:os'
 import { Ability } from '../contract.ts'
 import { acceleration } from '../datapath/hooks.ts'
 import type { LoopbackHook } from '../datapath/loopback.ts'
@@ -8,7 +8,7 @@ import { MerbridgeError } from '../errors.ts'
 import type { Native } from '../native/api.ts'
 import { accelerationLacks } from './acceleration.ts'
 import { type Forceable, optional, type Probed, probed } from './catalogue.ts'
-import { deniedBy, kernelVersion } from './denied.ts'
+import { deniedHere } from './denied.ts'
 
 export interface Feature {
   readonly id: string
@@ -99,7 +99,7 @@ function describe(feature: Probed, there: boolean, forced: boolean): Feature {
   const { id, name, since } = feature
   const used = feature.unused ? `${feature.detail === '' ? '' : `${feature.detail}, `}not used yet` : feature.detail
   if (there && !forced) return { id, name, state: 'yes', detail: used }
-  const why = forced ? forcedOff : `${sinceText(since)} has it`
+  const why = forced ? forcedOff : (deniedHere(id)?.reason ?? `${sinceText(since)} has it`)
   if (feature.fallback === undefined) return { id, name, state: 'no', detail: `${used} (${why})` }
   return { id, name, state: 'fallback', detail: `${feature.fallback} (${why})` }
 }
@@ -142,22 +142,31 @@ export async function probeKernel(native: Native, setting: ProbeSetting): Promis
   }
 }
 
+/** Two programs look at the sockets of acceleration in different ways: the one that is not wanted. */
+const looker = (has: ReadonlySet<string>): readonly (readonly [program: string, why: string])[] =>
+  has.has('storage_iterator')
+    ? [[acceleration.walk, 'the iterator over socket storage is used']]
+    : [[acceleration.late, 'the iterator over socket storage is not used']]
+
 /** Optional programs that are not even tried, with the reason. */
 function skipped(has: ReadonlySet<string>, forced: ReadonlySet<string>): ReadonlyMap<string, string> {
-  const kernel = kernelVersion(release(), version())
-  return new Map(
-    optional.flatMap(({ id, programs }) => {
-      const lacks = id === 'acceleration' ? accelerationLacks(has, forced) : undefined
-      const why = forced.has(id) ? forcedOff : (lacks ?? deniedBy(id, kernel)?.reason)
-      return why === undefined ? [] : programs.map((program) => [program, why] as const)
-    }),
-  )
+  const whole = optional.flatMap(({ id, programs }) => {
+    const lacks = id === 'acceleration' ? accelerationLacks(has, forced) : undefined
+    const why = forced.has(id) ? forcedOff : (lacks ?? deniedHere(id)?.reason)
+    return why === undefined ? [] : programs.map((program) => [program, why] as const)
+  })
+  return new Map([...looker(has), ...whole])
+}
+
+/** Why the feature whose programs these are is not tried. That one of them is not wanted says nothing, while others are. */
+export function whySkipped(programs: readonly string[], skip: ReadonlyMap<string, string>): string | undefined {
+  return programs.every((program) => skip.has(program)) ? skip.get(programs[0] as string) : undefined
 }
 
 /** What loading has shown. `refused`: programs that the kernel did not take, with its words; those of `skip` were not tried. */
 export function optionalFeatures(facts: KernelFacts, refused: ReadonlyMap<string, string>): Feature[] {
   return optional.map(({ id, name, since, programs, detail, fallback }): Feature => {
-    const [not] = programs.flatMap((program) => facts.skip.get(program) ?? [])
+    const not = whySkipped(programs, facts.skip)
     if (not !== undefined) return { id, name, state: 'fallback', detail: `${fallback} (${not})` }
     const [why] = programs.flatMap((program) => refused.get(program) ?? [])
     if (why === undefined) return { id, name, state: 'yes', detail }

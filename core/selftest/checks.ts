@@ -41,6 +41,9 @@ const patience = '5'
 const atOnce = 4
 /** In which a connection is found and joined; more on a machine that has no time, where the first was too short. */
 const warmMs = ['25', '150', '1000'] as const
+const slowWarmMs = ['250', '1000'] as const
+/** Of them, what is long enough for a look. */
+const warmsOf = ({ instance }: Bench) => (instance.isSlow ? slowWarmMs : warmMs)
 /** Of so many messages in it, the first ones of the exchange cannot be all. */
 const warmMessages = 50n
 /** Ends of the port range, where nobody else is: the namespaces are the self-test's own. */
@@ -80,7 +83,7 @@ async function run(
     if (state === undefined || state instanceof Error) throw state ?? new Error('the network namespace of the self-test is gone')
     if (enrolled) instance.enrol(state.cookie)
     await ready()
-    const halves = await instance.joining(() => stage.run())
+    const halves = await (enrolled ? instance.joining(stage.netns, () => stage.run()) : stage.run())
     const stopped = instance.counted(state.cookie, AccelReason.STOPPED).messages
     return { halves, ...instance.counted(state.cookie, AccelReason.REDIRECTED), stopped }
   })
@@ -88,8 +91,9 @@ async function run(
 
 /** Until something was redirected: that nothing was says only that the machine had other things to do. */
 async function accelerated(bench: Bench, names: string, options: readonly string[] = []): Promise<Ran> {
-  let ran = await run(bench, names, options, warmMs[0])
-  for (const warm of warmMs.slice(1)) {
+  const [shortest, ...longer] = warmsOf(bench)
+  let ran = await run(bench, names, options, shortest)
+  for (const warm of longer) {
     if (ran.messages > 0n || bench.signal.aborted || failuresOf(ran.halves).length > 0) break
     ran = await run(bench, names, options, warm)
   }
@@ -110,7 +114,7 @@ function meeting(count: number): { readonly come: () => Promise<void>; readonly 
 /** Two connections with the same addresses and ports, in two network namespaces, at the same time. */
 async function pairing(bench: Bench): Promise<string[]> {
   let problems: string[] = []
-  for (const warm of warmMs) {
+  for (const warm of warmsOf(bench)) {
     const { come, open } = meeting(2)
     const runs = await together(['1', '2'].map((seed) => run(bench, 'paired', [...pairedAddresses, '--seed', seed], warm, come).finally(open)))
     const failures = runs.flatMap(({ halves }) => failuresOf(halves))
@@ -123,7 +127,10 @@ async function pairing(bench: Bench): Promise<string[]> {
 /** Compared with the same over plain TCP. */
 async function compared(bench: Bench, exchanges: readonly Exchange[], redirects = true): Promise<{ problems: string[]; other: Ran }> {
   const names = exchanges.map(({ name }) => name).join(',')
-  const [plain, other] = await together([run(bench, names), redirects ? accelerated(bench, names) : run(bench, names, [], warmMs[0])] as const)
+  const [plain, other] = await together([
+    run(bench, names),
+    redirects ? accelerated(bench, names) : run(bench, names, [], warmsOf(bench)[0]),
+  ] as const)
   const differenceOf = (name: string) => exchanges.find((each) => each.name === name)?.differs ?? ''
   return { problems: compareAll(plain.halves, other.halves, differenceOf).flatMap(({ problems }) => problems), other }
 }
@@ -257,7 +264,7 @@ async function findCharged(bench: Bench): Promise<boolean | undefined> {
 async function findQuirks(bench: Bench): Promise<number> {
   bench.instance.stopped = AccelStop.OPERATOR
   try {
-    for (const warm of warmMs) {
+    for (const warm of warmsOf(bench)) {
       const { halves, stopped } = await run(bench, 'fionread', [], warm)
       if (failuresOf(halves).length > 0) return AccelQuirk.FIONREAD
       if (stopped > warmMessages) return 0 // only a joined socket has such

@@ -1,6 +1,6 @@
 /** A private copy of the programs of acceleration, with maps of its own, at the cgroup of the self-test. Nothing of it is pinned. */
 import { randomBytes } from 'node:crypto'
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   AccelMode,
@@ -16,15 +16,18 @@ import {
 } from '../contract.ts'
 import { acceleration, allPrograms, attachTypes } from '../datapath/hooks.ts'
 import { abilitiesOf, loadDecider } from '../datapath/load.ts'
+import { lookerOf } from '../datapath/looker.ts'
+import { marksIn } from '../datapath/looks.ts'
 import type { KernelFacts } from '../features/probe.ts'
-import type { BpfMap, BpfObject, Handle, Native } from '../native/api.ts'
+import type { BpfLink, BpfMap, BpfObject, Handle, Native } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
 
 /** The programs that the self-test is about. */
 const { join, stub, decider, reading, late } = acceleration
-const needed: readonly string[] = [join, stub, decider, reading, late]
 
 const joinMs = 5
+/** A look takes a quarter of the time at most: the exchanges are what the test is about. */
+const rest = 3
 const nobody = 0xffffffff
 const first = Buffer.alloc(4)
 
@@ -42,12 +45,16 @@ export interface Counted {
 export class Instance implements Disposable {
   readonly #object: BpfObject
   readonly #links: readonly Handle[]
-  readonly #look: () => Promise<unknown>
+  /** How many sockets wait. */
+  readonly #look: (netns: string) => Promise<number>
   readonly #maps: Readonly<Record<'accelerated' | 'accel_settings' | 'accel_counters' | 'programs', BpfMap>>
+  /** A look takes milliseconds, because it goes over all TCP sockets of the node. */
+  readonly isSlow: boolean
   #budget = 0n
   #stopped = 0
 
-  private constructor(object: BpfObject, links: readonly Handle[], look: () => Promise<unknown>) {
+  private constructor(object: BpfObject, links: readonly Handle[], isSlow: boolean, look: (netns: string) => Promise<number>) {
+    this.isSlow = isSlow
     this.#object = object
     this.#links = links
     this.#look = look
@@ -61,6 +68,8 @@ export class Instance implements Disposable {
 
   /** Throws what the kernel says when it does not take one of the programs. */
   static async load(native: Native, path: string, kernel: KernelFacts, cgroup: string): Promise<Instance> {
+    const looker = lookerOf(kernel.skip)
+    const needed: readonly string[] = [join, stub, decider, reading, looker]
     const object = await native.load(path, {
       skip: allPrograms.filter((name) => !needed.includes(name)),
       rodata: { '.rodata.abilities': abilitiesOf(kernel.abilities), '.rodata.seed': randomBytes(8) },
@@ -76,10 +85,11 @@ export class Instance implements Disposable {
         using(object.map('accelerators'), (array) => using(deciding.program(decider), (program) => native.setProgram(array, 0, program))),
       )
       using(object.program(reading), (program) => links.push(native.attachTracing(program)))
-      const joiner = using(object.program(late), (program) => using(object.map('sides'), (sides) => native.attachIterator(program, sides)))
+      const attach = (map?: BpfMap): BpfLink => using(object.program(looker), (program) => native.attachIterator(program, map))
+      const joiner = looker === late ? using(object.map('sides'), attach) : attach()
       links.push(joiner)
       using(object.program(join), (program) => links.push(native.attachCgroup(program, cgroup, attachTypes.sockOps)))
-      return new Instance(object, links, () => native.namespaces.iterate('/proc/self/ns/net', joiner))
+      return new Instance(object, links, looker !== late, async (netns) => marksIn(await native.namespaces.iterate(netns, joiner)))
     } catch (error) {
       for (const link of links) link.close()
       object.close()
@@ -87,11 +97,20 @@ export class Instance implements Disposable {
     }
   }
 
-  /** Joins the connections that have shown what they are, again and again, until `work` is done. */
-  async joining<T>(work: () => Promise<T>): Promise<T> {
+  /** Joins the connections that have shown what they are, again and again, until `work` is done. `netns`: the path of their namespace, which ends with it. */
+  async joining<T>(netns: string, work: () => Promise<T>): Promise<T> {
     let done = false
+    const look = async () => {
+      const began = performance.now()
+      try {
+        if ((await this.#look(netns)) > 0) await this.#look(netns) // of two ends that are ready, the second joins at once
+      } catch (error) {
+        if (existsSync(netns)) throw error
+      }
+      await sleep(Math.max(joinMs, rest * (performance.now() - began)))
+    }
     const joiner = (async () => {
-      for (; !done; await sleep(joinMs)) await this.#look()
+      while (!done) await look()
     })()
     joiner.catch(() => {}) // told below
     try {

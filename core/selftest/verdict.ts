@@ -6,6 +6,7 @@ import { release, version } from 'node:os'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { abilitiesOf } from '../datapath/load.ts'
+import { lookerOf } from '../datapath/looker.ts'
 import { makeDirectory } from '../directories.ts'
 import type { KernelFacts } from '../features/probe.ts'
 import type { CheckResult } from './checks.ts'
@@ -31,7 +32,9 @@ const mostBytes = 1 << 20
 
 /** Everything that may change the verdict. */
 export async function subjectOf(kernel: KernelFacts, files: readonly string[]): Promise<string> {
-  const hash = createHash('sha256').update(`${release()}\n${version()}\n`).update(abilitiesOf(kernel.abilities))
+  const hash = createHash('sha256')
+    .update(`${release()}\n${version()}\n${lookerOf(kernel.skip)}\n`)
+    .update(abilitiesOf(kernel.abilities))
   for (const path of [kernel.btf ?? kernelBtf, ...files]) {
     const part = createHash('sha256')
     await pipeline(createReadStream(path), part)

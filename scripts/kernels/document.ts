@@ -74,7 +74,7 @@ function differencesIn(what: string, key: string, documented: ReadonlyMap<string
 }
 
 /** Features that the deny list takes from some patch levels of a minor version: of another package than the documented one they tell nothing. */
-const byLevel = new Set(optional.filter(({ id }) => defects.some(({ feature }) => feature === id)).map(({ name }): string => name))
+const byLevel = new Set([...probed, ...optional].filter(({ id }) => defects.some(({ feature }) => feature === id)).map(({ name }): string => name))
 
 /** What the document says otherwise. A kernel that it does not know yet is no difference: Debian moves. */
 export function compareWithDocument(found: readonly Finding[]): { readonly differences: string[]; readonly unknown: string[] } {
@@ -153,7 +153,7 @@ export function writeDocument(found: readonly Finding[]): void {
     defects.map(({ feature, from, fixed, reason, source }) => [
       `\`${feature}\``,
       `${from.join('.')} and later`,
-      fixed.map((version) => `${version.join('.')}+`).join(', '),
+      fixed.map((version) => `${version.join('.')}+`).join(', ') || 'no release yet',
       `${reason} (${source})`,
     ]),
   )

@@ -79,8 +79,14 @@ describe('the verdict of the self-test', { timeout: 200_000, skip: kernel.skip.g
     assert.equal(await knownVerdict({ ...whole, object: other }, directory), undefined)
     assert.equal(await knownVerdict({ ...whole, kernel: { ...kernel, btf: other } }, directory), undefined)
     assert.equal(await knownVerdict({ ...whole, kernel: { ...kernel, abilities: kernel.abilities ^ 1n } }, directory), undefined)
+    const others = new Map([[kernel.skip.has(acceleration.late) ? acceleration.walk : acceleration.late, 'not wanted']])
+    assert.equal(
+      await knownVerdict({ ...whole, kernel: { ...kernel, skip: others } }, directory),
+      undefined,
+      'sockets are looked at by another program',
+    )
     const script = `import { subjectOf } from '${join(import.meta.dirname, '../../core/selftest/verdict.ts')}'
-      process.stdout.write(await subjectOf({ abilities: ${kernel.abilities}n${kernel.btf === undefined ? '' : `, btf: '${kernel.btf}'`} }, ['${object}', '${exchangesPath()}']))`
+      process.stdout.write(await subjectOf({ abilities: ${kernel.abilities}n, skip: new Map(${JSON.stringify([...kernel.skip])})${kernel.btf === undefined ? '' : `, btf: '${kernel.btf}'`} }, ['${object}', '${exchangesPath()}']))`
     const told = (...around: readonly string[]) => run('/usr/bin/env', [...around, process.execPath, '--input-type=module', '-e', script])
     const here = await subjectOf(kernel, [object, exchangesPath()])
     assert.equal((await told()).stdout, here)

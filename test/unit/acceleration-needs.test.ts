@@ -1,8 +1,11 @@
 /** Which kernels go without acceleration, and what they say. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { acceleration as programs } from '../../core/datapath/hooks.ts'
+import { lookerOf } from '../../core/datapath/looker.ts'
 import { accelerationLacks, forbidsReads } from '../../core/features/acceleration.ts'
 import { deniedBy, kernelVersion } from '../../core/features/denied.ts'
+import { whySkipped } from '../../core/features/probe.ts'
 
 const all = ['kernel_reads', 'sockops_netns_cookie', 'sockops_storage', 'skmsg_storage']
 const without = (id: string) => new Set(all.filter((each) => each !== id))
@@ -23,9 +26,37 @@ test('why kernel memory may not be read', () => {
   assert.equal(forbidsReads('[none] integrity confidentiality'), false)
 })
 
+test('since 7.0 the iterator over socket storage is not read, whatever a distribution calls its kernel', () => {
+  const denied = (release: string, version = '#1 SMP') => deniedBy('storage_iterator', kernelVersion(release, version))?.reason
+  for (const good of [
+    '5.10.262',
+    '6.1.159',
+    '6.12.0-55.9.1.el10_0.x86_64',
+    '6.18.44',
+    '6.18.15+deb13-amd64',
+    '6.8.0-60-generic',
+    '6.19.14',
+    '6.99.0',
+  ])
+    assert.equal(denied(good), undefined, good)
+  for (const bad of ['7.0-rc1', '7.0.0', '7.0.0-14-generic', '7.0.12-200.fc44.x86_64', '7.1.9', '7.2.13+deb14-amd64', '7.3.4', '7.3-rc2', '8.0.1'])
+    assert.match(denied(bad) ?? '', /crashes the node when a socket closes/, bad)
+  assert.ok(denied('7.3+deb13-amd64', '#1 SMP PREEMPT_DYNAMIC Debian 7.3.4-1~bpo13+1 (2026-11-20)'))
+})
+
+test('one of the two programs that look at sockets is wanted; that says nothing of acceleration', () => {
+  assert.equal(lookerOf(new Map()), programs.late)
+  assert.equal(lookerOf(new Map([[programs.walk, 'not wanted']])), programs.late)
+  assert.equal(lookerOf(new Map([[programs.late, 'crashes']])), programs.walk)
+  const all = Object.values(programs)
+  assert.equal(whySkipped(all, new Map([[programs.late, 'crashes']])), undefined)
+  assert.equal(whySkipped(all, new Map(all.map((program) => [program, 'switched off']))), 'switched off')
+  assert.equal(whySkipped(['mb_listeners'], new Map([['mb_listeners', 'hangs']])), 'hangs')
+})
+
 test('kernels with known crashes are denied, each with a reason', () => {
   const denied = (release: string, version = '#1 SMP') => deniedBy('acceleration', kernelVersion(release, version))?.reason
-  for (const good of ['5.10.262', '6.1.159', '6.6.118', '6.12.60', '6.17.10', '6.18.0', '6.18.44', '7.3-rc2'])
+  for (const good of ['5.10.262', '6.1.159', '6.6.118', '6.12.60', '6.17.10', '6.18.0', '6.18.44', '7.1.9', '7.2.0', '7.3-rc2'])
     assert.equal(denied(good), undefined, good)
   for (const bad of [
     '5.10.246',
@@ -39,6 +70,8 @@ test('kernels with known crashes are denied, each with a reason', () => {
     '6.12.59',
     '6.16.12',
     '6.17.9',
+    '7.0.12',
+    '7.1.8',
   ])
     assert.ok(denied(bad), bad)
   assert.match(denied('6.1.94') ?? '', /CVE-2024-39500/)

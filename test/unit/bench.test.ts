@@ -82,12 +82,22 @@ function resultOf(title: string, figures: Readonly<Record<string, Figures>>): Re
 describe('claims of acceleration', () => {
   const claimed = (title: string, all: Figures, none: Figures = all) =>
     accelerationClaims([resultOf(title, { iptables: { p50: 100, rate: 100, cpu: 100 }, none, proxies: none, all })])
-  const verdicts = (claims: readonly Claim[]) => claims.map(({ good, text }) => [good, text.startsWith(good ? 'proven: ' : 'NOT PROVEN: ')])
+  const verdicts = (claims: readonly Claim[]) => claims.map(({ good, text }) => [good, text.startsWith(good ? 'proven: ' : 'NOT REACHED: ')])
 
   test('times have an upper bound, rates a lower one', () => {
     const title = '16 connections, 100 B'
     assert.deepEqual(verdicts(claimed(title, { p50: 79, rate: 132, cpu: 66 })), Array(3).fill([true, true]))
     assert.deepEqual(verdicts(claimed(title, { p50: 80, rate: 131, cpu: 67 })), Array(3).fill([false, true]))
+  })
+
+  test('a median that reaches a target proves nothing when its interval does not', () => {
+    const result = new Result({ title: '4 connections, 10 MB', count: 1, variants: { iptables: 0, none: 0, proxies: 0, all: 0 } })
+    for (const all of [170, 185, 185, 185, 190])
+      for (const [variant, rate] of Object.entries({ iptables: 100, none: 100, proxies: 100, all })) result.add(variant, { rate })
+    assert.deepEqual(
+      accelerationClaims([result]).map(({ good, text }) => [good, text.startsWith('reached, not proven: ')]),
+      [[false, true]],
+    )
   })
 
   test('each target is of a workload that is measured', () => {

@@ -1,55 +1,45 @@
 /** When the agent looks at the sockets that may join: soon after one has asked, also when it asks while a look lasts. */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { u64Codec } from '../../core/codec.ts'
 import { Latecomers } from '../../core/datapath/latecomers.ts'
-import type { Layout } from '../../core/datapath/layout.ts'
 import type { BpfMap, Native } from '../../core/native/api.ts'
 
 const nobody = u64Codec.encode(0n)
 
-test('a socket that asks while a look lasts is looked at soon after that', { timeout: 10_000 }, async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), 'merbridge-late-'))
-  t.after(() => rmSync(directory, { recursive: true, force: true }))
-  const path = join(directory, 'late') // a pipe: each read lasts until somebody writes
-  execFileSync('mkfifo', [path])
+test('a socket that asks while a look lasts is looked at soon after that', { timeout: 10_000 }, async () => {
   let reads = 0
   let ask: () => void = () => {}
-  const layout = {
-    acceleration: () => {
-      reads++
-      return path
-    },
-  } as unknown as Layout
+  let pass: () => void = () => {}
   const native = {
     ringBuffer: (_: BpfMap, record: (bytes: Buffer) => void) => {
       ask = () => record(nobody)
       return { close: () => {} }
     },
   } as unknown as Native
-  using latecomers = new Latecomers(native, layout, {} as BpfMap, () => {})
+  const look = () => {
+    reads++
+    return new Promise<number>((resolve) => {
+      pass = () => resolve(0)
+    })
+  }
+  using latecomers = new Latecomers(native, {} as BpfMap, { look, told: () => {} })
   latecomers.begin()
-  const pass = () => writeFile(path, '')
 
   ask()
   await sleep(30)
   assert.equal(reads, 1, 'a look of two reads has begun')
   ask()
   await sleep(20) // it is due now, and has to wait
-  await pass()
+  pass()
   await sleep(10)
   assert.equal(reads, 2)
-  await pass()
+  pass()
   // What the look has cost it may have to rest for, but it comes.
   for (let waited = 0; reads < 3 && waited < 2000; waited += 20) await sleep(20)
   assert.equal(reads, 3)
-  await pass()
+  pass()
   await sleep(10)
-  await pass()
+  pass()
 })
