@@ -45,8 +45,10 @@ static __always_inline enum splices verdict_on(struct side *side)
 		return side->splices;
 	program = bpf_map_lookup_elem(&programs, &key);
 	side->splices = program ? program->splices : SPLICES_UNKNOWN;
-	compiler_barrier();
-	side->judged = READ_ONCE(side->program.inode) == key.inode ? now : 0; /* another program may have begun to read */
+	side->judged = now;
+	__sync_fetch_and_add(&side->judged, 0);
+	if (READ_ONCE(side->program.inode) != key.inode || READ_ONCE(side->program.device) != key.device)
+		side->judged = 0; /* another program has begun to read */
 	return side->splices;
 }
 
@@ -213,7 +215,7 @@ static __always_inline int wants_to_leave(struct pair *pair, const struct side *
 	const void *sk = (const void *)self->sk;
 
 	if (is_loss(reason) && (__u64)self->lost + peer->lost > ((__u64)self->won + peer->won) * WORTH + LOST) {
-		pair->spared = widest_mode(pair) + 1;
+		pair->spared = modes_of(pair) + 1;
 		return 1;
 	}
 	if (READ_ONCE(peer->place) == PLACE_LEFT)
@@ -267,8 +269,8 @@ int mb_accelerate(struct sk_msg_md *msg)
 	self->reason = reason;
 	weigh(self, peer, reason, msg->size);
 	if (reason == ACCEL_REDIRECTED) {
-		__sync_fetch_and_add(&self->fresh_messages, 1);
 		__sync_fetch_and_add(&self->fresh_bytes, msg->size);
+		__sync_fetch_and_add(&self->fresh_messages, 1);
 	} else {
 		count_messages(self->netns, reason, 1, msg->size);
 		self->by_tcp += msg->size;

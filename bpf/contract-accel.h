@@ -151,18 +151,20 @@ struct side {
 	enum splices splices;
 	__u32 fresh_messages; /* redirected, and not yet in accel_counters */
 	__u64 fresh_bytes;
-	__u64 front; /* the message that this end was to read next when it was last looked whether an end may leave; 0: none */
+	__u64 front;   /* the message that this end was to read next when it was last looked whether an end may leave; 0: none */
+	__u32 stalled; /* copied_seq of this end when it was last looked whether it has read what came behind */
+	__u32 _pad;
 };
-_Static_assert(sizeof(struct side) == 160, "side");
+_Static_assert(sizeof(struct side) == 168, "side");
 
 /* The value repeats its key as the first field, as struct pod does. */
 struct pair {
 	struct pair_key key;
 	__u32 broken;	      /* three sockets with one key: none of them is joined */
-	__u32 spared;	      /* the mode, plus one, under which joining did not pay: a wider one gives it another chance; 0: none */
+	__u32 spared;	      /* modes_of() under which joining did not pay, plus one: a wider one gives it another chance; 0: none */
 	struct side sides[2]; /* enum pair_side */
 };
-_Static_assert(sizeof(struct pair) == 336, "pair");
+_Static_assert(sizeof(struct pair) == 352, "pair");
 
 /* sides: socket storage. */
 struct membership {

@@ -76,7 +76,7 @@ static __always_inline void introduce(struct bpf_sock_ops *ctx, enum pair_side o
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
-/* An end closes, or half of it: what is in the queues is read as always, and nothing more is redirected. */
+/* An end is closed. From when it, or half of it, begins to close nothing is redirected to it, and what is in the queues is read as always. */
 static __always_inline void part(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -86,7 +86,7 @@ static __always_inline void part(struct bpf_sock_ops *ctx)
 	__u64 client, server;
 	enum accel_reason by_client, by_server;
 
-	if (!member || ctx->args[1] == BPF_TCP_ESTABLISHED) /* an accepted socket joins before it is told to be established */
+	if (!member || ctx->args[1] != BPF_TCP_CLOSE)
 		return;
 	key = member->key.pair;
 	pair = bpf_map_lookup_elem(&pairs, &key);
@@ -96,8 +96,8 @@ static __always_inline void part(struct bpf_sock_ops *ctx)
 	server = pair->sides[SIDE_SERVER].netns;
 	by_client = outcome_of(&pair->sides[SIDE_CLIENT]);
 	by_server = outcome_of(&pair->sides[SIDE_SERVER]);
-	count_rest((const void *)pair->sides[SIDE_CLIENT].sk, &pair->sides[SIDE_CLIENT]);
-	count_rest((const void *)pair->sides[SIDE_SERVER].sk, &pair->sides[SIDE_SERVER]);
+	count_rest((const void *)pair->sides[SIDE_CLIENT].sk, &pair->sides[SIDE_CLIENT], SIDE_CLIENT);
+	count_rest((const void *)pair->sides[SIDE_SERVER].sk, &pair->sides[SIDE_SERVER], SIDE_SERVER);
 	if (bpf_map_delete_elem(&pairs, &key))
 		return;
 	if (client)

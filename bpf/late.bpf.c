@@ -13,6 +13,8 @@
 #include "tally.bpf.h"
 
 #define E2BIG 7
+#define ENOMEM 12
+#define EBUSY 16 /* somebody else has it in a sockhash; or, when it was joined before, a thread is still in sendmsg() since it left */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct bpf_iter__bpf_sk_storage_map {
@@ -100,7 +102,7 @@ static __always_inline int wants_to_leave(const struct sock *sk, const struct me
 /* Both ends have left because joining did not pay, and the mode is a wider one now: one more chance. */
 static __always_inline void pays_again(struct pair *pair, struct side *self, struct side *peer)
 {
-	if (!pair->spared || peer->place != PLACE_LEFT || widest_mode(pair) < pair->spared)
+	if (!pair->spared || peer->place != PLACE_LEFT || modes_of(pair) < pair->spared)
 		return;
 	pair->spared = 0;
 	self->lost = peer->lost = self->won = peer->won = 0;
@@ -112,12 +114,44 @@ static __always_inline int join(struct joined_key *key, struct sock *sk, struct 
 {
 	long error = bpf_map_update_elem(&joined, key, sk, BPF_NOEXIST);
 
-	if (error == -E2BIG)
+	if (error == -E2BIG || error == -ENOMEM || (error == -EBUSY && self->redirects))
 		return 0;
 	if (error)
 		self->reason = ACCEL_FULL;
 	self->place = error ? PLACE_LEFT : PLACE_JOINED;
 	return 1;
+}
+
+/* What TCP carries from here is counted with it. */
+static __always_inline enum accel_reason reason_to_leave(const struct sock *sk, const struct membership *member, const struct side *peer)
+{
+	if (has_ulp(sk) || has_zerocopy(sk))
+		return ACCEL_SENDER;
+	if (must_leave(sk))
+		return ACCEL_BLOCKING;
+	return member->leave ? member->leave : peer->reason ? peer->reason : ACCEL_CLOSING;
+}
+
+/*
+ * Bytes came by TCP behind what waited in its queue. A reader that has read all of it needs nothing. One that has read the queue and then nothing for
+ * as long as it took to look again may wait to be told: then mb_nudge does it. That one is rarely needed, and walks over all sockets of a namespace.
+ */
+static __always_inline void look_after(const struct sock *sk, struct side *self, struct bpf_iter_meta *meta)
+{
+	const struct tcp_sock___accel *tcp = (const void *)sk;
+	struct sk_psock *psock = psock_of(sk);
+	__u32 read = READ(tcp, copied_seq);
+
+	if (psock && is_drained(psock)) {
+		if (read == READ(tcp, rcv_nxt)) {
+			self->behind = 0;
+			return;
+		}
+		if (self->stalled == read)
+			bpf_ringbuf_output(&readers, &self->netns, sizeof(self->netns), 0);
+		self->stalled = read;
+	}
+	write_mark(meta);
 }
 
 static __always_inline void look_at(struct sock *sk, struct membership *member, struct bpf_iter_meta *meta)
@@ -132,7 +166,7 @@ static __always_inline void look_at(struct sock *sk, struct membership *member, 
 	peer = other_end(pair, key.side);
 	if (self->cookie != read_socket_cookie(sk))
 		return;
-	count_rest(sk, self);
+	count_rest(sk, self, key.side);
 	if (self->place == PLACE_LEFT)
 		pays_again(pair, self, peer);
 	if (self->place > PLACE_READY) {
@@ -142,12 +176,11 @@ static __always_inline void look_at(struct sock *sk, struct membership *member, 
 				return;
 			}
 			bpf_map_delete_elem(&joined, &key);
-			/* What TCP carries from here is counted with a reason of its own. */
-			if (member->leave && (self->reason == ACCEL_REDIRECTED || self->reason == ACCEL_CLOSING))
-				self->reason = member->leave;
-			else if (self->reason == ACCEL_REDIRECTED)
-				self->reason = ACCEL_BLOCKING;
+			self->behind = 0;
+			self->reason = reason_to_leave(sk, member, peer);
 			member->leave = 0;
+		} else if (self->behind) {
+			look_after(sk, self, meta);
 		}
 		return;
 	}

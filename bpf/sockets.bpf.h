@@ -170,12 +170,10 @@ static __always_inline enum accel_mode mode_of(__u64 netns)
 	return pod ? pod->mode : ACCEL_NONE;
 }
 
-/* Of the pods of its ends. */
-static __always_inline enum accel_mode widest_mode(const struct pair *pair)
+/* Of the pods of both ends; a wider mode of either makes it larger. */
+static __always_inline __u32 modes_of(const struct pair *pair)
 {
-	enum accel_mode client = mode_of(pair->sides[SIDE_CLIENT].netns), server = mode_of(pair->sides[SIDE_SERVER].netns);
-
-	return client > server ? client : server;
+	return mode_of(pair->sides[SIDE_CLIENT].netns) + mode_of(pair->sides[SIDE_SERVER].netns);
 }
 
 /* A socket may be ready to join, or wants to leave. */
@@ -186,13 +184,13 @@ static __always_inline void ask_for_look(void)
 	bpf_ringbuf_output(&readers, &nobody, sizeof(nobody), 0);
 }
 
-/* Bytes come by TCP behind what waits in the queue of this end: the agent has its reader told again (mb_nudge). */
+/* Bytes come by TCP behind what waits in the queue of this end: mb_late looks whether its reader has to be told again. */
 static __always_inline void note_behind(struct side *reader)
 {
 	if (READ_ONCE(reader->behind))
 		return;
 	reader->behind = 1;
-	bpf_ringbuf_output(&readers, &reader->netns, sizeof(reader->netns), 0);
+	ask_for_look();
 }
 
 /* In `joined`; before and after that, nothing of ours is at the socket. */

@@ -12,6 +12,8 @@ struct tcp_sock___totals {
 };
 #pragma clang attribute pop
 
+#define SEND_SHUTDOWN 2
+
 /* A full map loses the count, never a message. */
 static __always_inline struct accel_count *tally_of(__u64 netns, enum accel_reason reason)
 {
@@ -53,30 +55,42 @@ static __always_inline enum accel_reason outcome_of(const struct side *side)
 static __always_inline void count_redirected(struct side *side)
 {
 	__u32 messages = __sync_lock_test_and_set(&side->fresh_messages, 0);
+	__u64 bytes = __sync_lock_test_and_set(&side->fresh_bytes, 0);
 
-	if (messages)
-		count_messages(side->netns, ACCEL_REDIRECTED, messages, __sync_lock_test_and_set(&side->fresh_bytes, 0));
+	if (messages || bytes)
+		count_messages(side->netns, ACCEL_REDIRECTED, messages, bytes);
+}
+
+static __always_inline int is_fin_acknowledged(const void *sk)
+{
+	const struct tcp_sock___accel *tcp = sk;
+
+	return BPF_CORE_READ((const struct sock___accel *)sk, sk_shutdown) & SEND_SHUTDOWN &&
+	       BPF_CORE_READ(tcp, snd_una) == BPF_CORE_READ(tcp, write_seq);
 }
 
 /*
  * What TCP has carried for an end and nobody has counted: all of it before it joined and after it left. TCP knows bytes and segments, so a segment
  * stands for a message. Called when the connection ends, and at each look of the agent (mb_late), as before it shows figures.
  */
-static __always_inline void count_rest(const void *sk, struct side *side)
+static __always_inline void count_rest(const void *sk, struct side *side, enum pair_side own)
 {
 	const struct tcp_sock___totals *tcp = sk;
 	__u32 segments = BPF_CORE_READ(tcp, data_segs_out), old = side->segments;
 	__u64 bytes = BPF_CORE_READ(tcp, bytes_acked), counted = side->by_tcp;
+	__u64 control = (own == SIDE_CLIENT) + is_fin_acknowledged(sk);
 
 	count_redirected(side);
 	if (!is_same_socket(sk, side->cookie))
 		return;
 	side->segments = segments;
-	/* bytes_acked starts with the SYN. What was sent as a message of a joined socket is counted when it is sent, so it may be ahead. */
-	if (bytes <= counted + 1)
+	/* bytes_acked has the FIN, and a client's the SYN. What was sent as a message of a joined socket is counted when it is sent, so it may be
+	 * ahead.
+	 */
+	if (bytes <= counted + control)
 		return;
-	side->by_tcp = bytes - 1;
-	count_messages(side->netns, reason_of(side), is_joined(side) ? 0 : segments - old, bytes - 1 - counted);
+	side->by_tcp = bytes - control;
+	count_messages(side->netns, reason_of(side), is_joined(side) ? 0 : segments - old, bytes - control - counted);
 }
 
 #endif

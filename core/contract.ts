@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '5f253c0d94ae100090c4329424e370ab8f9a523531ac88ea5220c5beb29a58ad'
+export const contractHash = '53c48bed37b161e06ffd6310a2b41b21949c6688c9668de6c0a98f84d0e09124'
 
 export const Limit = {
   RULES: 64,
@@ -691,8 +691,9 @@ export interface SideRecord {
   readonly freshMessages: number
   readonly freshBytes: bigint
   readonly front: bigint
+  readonly stalled: number
 }
-export const sideCodec = structOf<SideRecord>('side', 160, {
+export const sideCodec = structOf<SideRecord>('side', 168, {
   sk: [0, u64],
   cookie: [8, u64],
   netns: [16, u64],
@@ -719,6 +720,7 @@ export const sideCodec = structOf<SideRecord>('side', 160, {
   freshMessages: [140, u32],
   freshBytes: [144, u64],
   front: [152, u64],
+  stalled: [160, u32],
 })
 
 export interface PairRecord {
@@ -727,7 +729,7 @@ export interface PairRecord {
   readonly spared: number
   readonly sides: readonly SideRecord[]
 }
-export const pairCodec = structOf<PairRecord>('pair', 336, {
+export const pairCodec = structOf<PairRecord>('pair', 352, {
   key: [0, pairKeyCodec],
   broken: [8, u32],
   spared: [12, u32],

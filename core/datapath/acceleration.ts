@@ -35,8 +35,8 @@ export interface AccelerationParts {
   readonly native: Native
   readonly layout: Layout
   readonly object: BpfObject
-  /** Has the program that decides about messages; belongs to the datapath's acceleration. */
-  readonly decider: BpfObject
+  /** Decides about messages; belongs to the acceleration. undefined where there is none. */
+  readonly decider: BpfProgram | undefined
   readonly maps: Readonly<Record<AnyMap, BpfMap>>
   readonly log: Log
   readonly looker: Looker
@@ -47,13 +47,13 @@ export interface AccelerationParts {
   /** Namespaces that are switched off. */
   readonly halted: ReadonlySet<bigint>
   /** Loads the program that decides once more, for a kernel that charges redirected bytes to the receiver, or for one that does not. */
-  readonly reload: (charged: boolean) => Promise<BpfObject>
+  readonly reload: (charged: boolean) => Promise<BpfProgram>
 }
 
 /** What must be there before the first socket is joined. */
 export function placeAcceleration(parts: Pick<AccelerationParts, 'native' | 'object' | 'decider' | 'layout' | 'maps' | 'looker'>): void {
   const { native, object, decider, layout, maps, looker } = parts
-  using(decider.program(programs.decider), (program) => native.setProgram(maps.accelerators, 0, program))
+  if (decider !== undefined) native.setProgram(maps.accelerators, 0, decider)
   if (!hasStub(native, maps.joined)) using(object.program(programs.stub), (program) => native.attachMap(program, maps.joined, attachTypes.skMsg))
   for (const name of iterators) {
     const map = name === 'late' ? lookers[looker] : walked[name]
@@ -97,7 +97,7 @@ export class Acceleration implements AccelerationControl, Disposable {
   readonly #nudges: Nudges
   readonly looking: Looking
   #unavailable: string | undefined
-  #decider: BpfObject
+  #decider: BpfProgram | undefined
   /** There is something to look at: sockets were seen reading, perhaps by a program that nobody has judged, or want to leave. */
   onReader: () => void = () => {}
 
@@ -236,8 +236,8 @@ export class Acceleration implements AccelerationControl, Disposable {
     const { native, maps, reload } = this.#parts
     const old = this.#decider
     this.#decider = await reload(charged)
-    using(this.#decider.program(programs.decider), (program) => native.setProgram(maps.accelerators, 0, program))
-    old.close()
+    native.setProgram(maps.accelerators, 0, this.#decider)
+    old?.close()
   }
 
   /** Looking at the sockets counts what TCP has carried for those that are not joined. */
@@ -278,7 +278,7 @@ export class Acceleration implements AccelerationControl, Disposable {
   [Symbol.dispose](): void {
     this.#latecomers[Symbol.dispose]()
     this.#nudges[Symbol.dispose]()
-    this.#decider.close()
+    this.#decider?.close()
   }
 
   /** Looks now whether sockets may join or leave; it happens by itself, soon after somebody has asked for it. */

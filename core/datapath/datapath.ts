@@ -9,7 +9,7 @@ import { mapNames as agentMaps, type Capacities, type MapContents, type MapName 
 import { type Ability, type MetaRecord, metaCodec } from '../contract.ts'
 import { MerbridgeError } from '../errors.ts'
 import { type Feature, hasAbility, type KernelFacts, optionalFeatures } from '../features/probe.ts'
-import type { BpfLink, BpfMap, BpfObject, Namespaces, Native, OpenOptions } from '../native/api.ts'
+import type { BpfLink, BpfMap, BpfObject, BpfProgram, Namespaces, Native, OpenOptions } from '../native/api.ts'
 import { using, usingAsync } from '../scope.ts'
 import { Acceleration, placeAcceleration } from './acceleration.ts'
 import { readAdded } from './added.ts'
@@ -244,10 +244,10 @@ interface Prepared {
   readonly looker: Looker
   /** Why there is no acceleration. */
   readonly unavailable: string | undefined
-  /** Has the program that decides about messages. */
-  readonly decider: BpfObject
+  /** Decides about messages. */
+  readonly decider: BpfProgram | undefined
   /** Loads it, for a kernel that charges the receiver, or for one that does not. */
-  readonly reload: (charged: boolean) => Promise<BpfObject>
+  readonly reload: (charged: boolean) => Promise<BpfProgram>
 }
 
 /** Everything that can be refused without a trace. */
@@ -261,7 +261,7 @@ async function prepare(
     const teller = kernel.tellsCookies ? undefined : attachCookieTeller(native, object, cgroup)
     const unavailable = kernel.skip.get(acceleration.stub) ?? refused.get(acceleration.stub)
     const reload = (charged: boolean) => loadDecider(native, { path, kernel, abilities, charged, ...maps }, object)
-    const decider = unavailable === undefined ? await reload(false) : object
+    const decider = unavailable === undefined ? await reload(false) : undefined
     const features = optionalFeatures(kernel, refused)
     return { object, decider, features, teller, abilities, loopback: kernel.loopback, looker: lookerOf(kernel.skip), unavailable, reload }
   } catch (error) {

@@ -9,7 +9,8 @@ import { MerbridgeError } from '../errors.ts'
 import { accelerationAbilities } from '../features/acceleration.ts'
 import { optional } from '../features/catalogue.ts'
 import { type KernelFacts, whySkipped } from '../features/probe.ts'
-import type { BpfMap, BpfObject, Native, NativeError, OpenOptions } from '../native/api.ts'
+import type { BpfMap, BpfObject, BpfProgram, Native, NativeError, OpenOptions } from '../native/api.ts'
+import { using } from '../scope.ts'
 import { acceleration, allPrograms, cookieProgram } from './hooks.ts'
 
 export interface Loaded {
@@ -64,6 +65,20 @@ export async function loadObject(native: Native, { path, kernel, reuse, maxEntri
   }
 }
 
+/** What it uses. */
+const decidersMaps: readonly string[] = [
+  'accelerated',
+  'accel_settings',
+  'joined',
+  'pairs',
+  'sides',
+  'readers',
+  'accelerators',
+  'programs',
+  'verdicts',
+  'accel_counters',
+]
+
 interface DeciderPlan extends Pick<LoadPlan, 'path' | 'kernel' | 'maxEntries'> {
   readonly abilities: bigint
   readonly charged: boolean
@@ -82,21 +97,24 @@ export function directDecider(object: string): string | undefined {
  * The program that decides about messages, once more, over the maps of `loaded`; with direct reads where the kernel takes them: not before 6.2, and not without
  * its own BTF file.
  */
-export async function loadDecider(native: Native, plan: DeciderPlan, loaded: BpfObject): Promise<BpfObject> {
+export async function loadDecider(native: Native, plan: DeciderPlan, loaded: BpfObject): Promise<BpfProgram> {
   const { path, kernel, maxEntries, abilities, charged } = plan
   const bit = BigInt(Ability.CHARGED)
-  const reuse = Object.fromEntries(loaded.maps.filter((name) => !name.startsWith('.')).map((name) => [name, loaded.map(name)]))
+  const reuse = Object.fromEntries(decidersMaps.map((name) => [name, loaded.map(name)]))
+  const sizes = Object.entries(maxEntries ?? {}).filter(([name]) => name in reuse)
   const load = (from: string, programs: readonly string[]) =>
     native.load(from, {
       skip: programs.filter((name) => name !== acceleration.decider),
       rodata: { '.rodata.abilities': abilitiesOf(charged ? abilities | bit : abilities & ~bit) },
       reuse,
-      ...(maxEntries === undefined ? {} : { maxEntries }),
+      onlyReused: true,
+      maxEntries: Object.fromEntries(sizes),
       ...(kernel.btf === undefined ? {} : { btf: kernel.btf }),
     })
   const direct = directDecider(path)
   try {
-    return await (direct === undefined ? load(path, allPrograms) : load(direct, [acceleration.stub]).catch(() => load(path, allPrograms)))
+    const object = await (direct === undefined ? load(path, allPrograms) : load(direct, [acceleration.stub]).catch(() => load(path, allPrograms)))
+    return using(object, () => object.program(acceleration.decider))
   } finally {
     for (const map of Object.values(reuse)) map.close()
   }

@@ -2,7 +2,7 @@
  * What looks at the sockets of accelerated pods (bpf/late.bpf.c), and tells readers again (bpf/nudge.bpf.c). One iterator finds the sockets of all pods at
  * once; where that may crash the node, another one is read inside the namespace of each pod.
  */
-import { readFile } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import type { KernelFacts } from '../features/probe.ts'
 import type { Native } from '../native/api.ts'
 import { usingAsync } from '../scope.ts'
@@ -30,6 +30,8 @@ export class Looking {
   readonly #parts: LookingParts
   /** Where the pods' namespaces are, by cookie. */
   #paths: ReadonlyMap<bigint, Paths> = new Map()
+  /** What is read has a buffer of its own: it happens often. */
+  readonly #buffer = Buffer.alloc(16_384)
   /** Namespaces that may have sockets in `pairs`: those of pods that are not accelerated any more have some until they close. */
   #walked = new Set<bigint>()
 
@@ -55,11 +57,24 @@ export class Looking {
   /** How many sockets wait. Throws when the iterator is not pinned any more. */
   async look(): Promise<number> {
     const { layout, looker, accelerated } = this.#parts
-    if (looker === acceleration.late) return marksIn(await readFile(layout.acceleration('late')))
+    if (looker === acceleration.late) return this.#readAll(layout.acceleration('late'))
     for (const netns of accelerated()) this.#walked.add(netns)
     let waiting = 0
     for (const netns of this.#walked) waiting += (await this.#readInside(netns, 'late')) ?? 0
     return waiting
+  }
+
+  async #readAll(path: string): Promise<number> {
+    const file = await open(path)
+    try {
+      for (let length = 0; ; ) {
+        const { bytesRead } = await file.read(this.#buffer)
+        if (bytesRead === 0) return marksIn({ length })
+        length += bytesRead
+      }
+    } finally {
+      await file.close()
+    }
   }
 
   /** How many sockets there are behind still; undefined: it is not known where the namespace is. */

@@ -20,7 +20,9 @@ export interface Defect {
  * The numbers are those of the CVE records ("affected" of kernel.org, as of May 2026). Not here, because acceleration does not come near them:
  *
  * CVE-2025-38154 ("Avoid using sk_socket after free when sending") and CVE-2026-43016 (sk_psock_verdict_data_ready) are about sockets with a verdict
- * program (sk_skb), and about their backlog; there is none here. CVE-2024-35895 is about deletions with interrupts off; here sockets join and
+ * program (sk_skb), and about their backlog; there is none here. CVE-2026-74589 (a redirect's target freed in tcp_bpf_send_verdict) needs apply_bytes,
+ * which no program here uses. CVE-2026-74714 is in iterators of the type iter/tcp: mb_nudge is one, and it is read only when a reader stands still behind
+ * bytes that it was told of (mb_late), which hardly ever happens; without it such a reader would wait for ever. CVE-2024-35895 is about deletions with interrupts off; here sockets join and
  * leave in iterators, or go with their map. FIONREAD of a joined socket differs by kernel, too, and is found out by trying (core/selftest/checks.ts).
  */
 export const defects: readonly Defect[] = [

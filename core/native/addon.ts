@@ -82,6 +82,7 @@ export interface Addon {
     maxEntries: readonly (readonly [string, number])[],
     rodata: readonly (readonly [string, Uint8Array])[],
     btf: string,
+    onlyReused: boolean,
   ): Promise<LoadedObject>
   objectPrograms(object: LoadedObject): string[]
   objectMaps(object: LoadedObject): string[]

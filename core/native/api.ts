@@ -97,6 +97,8 @@ export interface OpenOptions {
   readonly skip?: readonly string[]
   /** Use these maps, already in the kernel, instead of creating new ones. A map of another shape is an error that names the field. */
   readonly reuse?: Readonly<Record<string, BpfMap>>
+  /** Creates no other maps: each is a descriptor. For programs that need no others. */
+  readonly onlyReused?: boolean
   /** Overrides of max_entries for maps that are created. */
   readonly maxEntries?: Readonly<Record<string, number>>
   /** Initial bytes of .rodata sections, by map name (".rodata", ".rodata.pod"). */

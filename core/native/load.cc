@@ -74,6 +74,12 @@ static void apply(const OpenPlan &plan, bpf_object *object, const std::string &o
 	}
 	for (const auto &[name, file] : plan.reuse)
 		reuse(findMap(object, name, operation), file->number, operation);
+	bpf_map *map;
+	bpf_object__for_each_map(map, object)
+	{
+		if (plan.onlyReused && !bpf_map__is_internal(map) && !plan.reuse.count(bpf_map__name(map)))
+			checked(operation, bpf_map__set_autocreate(map, false));
+	}
 }
 
 static std::vector<char> readFile(const std::string &path, const std::string &operation)

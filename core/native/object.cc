@@ -42,7 +42,7 @@ template <class Each> static void eachPair(const Napi::CallbackInfo &info, size_
 	}
 }
 
-// (path, skip: string[], reuse: [name, descriptor][], maxEntries: [name, number][], rodata: [name, bytes][], btf: path or '')
+// (path, skip: string[], reuse: [name, descriptor][], maxEntries: [name, number][], rodata: [name, bytes][], btf: path or '', onlyReused)
 static Napi::Value load(const Napi::CallbackInfo &info)
 {
 	OpenPlan plan;
@@ -59,6 +59,7 @@ static Napi::Value load(const Napi::CallbackInfo &info)
 		plan.rodata[name].assign(bytes.data, bytes.data + bytes.size);
 	});
 	plan.btf = textArgument(info, 5);
+	plan.onlyReused = boolArgument(info, 6);
 	return inPool<OwnedObject>(
 	    info.Env(), [plan = std::move(plan)] { return loadObject(plan); },
 	    [](Napi::Env env, OwnedObject &object) -> Napi::Value {

@@ -19,6 +19,7 @@ struct OpenPlan {
 	std::map<std::string, uint32_t> maxEntries;
 	std::map<std::string, std::vector<uint8_t>> rodata;
 	std::string btf; // empty: the kernel's own
+	bool onlyReused = false;
 };
 
 struct ObjectCloser {

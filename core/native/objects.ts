@@ -8,7 +8,9 @@ export async function load(path: string, options: OpenOptions = {}): Promise<Bpf
   const reuse = Object.entries(options.reuse ?? {}).map(([name, map]) => [name, descriptorOf(map)] as const)
   const maxEntries = Object.entries(options.maxEntries ?? {})
   const rodata = Object.entries(options.rodata ?? {})
-  return new ObjectHandle(await addon().objectLoad(path, options.skip ?? [], reuse, maxEntries, rodata, options.btf ?? ''))
+  return new ObjectHandle(
+    await addon().objectLoad(path, options.skip ?? [], reuse, maxEntries, rodata, options.btf ?? '', options.onlyReused ?? false),
+  )
 }
 
 class ObjectHandle implements BpfObject {

@@ -21,7 +21,7 @@ const manyRoutes = 4096
 /** So many addresses of a pod are remembered. */
 const mostAddresses = 64
 /** Descriptors that watches leave to everything else that the agent opens. */
-const reserve = 128
+const reserve = 160
 
 /** What is known of a path. */
 interface Known {

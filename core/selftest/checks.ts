@@ -124,6 +124,19 @@ async function pairing(bench: Bench): Promise<string[]> {
   return problems
 }
 
+/**
+ * Where the kernel does not count for FIONREAD what comes by TCP (QUIRK_FIONREAD), a message that went by it just after joining looks like a defect. One that
+ * is a defect is one with a longer warm-up, too.
+ */
+async function comparedAgain(bench: Bench, exchange: Exchange, problems: string[]): Promise<string[]> {
+  for (const warm of warmsOf(bench).slice(1)) {
+    if (problems.length === 0 || bench.signal.aborted) break
+    const [plain, other] = await together([run(bench, exchange.name), run(bench, exchange.name, [], warm)] as const)
+    problems = compareAll(plain.halves, other.halves, () => exchange.differs ?? '').flatMap((found) => found.problems)
+  }
+  return problems
+}
+
 /** Compared with the same over plain TCP. */
 async function compared(bench: Bench, exchanges: readonly Exchange[], redirects = true): Promise<{ problems: string[]; other: Ran }> {
   const names = exchanges.map(({ name }) => name).join(',')
@@ -132,7 +145,11 @@ async function compared(bench: Bench, exchanges: readonly Exchange[], redirects 
     redirects ? accelerated(bench, names) : run(bench, names, [], warmsOf(bench)[0]),
   ] as const)
   const differenceOf = (name: string) => exchanges.find((each) => each.name === name)?.differs ?? ''
-  return { problems: compareAll(plain.halves, other.halves, differenceOf).flatMap(({ problems }) => problems), other }
+  const problems = compareAll(plain.halves, other.halves, differenceOf).flatMap((found) => found.problems)
+  const asking = exchanges.find(({ name }) => name === 'fionread')
+  const others = problems.filter((problem) => !problem.startsWith('fionread '))
+  if (asking === undefined || others.length === problems.length) return { problems, other }
+  return { problems: [...others, ...(await comparedAgain(bench, asking, problems))], other }
 }
 
 /** Every fast exchange whose sockets can be joined, by a program that is known for not reading with splice(). */

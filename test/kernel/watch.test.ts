@@ -146,7 +146,7 @@ describe('what changes in a namespace', { timeout: 120_000 }, () => {
     await using datapath = new DatapathUnderTest('limit')
     const hard = /^Max open files\s+\d+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1]
     const limit = (soft: string | undefined) => must(['prlimit', '--pid', String(process.pid), `--nofile=${soft}:${hard}`])
-    await limit('131') // the reserve of 128, and the three that every process has
+    await limit('163') // the reserve of 160, and the three that every process has
     try {
       const agent = await datapath.start(datapath.config([pod, other]))
       await ip('address', 'add', '10.77.0.230/24', 'dev', 'eth0')

@@ -48,9 +48,13 @@ export class UserNamespace {
   }
 
   async #entered(): Promise<void> {
-    const own = readlinkSync('/proc/self/ns/net')
-    for (const since = performance.now(); readlinkSync(`/proc/${this.#holder.pid}/ns/net`) === own; await sleep(5)) {
+    const ofSelf = (kind: string) => readlinkSync(`/proc/self/ns/${kind}`)
+    const ofHolder = (kind: string) => readlinkSync(`/proc/${this.#holder.pid}/ns/${kind}`)
+    const since = performance.now()
+    // The kernel changes one after the other.
+    while (['net', 'user'].some((kind) => ofHolder(kind) === ofSelf(kind))) {
       if (performance.now() - since > DEADLINE) throw new Error('unshare has not made the namespaces in time')
+      await sleep(5)
     }
   }
 }

@@ -78,7 +78,7 @@ describe('wrong arguments', () => {
     const binary = createRequire(import.meta.url)(join(import.meta.dirname, `../../build/native/linux-${process.arch}/merbridge.node`))
     using object = await native.load(lookup)
     using map = object.map('seen')
-    const loaded = await binary.objectLoad(lookup, [], [], [], [], '')
+    const loaded = await binary.objectLoad(lookup, [], [], [], [], '', false)
     const socket = await binary.namespaceSocket('/proc/self/ns/net')
     const watches = [binary.watchOpen(await binary.namespaceSocket('/proc/self/ns/net'), () => {})]
     const values: unknown[] = [
