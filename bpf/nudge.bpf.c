@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * iter/tcp, for the agent, read inside a pod's namespace: tells readers again whose queue of redirected messages is empty while bytes wait on TCP's
- * way (side.behind; accelerate.bpf.c says why). Setting SO_RCVLOWAT to what it is makes the kernel tell the reader what there is. Writes a __u32 for
- * each that is still behind.
+ * way (side.behind; accelerate.bpf.c says why). Setting SO_RCVLOWAT to what it is makes the kernel tell the reader what there is.
  */
 #include "sockets.bpf.h"
 #include "iterator.bpf.h"
@@ -41,10 +40,8 @@ int mb_nudge(struct bpf_iter__tcp *ctx)
 	if (!self->behind)
 		return 0;
 	psock = psock_of(tcp);
-	if (psock && !is_drained(psock)) {
-		write_mark(ctx->meta);
+	if (psock && !is_drained(psock))
 		return 0;
-	}
 	self->behind = 0;
 	if (BPF_CORE_READ(state, rcv_nxt) != BPF_CORE_READ(state, copied_seq) && BPF_CORE_READ((const struct sock___accel *)tcp, sk_rcvlowat) <= 1)
 		bpf_setsockopt(tcp, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof(mark));

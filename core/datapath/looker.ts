@@ -77,13 +77,9 @@ export class Looking {
     }
   }
 
-  /** How many sockets there are behind still; undefined: it is not known where the namespace is. */
-  async nudge(netns: bigint): Promise<number | undefined> {
-    try {
-      return await this.#readInside(netns, 'nudge')
-    } catch {
-      return undefined
-    }
+  /** Nothing happens where it is not known where the namespace is. */
+  async nudge(netns: bigint): Promise<void> {
+    await this.#readInside(netns, 'nudge').catch(() => {}) // somebody has unpinned it, and it is put back
   }
 
   /** Namespaces go at any time. */

@@ -5,7 +5,7 @@
 import { rest } from './looks.ts'
 
 export class Nudges implements Disposable {
-  readonly #look: (netns: bigint) => Promise<unknown>
+  readonly #look: (netns: bigint) => Promise<void>
   /** In the order in which they were told. */
   readonly #waiting = new Set<bigint>()
   #timer: NodeJS.Timeout | undefined
@@ -13,7 +13,7 @@ export class Nudges implements Disposable {
   #ended = false
   #notBefore = 0
 
-  constructor(look: (netns: bigint) => Promise<unknown>) {
+  constructor(look: (netns: bigint) => Promise<void>) {
     this.#look = look
   }
 
