@@ -6,7 +6,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { parseArgs } from 'node:util'
@@ -25,6 +25,9 @@ interface Outcome {
 
 /** Milliseconds that one file of tests may take. */
 const FILE_DEADLINE = 5 * 60_000
+
+/** Files that the table names for the time they took. */
+const SLOWEST = 12
 
 /** Ends the tests, so that they can clean up, when the run is interrupted. */
 const interrupt = new AbortController()
@@ -78,14 +81,20 @@ async function runTests(files: readonly string[], parallel: boolean, outcome: Ou
   stream.on('test:fail', ({ name, file, todo }) => {
     if (todo === undefined) outcome.notes.push(`failed: ${name} (${file ?? 'no file'})`)
   })
-  stream.on('test:summary', ({ file, counts, success }) => {
-    if (file !== undefined) return // the summary of one file; the last one is of all
+  const took: { file: string; seconds: number }[] = []
+  stream.on('test:summary', ({ file, counts, success, duration_ms }) => {
+    if (file !== undefined) {
+      took.push({ file: basename(file, '.test.ts'), seconds: duration_ms / 1000 })
+      return // the last summary is of all files
+    }
     outcome.tests = counts.tests
     outcome.skipped = counts.skipped
     outcome.result = success && counts.tests > 0 ? 'passed' : 'FAILED'
   })
   outcome.result = 'FAILED' // until the summary says otherwise
   for await (const chunk of stream.compose(new spec())) process.stdout.write(chunk)
+  const slowest = took.sort((a, b) => b.seconds - a.seconds).slice(0, SLOWEST)
+  outcome.notes.push(`slowest: ${slowest.map(({ file, seconds }) => `${file} ${seconds.toFixed(0)} s`).join(', ')}`)
   for (const [reason, count] of skips) outcome.notes.push(`skipped ${count}: ${reason}`)
 }
 
@@ -153,13 +162,15 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 const scratch = mkdtempSync(join(tmpdir(), 'merbridge-run-'))
 chmodSync(scratch, 0o755)
 process.env.TMPDIR = scratch
-process.env.NODE_DISABLE_COMPILE_CACHE = '1' // npm and tsc would put theirs there
+// Hundreds of agents and commands are started; compiled modules are kept for this run, elsewhere, or npm and tsc would put theirs there.
+const compiled = mkdtempSync(join(tmpdir(), 'merbridge-compiled-'))
+process.env.NODE_COMPILE_CACHE = compiled
 
 const before = await snapshot(kernelMissing() === undefined && names.some((name) => rings[name]?.needsKernel))
 const outcomes: Outcome[] = []
 for (const name of names) if (!interrupt.signal.aborted) outcomes.push(await runRing(name))
 const left = await leftovers(before)
 print(outcomes, left)
-rmSync(scratch, { recursive: true, force: true })
+for (const directory of [scratch, compiled]) rmSync(directory, { recursive: true, force: true })
 const well = names.length > 0 && outcomes.length === names.length && outcomes.every(({ result }) => result !== 'FAILED') && left.length === 0
 process.exitCode = well && !interrupt.signal.aborted ? 0 : usage ? USAGE : 1

@@ -172,29 +172,37 @@ describe('merbridge monitor', { timeout: 120_000 }, () => {
   })
 
   test('a viewer that reads nothing loses events, is told how many, and costs neither memory nor time', async () => {
-    const socket = join(agent.directory, 'agent.sock')
-    const call = request({ socketPath: socket, path: '/v1/events', agent: false }).end()
-    const [response] = await once(call, 'response')
-    response.pause()
     using reads = await watcher.view('pod=default/client')
     const now = Date.now() / 1000
     const to = Array(1000).fill([server.address, 8080])
-    const rss = async () => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${agent.pid}/status`, 'utf8'))?.[1])
-    const start = await rss()
-    for (let round = 0; round < 6; round++) {
-      const began = performance.now()
+    const connect1000 = async () =>
       assert.deepEqual(await flood(client, { as: app, to, expect: ['client:15001'], start: now, end: now }), { ok: 1000 })
-      assert.ok(performance.now() - began < 10_000)
+    const rss = async () => Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${agent.pid}/status`, 'utf8'))?.[1])
+    // The agent has just started: its heap grows to what this traffic needs anyhow.
+    for (let round = 0; round < 3; round++) await connect1000()
+    await reads.has(3000)
+    const start = await rss()
+    const call = request({ socketPath: join(agent.directory, 'agent.sock'), path: '/v1/events', agent: false }).end()
+    try {
+      const [response] = await once(call, 'response')
+      response.pause()
+      for (let round = 0; round < 6; round++) {
+        const began = performance.now()
+        await connect1000()
+        assert.ok(performance.now() - began < 10_000)
+      }
+      await reads.has(9000)
+      const end = await rss()
+      assert.ok(end - start < 40_000, `${end} kB after ${start} kB`)
+      let text = ''
+      response.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk
+      })
+      response.resume()
+      await until('it is told', 10_000, () => (/"lost":\d+/.test(text) ? true : undefined))
+    } finally {
+      call.destroy()
     }
-    assert.ok((await rss()) - start < 40_000, `${await rss()} kB after ${start} kB`)
-    await reads.has(6000)
-    let text = ''
-    response.setEncoding('utf8').on('data', (chunk: string) => {
-      text += chunk
-    })
-    response.resume()
-    await until('it is told', 10_000, () => (/"lost":\d+/.test(text) ? true : undefined))
-    call.destroy()
     await reads.stop()
     await watcher.off()
   })

@@ -197,7 +197,10 @@ function translated(flavour: Flavour, step: Do): Do {
 
 export interface DatagramChoice {
   readonly flavours: readonly Flavour[]
-  /** The first of the ports that cases bind, so that none meets what conntrack remembers of another set-up. */
+  /**
+   * The first of the ports that cases bind: another one for each set-up of a mesh, so that none meets what conntrack remembers, and none that the kernel
+   * chooses by itself (32768 and more), or an answer that another socket did not wait for would come to this one.
+   */
   readonly ports: number
   readonly unanswered?: true
 }

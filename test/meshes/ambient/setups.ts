@@ -11,7 +11,7 @@ const probes = { pod: {}, options: { probeAddress: address.SRC2ND, probeAddress6
 const queries = /:53$|(app|proxy) -> (VIP6|mapped VIP|VIP):80$/
 
 export const setups: readonly MeshSetup[] = [
-  { name: 'ambient v4 pod', kind: 'v4', mode: 'dual', ...plain, tcp: 'thorough', udp: { flavours: ['v4', 'mapped'], ports: 40_000 } },
+  { name: 'ambient v4 pod', kind: 'v4', mode: 'dual', ...plain, tcp: 'thorough', udp: { flavours: ['v4', 'mapped'], ports: 16_000 } },
   { name: 'ambient dual pod', kind: 'dual', mode: 'dual', ...plain, tcp: 'thorough' },
   {
     name: 'ambient dual pod, two listeners',
@@ -19,7 +19,7 @@ export const setups: readonly MeshSetup[] = [
     mode: 'both',
     ...plain,
     tcp: queries,
-    udp: { flavours: ['v4', 'v6', 'mapped'], ports: 41_000 },
+    udp: { flavours: ['v4', 'v6', 'mapped'], ports: 17_000 },
   },
   { name: 'ambient dual pod, loopback proxy', kind: 'dual', mode: 'loopbacks', ...plain, tcp: 'plain' },
   {
@@ -28,10 +28,10 @@ export const setups: readonly MeshSetup[] = [
     mode: 'nodns',
     ...plain,
     tcp: queries,
-    udp: { flavours: ['v4', 'v6'], ports: 42_000, unanswered: true },
+    udp: { flavours: ['v4', 'v6'], ports: 18_000, unanswered: true },
   },
   { name: 'ambient dual pod, probes', kind: 'dual', mode: 'both', ...probes, tcp: 'plain' },
-  { name: 'ambient dual pod, gateway', kind: 'dual', mode: 'both', ...gateway, tcp: 'plain', udp: { flavours: ['v4'], ports: 43_000 } },
+  { name: 'ambient dual pod, gateway', kind: 'dual', mode: 'both', ...gateway, tcp: 'plain', udp: { flavours: ['v4'], ports: 19_000 } },
   { name: 'ambient dual pod, IPv4 only', kind: 'dual', mode: 'both', pod: {}, options: { ipv6: false }, tcp: 'plain' },
-  { name: 'ambient v6 pod', kind: 'v6', mode: 'v6only', ...plain, tcp: 'plain', udp: { flavours: ['v6'], ports: 44_000 } },
+  { name: 'ambient v6 pod', kind: 'v6', mode: 'v6only', ...plain, tcp: 'plain', udp: { flavours: ['v6'], ports: 20_000 } },
 ]

@@ -25,18 +25,18 @@ const excluded = {
 
 export const kumaSetups: readonly MeshSetup[] = [
   { name: 'IPv4 pod, two listeners', kind: 'v4', mode: 'both', ...set(noDns), tcp: 'thorough' },
-  { name: 'IPv4 pod, DNS', kind: 'v4', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v4', 'mapped'], ports: 33_000 } },
+  { name: 'IPv4 pod, DNS', kind: 'v4', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v4', 'mapped'], ports: 16_000 } },
   { name: 'dual pod, two listeners', kind: 'dual', mode: 'both', ...set(noDns), tcp: 'thorough' },
-  { name: 'dual pod, DNS', kind: 'dual', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v4', 'v6', 'mapped'], ports: 34_000 } },
+  { name: 'dual pod, DNS', kind: 'dual', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v4', 'v6', 'mapped'], ports: 17_000 } },
   {
     name: 'dual pod, DNS of servers',
     kind: 'dual',
     mode: 'both',
     ...set({}, { captureDns: 'servers' }, ['10.96.0.10']),
     tcp: queries,
-    udp: { flavours: ['v4', 'v6'], ports: 36_000 },
+    udp: { flavours: ['v4', 'v6'], ports: 18_000 },
   },
-  { name: 'v6 pod, DNS', kind: 'v6', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v6', 'mapped'], ports: 37_000 } },
+  { name: 'v6 pod, DNS', kind: 'v6', mode: 'both', ...set(), tcp: queries, udp: { flavours: ['v6', 'mapped'], ports: 19_000 } },
   {
     name: 'v4 rules, dual pod',
     kind: 'dual',

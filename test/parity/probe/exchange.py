@@ -43,28 +43,38 @@ def raw_address(endpoint):
     return head + socket.inet_pton(socket.AF_INET6, address[0]) + struct.pack("=I", address[3])
 
 
-def send_several(sock, datagrams):
+def marked(case, data):
+    """Says whose query it is: servers repeat it, and an answer to another case's socket is told as such."""
+    return f"{data}#{case['id']}".encode()
+
+
+def without_mark(case, sent):
+    """The length of what was sent, as the case has it."""
+    return str(sent - len(marked(case, "")))
+
+
+def send_several(sock, case, datagrams):
     """sendmmsg(2): how many were sent, or the error of the first."""
     messages = (Message * len(datagrams))()
     for message, (data, *endpoint) in zip(messages, datagrams, strict=True):
         where = raw_address(endpoint)
-        body = data.encode()
+        body = marked(case, data)
         message.name, message.name_length = where, len(where)
         message.vector, message.count = ctypes.pointer(Iovec(body, len(body))), 1
     sent = libc.sendmmsg(sock.fileno(), messages, len(datagrams), 0)
     return name(ctypes.get_errno()) if sent < 0 else str(sent)
 
 
-def send_with_source(sock, data, to, source):
+def send_with_source(sock, body, to, source):
     """The source by IP_PKTINFO or IPV6_PKTINFO."""
     if sock.family == socket.AF_INET6:
         info = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, socket.inet_pton(socket.AF_INET6, source) + bytes(4))
     else:
         info = (socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=i4s4s", 0, socket.inet_aton(source), bytes(4)))
-    return str(sock.sendmsg([data.encode()], [info], 0, sockaddr(to)))
+    return sock.sendmsg([body], [info], 0, sockaddr(to))
 
 
-def receive_one(sock, patience):
+def receive_one(sock, case, patience):
     ready = select.select([sock], [], [], patience)[0]
     if not ready:
         return "TIMEOUT"
@@ -76,17 +86,20 @@ def receive_one(sock, patience):
     finally:
         sock.setblocking(True)
     answer = {**json.loads(data), "from": text(peer)}
+    answer["query"], _, asked = answer["query"].partition("#")
+    if asked != case["id"]:
+        answer["listener"] += f", for {asked}"
     if ancillary:
         arrived = asked_address(ancillary)[0]
         answer["arrived"] = f"[{arrived}]" if ":" in arrived else arrived
     return answer
 
 
-def receive(sock, count, patience):
+def receive(sock, case, count, patience):
     """So many answers, in the order of the queries' names: two servers may be differently fast."""
     found = []
     for _ in range(count):
-        found.append(receive_one(sock, patience))
+        found.append(receive_one(sock, case, patience))
         if found[-1] == "TIMEOUT":
             break
     return sorted(found, key=lambda each: each["query"] if isinstance(each, dict) else "")
@@ -117,7 +130,7 @@ def names(sock):
     return {"local": attempt(lambda: text(sock.getsockname())), "peer": attempt(lambda: text(sock.getpeername()))}
 
 
-def step(sock, what, sent):
+def step(sock, case, what, sent):
     """`sent`: the last sending step did, so an answer may come."""
     do = what["do"]
     if do == "connect":
@@ -125,15 +138,16 @@ def step(sock, what, sent):
     if do == "disconnect":
         return disconnect(sock) or "done"
     if do == "send":
-        return str(sock.send(what["data"].encode()))
+        return without_mark(case, sock.send(marked(case, what["data"])))
     if do == "sendto":
+        body = marked(case, what["data"])
         if "source" in what:
-            return send_with_source(sock, what["data"], what["to"], what["source"])
-        return str(sock.sendto(what["data"].encode(), sockaddr(what["to"])))
+            return without_mark(case, send_with_source(sock, body, what["to"], what["source"]))
+        return without_mark(case, sock.sendto(body, sockaddr(what["to"])))
     if do == "several":
-        return send_several(sock, what["datagrams"])
+        return send_several(sock, case, what["datagrams"])
     if do == "recv":
-        return receive(sock, what.get("count", 1), SILENCE if sent else 0)
+        return receive(sock, case, what.get("count", 1), SILENCE if sent else 0)
     if do == "want":
         return want(sock, what["what"]) or "done"
     return {"names": names, "origin": originals, "errqueue": error_queue}[do](sock)
@@ -154,7 +168,7 @@ def run_case(made, case):
         return {"id": case["id"], "steps": [name(error)], "ports": []}
     for what in case["steps"]:
         sock = made[what.get("on", 0)]
-        steps.append(attempt(lambda: step(sock, what, sent)))
+        steps.append(attempt(lambda: step(sock, case, what, sent)))
         if "data" in what or "datagrams" in what:
             sent = steps[-1].isdigit()
         ports.add(sock.getsockname()[1])  # a disconnect gives the port up
