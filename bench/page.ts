@@ -91,7 +91,8 @@ ${list(claims)}
   are to it; the last one, which has to tell hundredths apart, has more runs. Time, CPU: below 1 is better; requests and megabytes a second: above 1 is better.
 - CPU is the processor time of all processes together (client, both Envoys, server), with what the kernel does for them, for one request or one megabyte: the
   cgroup's cpu.stat, and the kernel's threads for packets that no process takes care of.
-- One way, the time ends when the other side has all bytes. Sockets are non-blocking and waited for with epoll, but for a client that only writes.
+- One way, the time ends when the other side has all bytes. Sockets are non-blocking and waited for with epoll, but for the client
+  where the line says so: one that blocks never joins.
 - The agent's programs are attached at the cgroup of each mode's own pods. What an agent attaches for the whole machine, all modes pay for alike.
 - Runs: ${Math.min(...results.map(({ size }) => size))} to ${Math.max(...results.map(({ size }) => size))} of each.
 `

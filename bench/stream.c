@@ -5,10 +5,11 @@
  *   stream serve PORT
  *   stream exchange ADDR PORT BYTES nodelay MS CPU[,CPU...]       BYTES there, BYTES back, again and again
  *   stream up ADDR PORT BYTES nagle|nodelay MS CPU[,CPU...]       the client writes BYTES at a time, as fast as it can
+ *   stream block ADDR PORT BYTES nagle|nodelay MS CPU[,CPU...]    the same, with a socket that blocks
  *   stream down ADDR PORT BYTES nagle|nodelay MS CPU[,CPU...]     the server does
  *
- * Receivers are non-blocking and wait with epoll, as proxies do; who writes one way as a client blocks, as most programs do that only write. Each
- * connection begins with a few exchanges. A client prints one line of JSON: time of an exchange, exchanges or megabytes a second, processor time for
+ * Sockets are non-blocking and wait with epoll, as those of proxies do, but for `block`, as most programs are that only write. Each connection begins
+ * with a few exchanges. A client prints one line of JSON: time of an exchange, exchanges or megabytes a second, processor time for
  * one as the files CPU tell it. What was sent one way has arrived when the time is taken. A failure ends with status 1.
  */
 #include "figures.h"
@@ -17,9 +18,9 @@
 #include <signal.h>
 
 enum { ROUNDS = 8, BUFFER = 1 << 18 };
-enum what { EXCHANGE, UP, DOWN };
+enum what { EXCHANGE, UP, DOWN, BLOCK };
 
-static const char *const names[] = {"exchange", "up", "down"};
+static const char *const names[] = {"exchange", "up", "down", "block"};
 
 /* The first bytes of a connection, sent and answered ROUNDS times. */
 struct order {
@@ -34,11 +35,12 @@ struct end {
 
 static char buffer[BUFFER];
 
-static struct end end_of(int fd)
+static struct end end_of(int fd, int blocks)
 {
 	struct end end = {.fd = fd, .poll = epoll_create1(0)};
 
-	non_blocking(fd);
+	if (!blocks)
+		non_blocking(fd);
 	must(end.poll >= 0 && !watched(end.poll, fd, EPOLLIN, NULL), "epoll");
 	return end;
 }
@@ -166,7 +168,7 @@ static void serve(const char *port)
 		if (fd < 0)
 			continue;
 		no_delay(fd, 1);
-		end = end_of(fd);
+		end = end_of(fd, 0);
 		serve_one(&end);
 		close_end(&end);
 	}
@@ -201,11 +203,9 @@ static long long upload(struct end *end, const struct order *order)
 {
 	long long sent, arrived;
 
-	must(!fcntl(end->fd, F_SETFL, fcntl(end->fd, F_GETFL) & ~O_NONBLOCK), "blocking");
 	no_delay(end->fd, order->no_delay);
 	sent = send_for(end, order->bytes, order->milliseconds);
 	must(sent > 0 && !shutdown(end->fd, SHUT_WR), "send");
-	non_blocking(end->fd);
 	must(receive_all(end, &arrived, sizeof(arrived)), "the server's count");
 	if (arrived != sent) {
 		fprintf(stderr, "%lld bytes were sent and %lld have arrived\n", sent, arrived);
@@ -216,10 +216,13 @@ static long long upload(struct end *end, const struct order *order)
 
 static int client(int what, char **argv)
 {
-	struct order order = {.what = what, .no_delay = !strcmp(argv[5], "nodelay"), .bytes = number_of(argv[4]), .milliseconds = number_of(argv[6])},
+	struct order order = {.what = what == BLOCK ? UP : what,
+			      .no_delay = !strcmp(argv[5], "nodelay"),
+			      .bytes = number_of(argv[4]),
+			      .milliseconds = number_of(argv[6])},
 		     echo;
 	union address to = address(argv[2], argv[3]);
-	struct end end = end_of(connected(&to));
+	struct end end = end_of(connected(&to), what == BLOCK);
 	long long start, cpu, bytes;
 
 	if (order.bytes > BUFFER)
@@ -234,7 +237,7 @@ static int client(int what, char **argv)
 	}
 	cpu = processor_time(argv[7]);
 	start = now();
-	bytes = what == UP ? upload(&end, &order) : receive_until_end(&end);
+	bytes = order.what == UP ? upload(&end, &order) : receive_until_end(&end);
 	must(bytes > 0, "bytes of the other side");
 	report(NULL, bytes / 1e6, now() - start, processor_time(argv[7]) - cpu);
 	return 0;
@@ -246,7 +249,7 @@ int main(int argc, char **argv)
 	alarm(LIFETIME);	  /* nothing of the bench outlives it for long, whatever happens to its parent */
 	if (argc == 3 && !strcmp(argv[1], "serve"))
 		serve(argv[2]);
-	for (int what = EXCHANGE; argc == 8 && what <= DOWN; what++)
+	for (int what = EXCHANGE; argc == 8 && what <= BLOCK; what++)
 		if (!strcmp(argv[1], names[what]))
 			return client(what, argv);
 	return 2;

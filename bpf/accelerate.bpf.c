@@ -276,7 +276,7 @@ int mb_accelerate(struct sk_msg_md *msg)
 		self->by_tcp += msg->size;
 		if (!member->leave && wants_to_leave(pair, self, peer, reason)) {
 			member->leave = reason;
-			ask_for_look();
+			ask_for_look(ASK_SOON);
 		}
 	}
 	return SK_PASS;

@@ -77,6 +77,12 @@ enum accel_read {
 	READ_SPLICE = 2, /* splice, tee: what sees the TCP queue alone */
 };
 
+/* What `readers` tells besides netns cookies: none is 0, and 1 is that of the node, which is no pod's. */
+enum accel_ask {
+	ASK_SOON = 0,  /* a socket may be ready to join, or wants to leave */
+	ASK_LATER = 1, /* bytes come by TCP behind redirected ones: some time later a reader may stand still */
+};
+
 /* Where a socket stands, in side.place. */
 enum accel_place {
 	PLACE_WAITING = 0, /* not in joined: it has not shown yet that it should be */
@@ -151,9 +157,9 @@ struct side {
 	enum splices splices;
 	__u32 fresh_messages; /* redirected, and not yet in accel_counters */
 	__u64 fresh_bytes;
-	__u64 front;   /* the message that this end was to read next when it was last looked whether an end may leave; 0: none */
-	__u32 stalled; /* copied_seq of this end when it was last looked whether it has read what came behind */
-	__u32 _pad;
+	__u64 front;	/* the message that this end was to read next when it was last looked whether an end may leave; 0: none */
+	__u32 stalled;	/* copied_seq of this end when it was last looked whether it has read what came behind, and since when that is so: */
+	__u32 since_ms; /* milliseconds of CLOCK_MONOTONIC, the lower half; 0: not looked yet */
 };
 _Static_assert(sizeof(struct side) == 168, "side");
 

@@ -55,6 +55,7 @@ enum pair_side pair_side;
 struct joined_key joined_key;
 enum accel_read accel_read;
 enum accel_place accel_place;
+enum accel_ask accel_ask;
 struct program_key program_key;
 enum splices splices;
 struct program program;

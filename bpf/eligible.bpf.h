@@ -156,15 +156,16 @@ static __always_inline int fits_budget(struct side *self, const void *receiver, 
 }
 
 /*
- * What is redirected is read before what comes by TCP. So nothing may be left on TCP's way: all that was sent is acknowledged, all that has come is
- * read, and it is the same. The sender's lock is held, so nothing is added meanwhile.
+ * What is redirected is read before what comes by TCP. So nothing may be left on TCP's way: the other end has read up to the last byte that was sent.
+ * It need not be acknowledged: an acknowledgement may be put off for 40 ms, and a redirected answer carries none. The sender's lock is held, so
+ * nothing is added meanwhile.
  */
 static __always_inline int is_path_empty(const void *sender, const void *receiver)
 {
 	const struct tcp_sock___accel *from = sender, *to = receiver;
 	__u32 sent = READ(from, write_seq), received = READ(to, rcv_nxt);
 
-	return sent == READ(from, snd_una) && sent == received && received == READ(to, copied_seq);
+	return sent == received && received == READ(to, copied_seq);
 }
 
 #endif

@@ -14,6 +14,7 @@
 
 #define E2BIG 7
 #define ENOMEM 12
+#define STILL 5	 /* milliseconds: less than the agent waits until it looks again */
 #define EBUSY 16 /* somebody else has it in a sockhash; or, when it was joined before, a thread is still in sendmsg() since it left */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -134,22 +135,30 @@ static __always_inline enum accel_reason reason_to_leave(const struct sock *sk, 
 
 /*
  * Bytes came by TCP behind what waited in its queue. A reader that has read all of it needs nothing. One that has read the queue and then nothing for
- * as long as it took to look again may wait to be told: then mb_nudge does it. That one is rarely needed, and walks over all sockets of a namespace.
+ * STILL may wait to be told: then mb_nudge does it. That one is rarely needed, and walks over all sockets of a namespace.
  */
 static __always_inline void look_after(const struct sock *sk, struct side *self, struct bpf_iter_meta *meta)
 {
 	const struct tcp_sock___accel *tcp = (const void *)sk;
 	struct sk_psock *psock = psock_of(sk);
-	__u32 read = READ(tcp, copied_seq);
+	__u32 read = READ(tcp, copied_seq), now = bpf_ktime_get_ns() / 1000000;
 
 	if (psock && is_drained(psock)) {
 		if (read == READ(tcp, rcv_nxt)) {
 			self->behind = 0;
+			self->since_ms = 0;
 			return;
 		}
-		if (self->stalled == read)
+		if (self->stalled != read || !self->since_ms) {
+			self->stalled = read;
+			self->since_ms = now;
+			ask_for_look(ASK_LATER);
+		} else if (now - self->since_ms >= STILL) {
 			bpf_ringbuf_output(&readers, &self->netns, sizeof(self->netns), 0);
-		self->stalled = read;
+			self->since_ms = now;
+		} else {
+			ask_for_look(ASK_LATER);
+		}
 	}
 	write_mark(meta);
 }

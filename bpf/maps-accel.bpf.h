@@ -51,8 +51,8 @@ struct {
 } sides __weak SEC(".maps");
 
 /*
- * 8 bytes. 0: a socket may be ready to join, or wants to leave (mb_late). A netns cookie: a reader there is behind (mb_nudge). Written by the
- * tracepoint and the sk_msg program. When there is no room, the next one tells.
+ * 8 bytes: enum accel_ask, for mb_late; or a netns cookie: a reader there stands still (mb_nudge). Written by the tracepoint, the sk_msg program and
+ * mb_late. When there is no room, the next one tells.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -135,7 +135,7 @@ int mb_reading(__u64 *ctx)
 	compiler_barrier();
 	__sync_fetch_and_or(&side->reads, how);
 	if (member->seen < SETTLED && ++member->seen == SETTLED && other_end(pair, member->key.side)->reads)
-		ask_for_look();
+		ask_for_look(ASK_SOON);
 	member->reads |= how;
 	member->pid = task->tgid;
 	return 0;

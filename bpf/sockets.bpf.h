@@ -176,12 +176,10 @@ static __always_inline __u32 modes_of(const struct pair *pair)
 	return mode_of(pair->sides[SIDE_CLIENT].netns) + mode_of(pair->sides[SIDE_SERVER].netns);
 }
 
-/* A socket may be ready to join, or wants to leave. */
-static __always_inline void ask_for_look(void)
+/* A socket may be ready to join, or wants to leave (ASK_SOON); or ASK_LATER. */
+static __always_inline void ask_for_look(__u64 when)
 {
-	__u64 nobody = 0;
-
-	bpf_ringbuf_output(&readers, &nobody, sizeof(nobody), 0);
+	bpf_ringbuf_output(&readers, &when, sizeof(when), 0);
 }
 
 /* Bytes come by TCP behind what waits in the queue of this end: mb_late looks whether its reader has to be told again. */
@@ -190,7 +188,7 @@ static __always_inline void note_behind(struct side *reader)
 	if (READ_ONCE(reader->behind))
 		return;
 	reader->behind = 1;
-	ask_for_look();
+	ask_for_look(ASK_LATER);
 }
 
 /* In `joined`; before and after that, nothing of ours is at the socket. */

@@ -61,12 +61,16 @@ static __always_inline void count_redirected(struct side *side)
 		count_messages(side->netns, ACCEL_REDIRECTED, messages, bytes);
 }
 
-static __always_inline int is_fin_acknowledged(const void *sk)
+/*
+ * All that TCP was given, with the FIN, and with a client's SYN. Not only what is acknowledged: a message that is redirected may follow before that.
+ * In this order: who reads without the lock may see too little, never too much.
+ */
+static __always_inline __u64 given_to_tcp(const void *sk)
 {
-	const struct tcp_sock___accel *tcp = sk;
+	__u64 acknowledged = BPF_CORE_READ((const struct tcp_sock___totals *)sk, bytes_acked);
+	__u32 una = BPF_CORE_READ((const struct tcp_sock___accel *)sk, snd_una);
 
-	return BPF_CORE_READ((const struct sock___accel *)sk, sk_shutdown) & SEND_SHUTDOWN &&
-	       BPF_CORE_READ(tcp, snd_una) == BPF_CORE_READ(tcp, write_seq);
+	return acknowledged + (__u32)(BPF_CORE_READ((const struct tcp_sock___accel *)sk, write_seq) - una);
 }
 
 /*
@@ -77,16 +81,15 @@ static __always_inline void count_rest(const void *sk, struct side *side, enum p
 {
 	const struct tcp_sock___totals *tcp = sk;
 	__u32 segments = BPF_CORE_READ(tcp, data_segs_out), old = side->segments;
-	__u64 bytes = BPF_CORE_READ(tcp, bytes_acked), counted = side->by_tcp;
-	__u64 control = (own == SIDE_CLIENT) + is_fin_acknowledged(sk);
+	__u64 control = (own == SIDE_CLIENT) + !!(BPF_CORE_READ((const struct sock___accel *)sk, sk_shutdown) & SEND_SHUTDOWN);
+	__u64 bytes = given_to_tcp(sk), counted;
 
 	count_redirected(side);
 	if (!is_same_socket(sk, side->cookie))
 		return;
 	side->segments = segments;
-	/* bytes_acked has the FIN, and a client's the SYN. What was sent as a message of a joined socket is counted when it is sent, so it may be
-	 * ahead.
-	 */
+	/* What was sent as a message of a joined socket is counted before TCP gets it, so it may be ahead. */
+	counted = READ_ONCE(side->by_tcp);
 	if (bytes <= counted + control)
 		return;
 	side->by_tcp = bytes - control;

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '53c48bed37b161e06ffd6310a2b41b21949c6688c9668de6c0a98f84d0e09124'
+export const contractHash = '8437a7b905e4cca012139b0ee25fb32ff79c28db47c743fa10b79af48d60bcca'
 
 export const Limit = {
   RULES: 64,
@@ -197,6 +197,12 @@ export const AccelPlace = {
   LEFT: 5,
 } as const
 export type AccelPlace = (typeof AccelPlace)[keyof typeof AccelPlace]
+
+export const AccelAsk = {
+  SOON: 0,
+  LATER: 1,
+} as const
+export type AccelAsk = (typeof AccelAsk)[keyof typeof AccelAsk]
 
 export const Splices = {
   UNKNOWN: 0,
@@ -692,6 +698,7 @@ export interface SideRecord {
   readonly freshBytes: bigint
   readonly front: bigint
   readonly stalled: number
+  readonly sinceMs: number
 }
 export const sideCodec = structOf<SideRecord>('side', 168, {
   sk: [0, u64],
@@ -721,6 +728,7 @@ export const sideCodec = structOf<SideRecord>('side', 168, {
   freshBytes: [144, u64],
   front: [152, u64],
   stalled: [160, u32],
+  sinceMs: [164, u32],
 })
 
 export interface PairRecord {

@@ -209,7 +209,7 @@ const acceleration = z.strictObject({
       'Toward whom messages inside the node go past TCP: nobody (none), proxies of the mesh (proxies), also apps whose program cannot splice (auto), also apps that are not known to (all).',
     ),
   budget: size(64 * 1024, 1024 ** 3)
-    .default('4MiB')
+    .default('8MiB')
     .describe('So much may wait for one receiver before its sender goes on over TCP; KiB, MiB, GiB, or bytes.'),
 })
 

@@ -5,7 +5,7 @@
 import { renameSync, unlinkSync } from 'node:fs'
 import type { AccelCount, AccelerationControl, AccelPair } from '../acceleration/api.ts'
 import { u32Codec, u64Codec } from '../codec.ts'
-import { type AccelSettingsRecord, AccelStop, accelSettingsCodec } from '../contract.ts'
+import { AccelAsk, type AccelSettingsRecord, AccelStop, accelSettingsCodec } from '../contract.ts'
 import type { BpfMap, BpfObject, BpfProgram, Native } from '../native/api.ts'
 import { using } from '../scope.ts'
 import { readCounts, readEnds, readPairs, sweepStale, tidyCounts } from './accelmaps.ts'
@@ -111,8 +111,8 @@ export class Acceleration implements AccelerationControl, Disposable {
     this.#latecomers = new Latecomers(parts.native, parts.maps.readers, {
       look: () => this.looking.look(),
       told: (netns) => {
-        if (netns === 0n) this.onReader()
-        else this.#nudges.tell(netns)
+        if (netns === BigInt(AccelAsk.SOON)) this.onReader()
+        else if (netns !== BigInt(AccelAsk.LATER)) this.#nudges.tell(netns)
       },
     })
   }

@@ -1,10 +1,15 @@
 /** Joins sockets when they have shown how they are used, soon after they were first read, and lets them leave; and looks again once in a while. */
 import { u64Codec } from '../codec.ts'
+import { AccelAsk } from '../contract.ts'
 import type { BpfMap, Handle, Native } from '../native/api.ts'
 import { Allowance } from './looks.ts'
 
 /** After the first reads of a socket, or when one wants to leave; those of others are taken together. */
 const soonMs = 2
+const [soon, later] = [BigInt(AccelAsk.SOON), BigInt(AccelAsk.LATER)]
+
+/** After bytes have come by TCP behind redirected ones: most readers are there by then. */
+const laterMs = 10
 /**
  * Sockets that stay as they are (a blocking one does for its life) are looked at less and less often; but joined ones that turn to what they must not be, and only
  * read, leave when they are looked at.
@@ -18,8 +23,8 @@ const shortestPauseMs = 10
 export interface Watcher {
   /** How many sockets wait. */
   readonly look: () => Promise<number>
-  /** With the cookie of a namespace where a reader is behind; with 0 when there is something to look at. */
-  readonly told: (netns: bigint) => void
+  /** With what the ring tells: AccelAsk, or the cookie of a namespace where a reader stands still. */
+  readonly told: (told: bigint) => void
 }
 
 export class Latecomers implements Disposable {
@@ -32,6 +37,8 @@ export class Latecomers implements Disposable {
   #due = Number.POSITIVE_INFINITY
   #looking: Promise<void> | undefined
   #asked = false
+  /** Only who may stand still was told of. */
+  #later = false
   #still = 0
   #pauseMs = shortestPauseMs
   readonly #allowance = new Allowance()
@@ -44,12 +51,15 @@ export class Latecomers implements Disposable {
 
   begin(): void {
     this.#ring ??= this.#native.ringBuffer(this.#readers, (record) => {
-      const netns = u64Codec.decode(record)
-      if (netns === 0n) {
+      const told = u64Codec.decode(record)
+      if (told === soon) {
         this.#asked = true
         this.#plan(soonMs)
+      } else if (told === later) {
+        this.#later = true
+        this.#plan(laterMs)
       }
-      this.#watcher.told(netns)
+      this.#watcher.told(told)
     })
     this.#plan(longestPauseMs) // an earlier agent may have joined some
   }
@@ -91,17 +101,18 @@ export class Latecomers implements Disposable {
   async #look(): Promise<void> {
     clearTimeout(this.#timer)
     this.#due = Number.POSITIVE_INFINITY
-    const [began, asked] = [performance.now(), this.#asked]
+    const [began, asked, later] = [performance.now(), this.#asked, this.#later]
     this.#asked = false
+    this.#later = false
     try {
-      await this.#watcher.look() // of two ends that are ready, the second joins at once
-      const still = await this.#watcher.look()
+      let still = await this.#watcher.look()
+      if (still > 0 && (asked || !later)) still = await this.#watcher.look() // of two ends that are ready, the second joins at once
       this.#pauseMs = asked ? shortestPauseMs : Math.min(still === this.#still ? longestPauseMs : usualPauseMs, 2 * this.#pauseMs)
       this.#still = still
     } catch {
       this.#still = 1 // somebody has unpinned it, and it is put back
     }
     this.#allowance.spend(performance.now() - began)
-    this.#plan(this.#asked ? soonMs : this.#still > 0 ? this.#pauseMs : longestPauseMs)
+    this.#plan(this.#asked ? soonMs : this.#later ? laterMs : this.#still > 0 ? this.#pauseMs : longestPauseMs)
   }
 }

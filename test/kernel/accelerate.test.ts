@@ -144,10 +144,10 @@ describe('switches of acceleration', { timeout: 240_000 }, () => {
     assert.equal((JSON.parse(planned.stdout) as { changes: boolean }).changes, false, 'the config in force changes nothing')
     const { acceleration } = await agent.status()
     assert.deepEqual(acceleration.connections, { joined: 2, accelerating: 2 })
-    assert.deepEqual([acceleration.mode, acceleration.budget], ['proxies', 4 * 1024 * 1024])
+    assert.deepEqual([acceleration.mode, acceleration.budget], ['proxies', 8 * 1024 * 1024])
     assert.match(
       (await agent.command(['status'])).stdout,
-      /\nacceleration +on\nmode +proxies\nbudget +4MiB for each receiver\nconnections +2 joined now/,
+      /\nacceleration +on\nmode +proxies\nbudget +8MiB for each receiver\nconnections +2 joined now/,
     )
     assert.match(
       (await agent.command(['pods', 'web'])).stdout,
@@ -233,7 +233,7 @@ describe('switches of acceleration', { timeout: 240_000 }, () => {
     assert.match((await agent.status()).config.lastReload.reason ?? '', /acceleration\.budget/)
     assert.equal((await agent.status()).acceleration.budget, 65_536)
     await agent.write(config())
-    await reloaded('the default', ({ node }) => node.budget === 4 * 1024 * 1024)
+    await reloaded('the default', ({ node }) => node.budget === 8 * 1024 * 1024)
   })
 
   test('an app is no proxy', async () => {

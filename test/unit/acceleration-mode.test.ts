@@ -108,7 +108,7 @@ async function refusal(text: string): Promise<string> {
 test('a budget is a size in KiB, MiB, GiB or bytes', async () => {
   const sizes = { '64KiB': 65_536, '4MiB': 4_194_304, '1GiB': 1_073_741_824, '65536': 65_536, '"131072"': 131_072 }
   for (const [text, bytes] of Object.entries(sizes)) assert.equal((await configured(`{ budget: ${text} }`)).budget, bytes, text)
-  assert.deepEqual(await configured('{}'), { mode: 'proxies', budget: 4_194_304 })
+  assert.deepEqual(await configured('{}'), { mode: 'proxies', budget: 8_388_608 })
   for (const bytes of Object.values(sizes)) assert.equal(bytesOf(sizeText(bytes)), bytes)
 })
 
@@ -118,7 +118,7 @@ test('a wrong budget or mode is told with the way out', async () => {
   assert.match(await refusal('{ budget: 4 mib }'), /Did you mean "4MiB"\?$/)
   assert.match(await refusal('{ budget: 2GiB }'), /must be from 64KiB to 1GiB, but is 2GiB\. Write a size from 64KiB to 1GiB/)
   assert.match(await refusal('{ budget: 63KiB }'), /must be from 64KiB to 1GiB, but is 63KiB/)
-  assert.match(await refusal('{ budget: 0 }'), /must be at least 65536, but is 0.*From 65536 to 1073741824\. The default is 4MiB\./)
+  assert.match(await refusal('{ budget: 0 }'), /must be at least 65536, but is 0.*From 65536 to 1073741824\. The default is 8MiB\./)
   assert.match(await refusal('{ budget: 1073741825 }'), /must be at most 1073741824/)
   assert.match(await refusal('{ budget: 65536.5 }'), /must be a whole number or text, but is 65536\.5/)
   assert.match(await refusal('{ budget: much }'), /Write a size from 64KiB to 1GiB/)

@@ -45,7 +45,7 @@ test('the shortest config has every default and is frozen', async () => {
     pods: [],
     attach: { cgroup: 'auto', bpffs: '/sys/fs/bpf/merbridge', identity: 'auto', btf: 'auto', without: [] },
     control: { socket: '/run/merbridge/agent.sock' },
-    acceleration: { mode: 'proxies', budget: 4_194_304 },
+    acceleration: { mode: 'proxies', budget: 8_388_608 },
     log: { level: 'info', format: 'auto' },
   })
   const [mesh] = meshes

@@ -21,7 +21,7 @@ test('a socket that asks while a look lasts is looked at soon after that', { tim
   const look = () => {
     reads++
     return new Promise<number>((resolve) => {
-      pass = () => resolve(0)
+      pass = () => resolve(1) // one that waits
     })
   }
   using latecomers = new Latecomers(native, {} as BpfMap, { look, told: () => {} })
