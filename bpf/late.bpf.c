@@ -143,10 +143,14 @@ static __always_inline void look_after(const struct sock *sk, struct side *self,
 	struct sk_psock *psock = psock_of(sk);
 	__u32 read = READ(tcp, copied_seq), now = bpf_ktime_get_ns() / 1000000;
 
-	if (psock && is_drained(psock)) {
+	if (!psock || is_drained(psock)) {
 		if (read == READ(tcp, rcv_nxt)) {
 			self->behind = 0;
 			self->since_ms = 0;
+			return;
+		}
+		if (self->place == PLACE_LEFT && self->since_ms && self->stalled != read) {
+			self->behind = 0; /* it goes on by itself */
 			return;
 		}
 		if (self->stalled != read || !self->since_ms) {
@@ -185,12 +189,12 @@ static __always_inline void look_at(struct sock *sk, struct membership *member, 
 				return;
 			}
 			bpf_map_delete_elem(&joined, &key);
-			self->behind = 0;
+			self->since_ms = 0; /* from here on what is read is TCP's */
 			self->reason = reason_to_leave(sk, member, peer);
 			member->leave = 0;
-		} else if (self->behind) {
-			look_after(sk, self, meta);
 		}
+		if (self->behind)
+			look_after(sk, self, meta); /* also when it has left: the reader may stand still behind what it was told of before */
 		return;
 	}
 	self->reason = peer->sk ? judge_socket(sk, self) : ACCEL_NO_PARTNER;

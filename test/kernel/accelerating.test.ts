@@ -72,7 +72,7 @@ describe('acceleration under the agent', { timeout: 180_000, skip: why }, () => 
     appendFileSync(other, 'another build')
     const second = await datapath.start(config, { object: other })
     assert.equal(second.datapath.acceleration.stopped(), AccelStop.OPERATOR, 'switches are in the kernel')
-    assert.equal(second.datapath.acceleration.budget(), 4n * 1024n * 1024n, "the config's")
+    assert.equal(second.datapath.acceleration.budget(), 8n * 1024n * 1024n, "the config's")
     assert.equal(cookieOf(second, pod), netns)
     second.datapath.acceleration.resume(AccelStop.OPERATOR)
     await untilRedirected(second, netns, ends)

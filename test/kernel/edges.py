@@ -10,7 +10,7 @@ Does what it is told on standard input, a line each, and answers with a line.
     pour SECONDS    client: a message of 4 kB every 5 ms, for so long; how many bytes
     follow          server: reads 4 kB every 5 ms, from 0.3 s later on, until nothing happens for 2 seconds; JSON as of read
     read N          server: N bytes, or what comes until nothing happens for 2 seconds; JSON: how many, whether they are right, the longest wait
-    block           server: O_NONBLOCK is cleared from now on
+    block           O_NONBLOCK is cleared from now on
     recv RESTART    server: recv(), and SIGALRM after 0.3 s, with SA_RESTART if RESTART is 1; what it gave, or "EINTR", or the error
 """
 
@@ -65,6 +65,9 @@ class Client:
                 break
         return total
 
+    def block(self):
+        self.socket.setblocking(True)
+        return "ok"
 
     def pour(self, seconds):
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -101,6 +101,30 @@ describe('readers that are told of changes only', { timeout: 240_000, skip: kern
         }
       }))
 
+    test(`${where}: a reader that stands still while its connection leaves, as a stream, is told of what came by TCP`, () =>
+      talk(between, async (client, server) => {
+        const bytes = Number(await client.tell(`send ${times(1200, 100).join(' ')}`))
+        await sleep(300)
+        const { longest } = await reads(server, bytes, 'a stream')
+        assert(longest < soon, `${longest} s`)
+      }))
+
+    test(`${where}: and as its sender turns to blocking`, () =>
+      talk(between, async (client, server) => {
+        agent.datapath.acceleration.setBudget(BigInt(64 * KiB))
+        try {
+          const bytes = Number(await client.tell(`send ${times(60, 4000).join(' ')}`))
+          await client.tell('block')
+          assert.equal(await client.tell('send 1'), '1')
+          await sleep(1500)
+          const got = JSON.parse(await server.tell(`read ${bytes + 1}`)) as Read
+          assert.equal(got.read, bytes + 1)
+          assert(got.longest < soon, `${got.longest} s`)
+        } finally {
+          agent.datapath.acceleration.setBudget(4_000_000n)
+        }
+      }))
+
     for (const [title, sizes] of shapes) {
       test(`${where}: what is beyond the budget is told of again: ${title}`, () =>
         talk(between, async (client, server) => {
