@@ -72,6 +72,7 @@ export class ProgramJudge implements AsyncDisposable {
   readonly #stuck = new Set<Reading>()
   readonly #stuckMs: number
   #work: Promise<void> | undefined
+  #again = false
   readonly #ended = new AbortController()
 
   /** `onJudged`: sockets may have waited for it. */
@@ -82,13 +83,20 @@ export class ProgramJudge implements AsyncDisposable {
     this.#onJudged = onJudged
   }
 
-  /** Begins to judge what nobody has judged yet, unless that goes on already. */
+  /** Begins to judge what nobody has judged yet; when that goes on already, once more after it: what has come since then it does not see. */
   look(): void {
-    if (this.#work !== undefined || this.#ended.signal.aborted) return
+    if (this.#ended.signal.aborted) return
+    if (this.#work !== undefined) {
+      this.#again = true
+      return
+    }
     this.#work = this.#lookOnce()
       .catch((error: unknown) => this.#log('debug', 'programs could not be looked at; trying again', { reason: String(error) }))
       .finally(() => {
         this.#work = undefined
+        if (!this.#again) return
+        this.#again = false
+        this.look()
       })
   }
 
