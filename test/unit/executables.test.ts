@@ -203,17 +203,41 @@ describe('processes', { timeout: 60_000 }, () => {
     }
   })
 
-  test('readings that do not end hold up nobody else for long', async () => {
-    const entries = [1, 2, 3, 4].map((pid) => ({
-      key: programKeyCodec.encode({ inode: BigInt(pid), device: pid }),
-      value: programCodec.encode({ splices: Splices.UNKNOWN, asks: Asks.UNKNOWN, pid, started: 0n }),
-    }))
-    const verdicts = new Map(entries.map(({ key, value }) => [key.toString('hex'), value]))
-    const map = {
+  const unjudged = (pid: number) => ({
+    key: programKeyCodec.encode({ inode: BigInt(pid), device: pid }),
+    value: programCodec.encode({ splices: Splices.UNKNOWN, asks: Asks.UNKNOWN, pid, started: 0n }),
+  })
+  const mapOf = (verdicts: Map<string, Buffer>) =>
+    ({
       entries: async () => [...verdicts].map(([key, value]) => ({ key: Buffer.from(key, 'hex'), value })),
       lookup: (key: Buffer) => verdicts.get(key.toString('hex')),
       update: (key: Buffer, value: Buffer) => verdicts.set(key.toString('hex'), value),
-    } as unknown as BpfMap
+    }) as unknown as BpfMap
+
+  test('a program that comes while another one is looked at is next', async () => {
+    const verdicts = new Map([unjudged(1)].map(({ key, value }) => [key.toString('hex'), value]))
+    const seen: number[] = []
+    class Busy extends ProgramJudge {
+      override async judge(_: unknown, pid: number) {
+        seen.push(pid)
+        if (pid === 1) {
+          const { key, value } = unjudged(2)
+          verdicts.set(key.toString('hex'), value)
+          this.look()
+        }
+        return { splices: Splices.NEVER, asks: Asks.NEVER, why: '' }
+      }
+    }
+    await using busy = new Busy(mapOf(verdicts), () => {})
+    busy.look()
+    for (let turn = 0; turn < 100 && seen.length < 2; turn++) await sleep(20)
+    assert.deepEqual(seen, [1, 2])
+  })
+
+  test('readings that do not end hold up nobody else for long', async () => {
+    const entries = [1, 2, 3, 4].map(unjudged)
+    const verdicts = new Map(entries.map(({ key, value }) => [key.toString('hex'), value]))
+    const map = mapOf(verdicts)
     const ends: (() => void)[] = []
     const good = { splices: Splices.NEVER, asks: Asks.NEVER, why: '' }
     class Slow extends ProgramJudge {
