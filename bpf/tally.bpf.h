@@ -63,7 +63,7 @@ static __always_inline void count_redirected(struct side *side)
 
 /*
  * All that TCP was given, with the FIN, and with a client's SYN. Not only what is acknowledged: a message that is redirected may follow before that.
- * In this order: who reads without the lock may see too little, never too much.
+ * Who reads without the lock may see an acknowledgement half done; what is counted too much then is counted less the next time.
  */
 static __always_inline __u64 given_to_tcp(const void *sk)
 {

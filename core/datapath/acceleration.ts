@@ -5,7 +5,7 @@
 import { renameSync, unlinkSync } from 'node:fs'
 import type { AccelCount, AccelerationControl, AccelPair } from '../acceleration/api.ts'
 import { u32Codec, u64Codec } from '../codec.ts'
-import { AccelAsk, type AccelSettingsRecord, AccelStop, accelSettingsCodec } from '../contract.ts'
+import { type AccelSettingsRecord, AccelStop, accelSettingsCodec } from '../contract.ts'
 import type { BpfMap, BpfObject, BpfProgram, Native } from '../native/api.ts'
 import { using } from '../scope.ts'
 import { readCounts, readEnds, readPairs, sweepStale, tidyCounts } from './accelmaps.ts'
@@ -110,10 +110,8 @@ export class Acceleration implements AccelerationControl, Disposable {
     this.#nudges = new Nudges((netns) => this.looking.nudge(netns))
     this.#latecomers = new Latecomers(parts.native, parts.maps.readers, {
       look: () => this.looking.look(),
-      told: (netns) => {
-        if (netns === BigInt(AccelAsk.SOON)) this.onReader()
-        else if (netns !== BigInt(AccelAsk.LATER)) this.#nudges.tell(netns)
-      },
+      asked: () => this.onReader(),
+      still: (netns) => this.#nudges.tell(netns),
     })
   }
 

@@ -6,6 +6,9 @@ import { readHalted } from './accelmaps.ts'
 import { readAdded } from './added.ts'
 import type { Layout } from './layout.ts'
 
+/** What the program uses that decides about messages, besides `accelerated`. */
+export const deciding = ['accel_settings', 'joined', 'pairs', 'sides', 'readers', 'accelerators', 'programs', 'verdicts', 'accel_counters'] as const
+
 /** `pointers` is scratch space of the programs and `origins` lives in the sockets, but both must be found again when programs are replaced. */
 export const allMaps = [
   ...agentMaps,
@@ -22,15 +25,7 @@ export const allMaps = [
   'events',
   'events_lost',
   'added',
-  'accel_settings',
-  'joined',
-  'pairs',
-  'sides',
-  'readers',
-  'accelerators',
-  'programs',
-  'verdicts',
-  'accel_counters',
+  ...deciding,
   'halted',
   'meta',
 ] as const

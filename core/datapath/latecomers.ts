@@ -23,8 +23,10 @@ const shortestPauseMs = 10
 export interface Watcher {
   /** How many sockets wait. */
   readonly look: () => Promise<number>
-  /** With what the ring tells: AccelAsk, or the cookie of a namespace where a reader stands still. */
-  readonly told: (told: bigint) => void
+  /** There is something to look at soon: perhaps a socket whose program nobody has judged. */
+  readonly asked: () => void
+  /** A reader stands still in the namespace of this cookie. */
+  readonly still: (netns: bigint) => void
 }
 
 export class Latecomers implements Disposable {
@@ -55,11 +57,13 @@ export class Latecomers implements Disposable {
       if (told === soon) {
         this.#asked = true
         this.#plan(soonMs)
+        this.#watcher.asked()
       } else if (told === later) {
         this.#later = true
         this.#plan(laterMs)
+      } else {
+        this.#watcher.still(told)
       }
-      this.#watcher.told(told)
     })
     this.#plan(longestPauseMs) // an earlier agent may have joined some
   }

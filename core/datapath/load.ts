@@ -11,6 +11,7 @@ import { optional } from '../features/catalogue.ts'
 import { type KernelFacts, whySkipped } from '../features/probe.ts'
 import type { BpfMap, BpfObject, BpfProgram, Native, NativeError, OpenOptions } from '../native/api.ts'
 import { using } from '../scope.ts'
+import { deciding } from './contents.ts'
 import { acceleration, allPrograms, cookieProgram } from './hooks.ts'
 
 export interface Loaded {
@@ -65,20 +66,6 @@ export async function loadObject(native: Native, { path, kernel, reuse, maxEntri
   }
 }
 
-/** What it uses. */
-const decidersMaps: readonly string[] = [
-  'accelerated',
-  'accel_settings',
-  'joined',
-  'pairs',
-  'sides',
-  'readers',
-  'accelerators',
-  'programs',
-  'verdicts',
-  'accel_counters',
-]
-
 interface DeciderPlan extends Pick<LoadPlan, 'path' | 'kernel' | 'maxEntries'> {
   readonly abilities: bigint
   readonly charged: boolean
@@ -100,7 +87,7 @@ export function directDecider(object: string): string | undefined {
 export async function loadDecider(native: Native, plan: DeciderPlan, loaded: BpfObject): Promise<BpfProgram> {
   const { path, kernel, maxEntries, abilities, charged } = plan
   const bit = BigInt(Ability.CHARGED)
-  const reuse = Object.fromEntries(decidersMaps.map((name) => [name, loaded.map(name)]))
+  const reuse = Object.fromEntries(['accelerated', ...deciding].map((name) => [name, loaded.map(name)]))
   const sizes = Object.entries(maxEntries ?? {}).filter(([name]) => name in reuse)
   const load = (from: string, programs: readonly string[]) =>
     native.load(from, {

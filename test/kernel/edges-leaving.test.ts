@@ -9,13 +9,7 @@ import { acceleration } from '../../core/datapath/hooks.ts'
 import { detach, planDetach } from '../../core/detach.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { DatapathUnderTest, kernel, native } from './fixture.ts'
-import { accelerate, type Connection, edge, redirected, untilRedirected } from './joined.ts'
-
-interface Read {
-  readonly read: number
-  readonly right: boolean
-  readonly longest: number
-}
+import { accelerate, type Connection, joinedEdges, type Read, redirected } from './joined.ts'
 
 interface Talk {
   readonly client: Connection
@@ -50,16 +44,6 @@ describe('detach, and readers that are told of changes only', { timeout: 240_000
     const agent = await datapath.start(datapath.config(pods))
     const [netns] = pods.map((pod) => accelerate(agent, pod))
     assert(netns !== undefined)
-    const [one, two] = pods
-    const at = between ? ([two.address, 15006] as const) : (['127.0.0.1', ++port] as const)
-    await using server = await edge(between ? two : one, 'serve', between ? '0.0.0.0' : at[0], at[1])
-    await using client = await edge(one, 'connect', at[0], at[1])
-    const both = async () => {
-      await Promise.all([client.tell('ping 5'), server.tell('echo 5')])
-      return 'ok'
-    }
-    await untilRedirected(agent, netns, { tell: both, [Symbol.asyncDispose]: async () => {} })
-    await both()
     const podNames = new Map(pods.map((pod) => [pod.netns, pod.name]))
     const leave = async (waitMs: number) => {
       await agent[Symbol.asyncDispose]()
@@ -67,7 +51,7 @@ describe('detach, and readers that are told of changes only', { timeout: 240_000
       const view = await detach(native, await planDetach(native, { bpffs: datapath.bpffs, mode: 'bypass', podNames, waitMs }))
       return { waiting: view.waiting.map(({ pod }) => pod).sort(), took: performance.now() - began }
     }
-    await work({ client, server, agent, netns, datapath, leave })
+    await joinedEdges(agent, pods, { netns, between, port: ++port }, (client, server) => work({ client, server, agent, netns, datapath, leave }))
   }
 
   async function reads(server: Connection, bytes: number, title: string): Promise<number> {

@@ -7,13 +7,7 @@ import { AccelReason, AccelStop } from '../../core/contract.ts'
 import { acceleration } from '../../core/datapath/hooks.ts'
 import { Lab, type LabPod } from '../lab/net.ts'
 import { DatapathUnderTest, kernel } from './fixture.ts'
-import { accelerate, type Connection, edge, redirected, untilRedirected } from './joined.ts'
-
-interface Read {
-  readonly read: number
-  readonly right: boolean
-  readonly longest: number
-}
+import { accelerate, type Connection, joinedEdges, type Read, redirected } from './joined.ts'
 
 const KiB = 1024
 const times = (count: number, ...sizes: readonly number[]): number[] => Array.from({ length: count }, () => sizes).flat()
@@ -51,20 +45,8 @@ describe('readers that are told of changes only', { timeout: 240_000, skip: kern
     await lab?.close()
   })
 
-  /** A server that is busy until it is told to read, and its client, which is joined. */
-  async function talk(between: boolean, work: (client: Connection, server: Connection) => Promise<void>): Promise<void> {
-    const [one, two] = pods as [LabPod, LabPod]
-    const at = between ? ([two.address, 15006] as const) : (['127.0.0.1', ++port] as const)
-    await using server = await edge(between ? two : one, 'serve', between ? '0.0.0.0' : at[0], at[1])
-    await using client = await edge(one, 'connect', at[0], at[1])
-    const both = async () => {
-      await Promise.all([client.tell('ping 5'), server.tell('echo 5')])
-      return 'ok'
-    }
-    await untilRedirected(agent, netns, { tell: both, [Symbol.asyncDispose]: async () => {} })
-    await both()
-    await work(client, server)
-  }
+  const talk = (between: boolean, work: (client: Connection, server: Connection) => Promise<void>) =>
+    joinedEdges(agent, pods as [LabPod, LabPod], { netns, between, port: ++port }, work)
 
   async function reads(server: Connection, bytes: number, title: string): Promise<Read> {
     const got = JSON.parse(await server.tell(`read ${bytes}`)) as Read

@@ -74,6 +74,32 @@ export function accelerate(agent: Agent, pod: LabPod, acceleration: Mode = 'prox
   return netns
 }
 
+/** What a server of edges.py has read: bytes, whether they are what was sent, and its longest wait in seconds. */
+export interface Read {
+  readonly read: number
+  readonly right: boolean
+  readonly longest: number
+}
+
+/** A server (edges.py) that is busy until it is told to read, and its client, which is joined: in the first pod, or between the two. */
+export async function joinedEdges(
+  agent: Agent,
+  [one, two]: readonly [LabPod, LabPod],
+  { netns, between, port }: { readonly netns: bigint; readonly between: boolean; readonly port: number },
+  work: (client: Connection, server: Connection) => Promise<void>,
+): Promise<void> {
+  const at = between ? ([two.address, 15006] as const) : (['127.0.0.1', port] as const)
+  await using server = await edge(between ? two : one, 'serve', between ? '0.0.0.0' : at[0], at[1])
+  await using client = await edge(one, 'connect', at[0], at[1])
+  const both = async () => {
+    await Promise.all([client.tell('ping 5'), server.tell('echo 5')])
+    return 'ok'
+  }
+  await untilRedirected(agent, netns, { tell: both, [Symbol.asyncDispose]: async () => {} })
+  await both()
+  await work(client, server)
+}
+
 /** For programs that nobody has looked at yet; a turn of the agent would do so, and put back what `accelerate` has written. */
 export async function vouch({ datapath: { maps } }: Agent): Promise<void> {
   for (const { key, value } of await maps.programs.entries()) {

@@ -24,7 +24,7 @@ test('a socket that asks while a look lasts is looked at soon after that', { tim
       pass = () => resolve(1) // one that waits
     })
   }
-  using latecomers = new Latecomers(native, {} as BpfMap, { look, told: () => {} })
+  using latecomers = new Latecomers(native, {} as BpfMap, { look, asked: () => {}, still: () => {} })
   latecomers.begin()
 
   ask()
