@@ -242,6 +242,29 @@ static __always_inline enum accel_reason redirect(struct sk_msg_md *msg, const s
 	return bpf_msg_redirect_hash(msg, &joined, &key, BPF_F_INGRESS) == SK_PASS ? ACCEL_REDIRECTED : ACCEL_GONE;
 }
 
+/*
+ * Its own lock is held. What TCP got of the message before is known only now, and counts for its reason (take_uncounted); that is mostly this one's.
+ * After a redirect nothing is new.
+ */
+static __always_inline void count_message(struct side *self, enum pair_side own, enum accel_reason reason, __u32 size)
+{
+	enum accel_reason before = self->reason;
+	__u64 bytes = before == ACCEL_REDIRECTED ? 0 : take_uncounted((const void *)self->sk, self, own);
+
+	self->messages++;
+	self->reason = reason;
+	if (bytes && before != reason) {
+		count_messages(self->netns, before, 0, bytes);
+		bytes = 0;
+	}
+	if (reason == ACCEL_REDIRECTED) {
+		__sync_fetch_and_add(&self->fresh_bytes, size);
+		__sync_fetch_and_add(&self->fresh_messages, 1);
+	} else {
+		count_messages(self->netns, reason, 1, bytes);
+	}
+}
+
 SEC("sk_msg")
 int mb_accelerate(struct sk_msg_md *msg)
 {
@@ -265,19 +288,11 @@ int mb_accelerate(struct sk_msg_md *msg)
 		reason = judge(self, peer, msg->size);
 	if (reason == ACCEL_REDIRECTED)
 		reason = redirect(msg, &key, self, peer);
-	self->messages++; /* its own lock is held */
-	self->reason = reason;
+	count_message(self, key.side, reason, msg->size);
 	weigh(self, peer, reason, msg->size);
-	if (reason == ACCEL_REDIRECTED) {
-		__sync_fetch_and_add(&self->fresh_bytes, msg->size);
-		__sync_fetch_and_add(&self->fresh_messages, 1);
-	} else {
-		count_messages(self->netns, reason, 1, msg->size);
-		self->by_tcp += msg->size;
-		if (!member->leave && wants_to_leave(pair, self, peer, reason)) {
-			member->leave = reason;
-			ask_for_look(ASK_SOON);
-		}
+	if (reason != ACCEL_REDIRECTED && !member->leave && wants_to_leave(pair, self, peer, reason)) {
+		member->leave = reason;
+		ask_for_look(ASK_SOON);
 	}
 	return SK_PASS;
 }

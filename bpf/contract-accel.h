@@ -129,7 +129,7 @@ _Static_assert(sizeof(struct program) == 24, "program");
 
 /*
  * One end of a connection. Written by the end itself, when it sends. But: who reads from it writes reads and program, the other end writes behind,
- * and judged and splices with what it has looked up; place is mb_late's, which also moves fresh_* and by_tcp to accel_counters.
+ * and judged and splices with what it has looked up; place is mb_late's, which also moves fresh_* to accel_counters, and by_tcp ahead.
  */
 struct side {
 	__u64 sk;		    /* address of struct sock; 0: this end is not known. Only good while the socket there has the cookie */

@@ -39,10 +39,10 @@ static __always_inline void count_messages(__u64 netns, enum accel_reason reason
 	__sync_fetch_and_add(&count->bytes, bytes);
 }
 
-/* Why an end went by TCP last; it was not looked at yet, or waits for the other end. */
+/* Why an end went by TCP last; it was not looked at yet, or waited for the other end. */
 static __always_inline enum accel_reason reason_of(const struct side *side)
 {
-	return side->place < PLACE_JOINED && !side->reason ? ACCEL_WAITING : side->reason;
+	return side->reason ? side->reason : ACCEL_WAITING;
 }
 
 /* What an end has become, or would be if it ended now. */
@@ -74,26 +74,35 @@ static __always_inline __u64 given_to_tcp(const void *sk)
 }
 
 /*
- * What TCP has carried for an end and nobody has counted: all of it before it joined and after it left. TCP knows bytes and segments, so a segment
- * stands for a message. Called when the connection ends, and at each look of the agent (mb_late), as before it shows figures.
+ * Bytes that TCP was given and nobody has counted: all of them before the end joined and after it left. TCP is asked also while it is joined, as of
+ * a message it may take a part, and the rest comes as a message again. Whoever gets them here counts them, if two ask at once.
+ */
+static __always_inline __u64 take_uncounted(const void *sk, struct side *side, enum pair_side own)
+{
+	__u64 control = (own == SIDE_CLIENT) + !!(BPF_CORE_READ((const struct sock___accel *)sk, sk_shutdown) & SEND_SHUTDOWN);
+	__u64 counted = READ_ONCE(side->by_tcp), bytes = given_to_tcp(sk);
+
+	if (!is_same_socket(sk, side->cookie) || bytes <= counted + control)
+		return 0;
+	bytes -= control;
+	return __sync_val_compare_and_swap(&side->by_tcp, counted, bytes) == counted ? bytes - counted : 0;
+}
+
+/*
+ * What the messages of an end do not tell, or not yet. TCP knows bytes and segments, so a segment stands for a message of a socket that is not
+ * joined. Called when the connection ends, and at each look of the agent (mb_late), as before it shows figures.
  */
 static __always_inline void count_rest(const void *sk, struct side *side, enum pair_side own)
 {
 	const struct tcp_sock___totals *tcp = sk;
 	__u32 segments = BPF_CORE_READ(tcp, data_segs_out), old = side->segments;
-	__u64 control = (own == SIDE_CLIENT) + !!(BPF_CORE_READ((const struct sock___accel *)sk, sk_shutdown) & SEND_SHUTDOWN);
-	__u64 bytes = given_to_tcp(sk), counted;
+	__u64 bytes;
 
 	count_redirected(side);
-	if (!is_same_socket(sk, side->cookie))
-		return;
+	bytes = take_uncounted(sk, side, own);
 	side->segments = segments;
-	/* What was sent as a message of a joined socket is counted before TCP gets it, so it may be ahead. */
-	counted = READ_ONCE(side->by_tcp);
-	if (bytes <= counted + control)
-		return;
-	side->by_tcp = bytes - control;
-	count_messages(side->netns, reason_of(side), is_joined(side) ? 0 : segments - old, bytes - control - counted);
+	if (bytes)
+		count_messages(side->netns, reason_of(side), is_joined(side) ? 0 : segments - old, bytes);
 }
 
 #endif

@@ -17,6 +17,9 @@ const laterMs = 10
 const longestPauseMs = 1000
 /** When others come or go meanwhile. */
 const usualPauseMs = 250
+/** While readers may be busy, behind whose queue bytes have come by TCP: until so long after the last ones came, and so often. */
+const busyMs = 10_000
+const busyPauseMs = 100
 /** When one has just asked, and could not join or leave yet. */
 const shortestPauseMs = 10
 
@@ -41,6 +44,8 @@ export class Latecomers implements Disposable {
   #asked = false
   /** Only who may stand still was told of. */
   #later = false
+  /** Of performance.now(): when that was, last. */
+  #laterAt = Number.NEGATIVE_INFINITY
   #still = 0
   #pauseMs = shortestPauseMs
   readonly #allowance = new Allowance()
@@ -60,6 +65,7 @@ export class Latecomers implements Disposable {
         this.#watcher.asked()
       } else if (told === later) {
         this.#later = true
+        this.#laterAt = performance.now()
         this.#plan(laterMs)
       } else {
         this.#watcher.still(told)
@@ -111,7 +117,9 @@ export class Latecomers implements Disposable {
     try {
       let still = await this.#watcher.look()
       if (still > 0 && (asked || !later)) still = await this.#watcher.look() // of two ends that are ready, the second joins at once
-      this.#pauseMs = asked ? shortestPauseMs : Math.min(still === this.#still ? longestPauseMs : usualPauseMs, 2 * this.#pauseMs)
+      const usual = still === this.#still ? longestPauseMs : usualPauseMs
+      const longest = began - this.#laterAt < busyMs ? busyPauseMs : usual
+      this.#pauseMs = asked ? shortestPauseMs : Math.min(longest, 2 * this.#pauseMs)
       this.#still = still
     } catch {
       this.#still = 1 // somebody has unpinned it, and it is put back

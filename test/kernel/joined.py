@@ -4,6 +4,7 @@
     send N      the client sends N bytes, as many as are taken; how many
     more        the client sends the rest of the last send; how many
     read        the server reads what there is; its length, and whether it is what was sent
+    both N      N bytes each way at once, more than the buffers hold; whether they are what was sent
     block       the server's socket is a blocking one from now on
     close       both ends
 """
@@ -67,6 +68,30 @@ class Ends:
             self.read += len(data)
             total += len(data)
         return f"{total} {'right' if right else 'WRONG'}"
+
+    def both(self, count):
+        count, data = int(count), PATTERN + PATTERN
+        ends = {end: [0, 0] for end in (self.client, self.server)}
+        wished = dict.fromkeys(ends, 200_000)
+        for end in ends:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 40_000)
+        while any(min(done) < count for done in ends.values()):
+            unsent = [end for end, (sent, _) in ends.items() if sent < count]
+            unread = [end for end, (_, read) in ends.items() if read < count]
+            readable, writable, _ = select.select(unread, unsent, [], 5)
+            if not readable and not writable:
+                return "stuck"
+            for end in writable:
+                start, size = ends[end][0] % len(PATTERN), min(wished[end], count - ends[end][0])
+                taken = end.send(data[start : start + size])
+                ends[end][0] += taken
+                wished[end] = 200_000 if taken == size else 1_000  # pieces of what was not taken
+            for end in readable:
+                got, start = end.recv(20_000), ends[end][1] % len(PATTERN)
+                if got != data[start : start + len(got)]:
+                    return "WRONG"
+                ends[end][1] += len(got)
+        return "ok"
 
     def block(self):
         self.server.setblocking(True)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { AccelCount } from '../../core/acceleration/api.ts'
 import type { AccelerationView, PodAccelerationView } from '../../core/acceleration/view.ts'
-import { AccelReason } from '../../core/contract.ts'
+import { AccelReason, AccelStop } from '../../core/contract.ts'
 import { readCounts } from '../../core/datapath/accelmaps.ts'
 import { acceleration } from '../../core/datapath/hooks.ts'
 import { Agent, until } from '../lab/agent.ts'
@@ -11,7 +11,7 @@ import { Lab, type LabPod } from '../lab/net.ts'
 import { selfTested } from '../lab/verdict.ts'
 import { app } from '../parity/shape.ts'
 import { DatapathUnderTest, kernel } from './fixture.ts'
-import { type Connection, cookieOf, exchanging, untilRedirected } from './joined.ts'
+import { type Connection, connection, cookieOf, exchanging, untilRedirected } from './joined.ts'
 
 type Sum = readonly [messages: number, bytes: number]
 
@@ -55,6 +55,19 @@ describe('counts of messages', { timeout: 120_000, skip: kernel.skip.get(acceler
     assert.deepEqual(less(sum(ended), sum(living)), [77 * 6, 77 * 90])
     assert.deepEqual(less(sum(await control.counts()), sum(ended)), [0, 0], 'nothing twice')
     for (const ends of talks) await ends[Symbol.asyncDispose]()
+  })
+
+  test('of a message that TCP takes in parts, what TCP has taken', async () => {
+    await using datapath = new DatapathUnderTest('tally')
+    const agent = await datapath.start(datapath.config([pod], {}, { mode: 'all' }))
+    const control = agent.datapath.acceleration
+    await using ends = await connection(pod, ++port)
+    await untilRedirected(agent, cookieOf(agent, pod), ends)
+    const before = await control.counts()
+    control.stop(AccelStop.OPERATOR) // it stays joined
+    assert.equal(await ends.tell('both 20000000'), 'ok')
+    const [, bytes] = less(sum(await control.counts()), sum(before))
+    assert.equal(bytes, 40_000_000)
   })
 
   test('also when the agent is killed between', async () => {

@@ -3,10 +3,39 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { u64Codec } from '../../core/codec.ts'
+import { AccelAsk } from '../../core/contract.ts'
 import { Latecomers } from '../../core/datapath/latecomers.ts'
 import type { BpfMap, Native } from '../../core/native/api.ts'
 
-const nobody = u64Codec.encode(0n)
+const [soon, later] = [u64Codec.encode(BigInt(AccelAsk.SOON)), u64Codec.encode(BigInt(AccelAsk.LATER))]
+
+/** How many reads of sockets there are in two and a half seconds after the agent was told. */
+async function readsAfter(told: Buffer): Promise<number> {
+  let reads = 0
+  let tell: (record: Buffer) => void = () => {}
+  const native = {
+    ringBuffer: (_: BpfMap, record: (bytes: Buffer) => void) => {
+      tell = record
+      return { close: () => {} }
+    },
+  } as unknown as Native
+  const look = async () => {
+    reads++
+    return 1 // one waits, as it did before
+  }
+  using latecomers = new Latecomers(native, {} as BpfMap, { look, asked: () => {}, still: () => {} })
+  latecomers.begin()
+  tell(told)
+  await sleep(2500)
+  return reads
+}
+
+test('bytes behind a reader that is busy: it is looked at ten times a second; what only waits, less and less often', {
+  timeout: 10_000,
+}, async () => {
+  const [busy, waits] = await Promise.all([readsAfter(later), readsAfter(soon)])
+  assert(busy >= 30 && waits < 24, `${busy} and ${waits} reads, two at a time`)
+})
 
 test('a socket that asks while a look lasts is looked at soon after that', { timeout: 10_000 }, async () => {
   let reads = 0
@@ -14,7 +43,7 @@ test('a socket that asks while a look lasts is looked at soon after that', { tim
   let pass: () => void = () => {}
   const native = {
     ringBuffer: (_: BpfMap, record: (bytes: Buffer) => void) => {
-      ask = () => record(nobody)
+      ask = () => record(soon)
       return { close: () => {} }
     },
   } as unknown as Native
