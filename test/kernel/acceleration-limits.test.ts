@@ -36,7 +36,7 @@ describe('acceleration at its limits', { timeout: 120_000, skip: kernel.skip.get
       await untilRedirected(agent, netns, first, vouch)
       await using second = await connection(pod, ++port)
       const third = await connection(pod, ++port)
-      for (let round = 0; round < 10; round++) {
+      for (let round = 0; round < 4; round++) {
         const before = await redirected(agent, netns)
         await carries(second)
         await carries(third)

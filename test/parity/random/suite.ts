@@ -6,7 +6,7 @@ import type { MeshUnderTest } from '../mesh.ts'
 import { freshSeed, randomParity } from './run.ts'
 
 /** How many the ring `mesh` has of each mesh. */
-const runs = 50
+const runs = 30
 
 /** In a file for each mesh: test/mesh/parity-random-NAME.test.ts. `npm test` has those of Istio, the widest rules; `npm run test:full` all, and many more. */
 export function randomSuite<Rules>(mesh: MeshUnderTest<Rules>): void {
