@@ -7,7 +7,7 @@ const RUN = 300
 const LONG = 700
 const SHORT = 120
 /** A stream, of which the first milliseconds are not typical: it joins, and may leave. */
-const STREAM = 600
+const STREAM = 300
 /** Runs in a round of what something is claimed of. */
 const CLAIMED = 3
 /** To see that it runs. */
@@ -76,7 +76,7 @@ export const LEG = leg.title
 /** What is compared with plain TCP: for a look at it, and to the hundredth, which takes more runs. */
 const LOOK = ['none', 'iptables', 'naive'] as const
 const SHARP = ['none', 'proxies', 'all'] as const
-const SHARP_RUNS = 2
+const SHARP_RUNS = 4
 
 export async function accelerationSetting(quick: boolean): Promise<Setting> {
   await using stack = new AsyncDisposableStack()

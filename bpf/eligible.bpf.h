@@ -8,7 +8,7 @@
 
 #include "sockets.bpf.h"
 
-#define LARGE 32768	     /* bytes: from here on a redirect beats TCP with Nagle for a stream */
+#define LARGE 32768	     /* bytes: from here on a redirect is the faster way for a stream */
 #define ONE_WAY 32	     /* messages without an answer: a stream */
 #define ONE_WAY_FOR_GOOD 128 /* and this many: the socket leaves */
 #define MESSAGE_WEIGHT 1024  /* bytes: what a message costs or wins besides its bytes */
@@ -93,14 +93,12 @@ static __always_inline void follow_stream(struct side *self, const struct side *
 }
 
 /*
- * Many messages and no answer: a stream. TCP's own batching (Nagle) is faster than one wake-up for each message (bench/); in larger pieces, or where
- * the sender has switched batching off, it is the other way round.
+ * Many small messages and no answer: a stream. TCP gathers them, with Nagle's algorithm at once, without it when the reader or the processors are
+ * busy. A redirected message stays one, and wakes the reader.
  */
 static __always_inline int is_slow_stream(const struct side *self)
 {
-	const struct tcp_sock___accel *tcp = (const void *)self->sk;
-
-	return self->streak >= ONE_WAY && !(READ_BITS(tcp, nonagle) & TCP_NAGLE_OFF);
+	return self->streak >= ONE_WAY;
 }
 
 /*

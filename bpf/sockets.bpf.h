@@ -10,7 +10,6 @@
 
 #define TCP_ESTABLISHED 1
 #define O_NONBLOCK 04000
-#define TCP_NAGLE_OFF 1
 #define TCP_NAGLE_CORK 2
 #define NO_ID 0xffffffff
 #define PSOCK_MASK (~7ULL) /* sk_user_data has flags in its low bits */

@@ -101,13 +101,18 @@ describe('connections that gain, and those that do not', { timeout: 120_000, ski
       assert((await redirected(agent, netns)) - before >= 2500)
     }))
 
-  test('mode all: a stream of small writes with Nagle leaves, and stays out of it', () =>
-    talk('all', app, async (ends) => {
-      assert.equal(await ends.tell('stream 170 1024'), 'ok')
-      await until('left', ends, 'ping 0', haveLeft)
-      assert.equal(await leaves(ends.tell('stream 20000 1024')), 0)
-      assert.equal(await haveLeft(), true)
-    }))
+  for (const [how, command] of [
+    ['with Nagle', 'ping 0'],
+    ['with TCP_NODELAY', 'nodelay'],
+  ] as const)
+    test(`mode all: a stream of small writes ${how} leaves, and stays out of it`, () =>
+      talk('all', app, async (ends) => {
+        assert.equal(await ends.tell(command), 'ok')
+        assert.equal(await ends.tell('stream 170 1024'), 'ok')
+        await until('left', ends, 'ping 0', haveLeft)
+        assert.equal(await leaves(ends.tell('stream 20000 1024')), 0)
+        assert.equal(await haveLeft(), true)
+      }))
 
   test('a connection that got another chance by a wider mode, and leaves for another reason, does not come and go', () =>
     talk('proxies', undefined, async (ends) => {
@@ -119,42 +124,41 @@ describe('connections that gain, and those that do not', { timeout: 120_000, ski
       assert.equal(await haveLeft(), true)
     }))
 
-  for (const [what, commands] of [
-    ['small writes with TCP_NODELAY', ['nodelay', 'stream 5000 1024']],
-    ['writes of 64 KiB', ['stream 300 65536']],
-  ] as const)
-    test(`mode all: a stream of ${what} stays`, () =>
-      talk('all', app, async ({ tell }) => {
-        const [before, slow] = [await redirected(agent, netns), await redirected(agent, netns, AccelReason.ONE_WAY)]
-        for (const command of commands) assert.equal(await tell(command), 'ok')
-        await sleep(100)
-        assert.equal(await areJoined(), true)
-        assert((await redirected(agent, netns)) - before >= 250)
-        assert.equal(await redirected(agent, netns, AccelReason.ONE_WAY), slow)
-      }))
-
-  test('the budget is for what waits: a reader that is always behind has room, one that does not read has none', () =>
+  test('mode all: a stream of writes of 64 KiB stays', () =>
     talk('all', app, async ({ tell }) => {
-      const control = agent.datapath.acceleration
-      const tight = async () => Number(await redirected(agent, netns, AccelReason.BUDGET))
-      control.setBudget(BigInt(MiB))
+      const [before, slow] = [await redirected(agent, netns), await redirected(agent, netns, AccelReason.ONE_WAY)]
+      assert.equal(await tell('stream 300 65536'), 'ok')
+      await sleep(100)
+      assert.equal(await areJoined(), true)
+      assert((await redirected(agent, netns)) - before >= 250)
+      assert.equal(await redirected(agent, netns, AccelReason.ONE_WAY), slow)
+    }))
+
+  const withBudget = (budget: number, work: (ends: Connection) => Promise<void>) =>
+    talk('all', app, async (ends) => {
+      agent.datapath.acceleration.setBudget(BigInt(budget))
       try {
-        await tell('nodelay')
-        if (counts) {
-          const [fast, none] = [await redirected(agent, netns), await tight()]
-          assert.equal(await tell('trail 100000 100 4000'), 'ok')
-          assert.deepEqual([(await redirected(agent, netns)) - fast, (await tight()) - none], [100_000, 0])
-          assert.equal(await tell('read'), '4000')
-        }
-        const none = await tight()
-        const before = await redirected(agent, netns)
-        assert.equal(await tell('unread 500 100'), '500')
-        // Each counts 8 KiB besides its bytes.
-        assert.equal((await redirected(agent, netns)) - before, Math.floor(MiB / (100 + 8192)))
-        assert.equal((await tight()) - none, 500 - Math.floor(MiB / (100 + 8192)))
-        assert.equal(await tell('read'), '50000')
+        await work(ends)
       } finally {
-        control.setBudget(4n * BigInt(MiB))
+        agent.datapath.acceleration.setBudget(4n * BigInt(MiB))
       }
+    })
+
+  test('the budget is for what waits: a reader that is always behind has room', { skip: !counts && 'what waits is not counted by this kernel' }, () =>
+    withBudget(MiB, async ({ tell }) => {
+      const [fast, none] = [await redirected(agent, netns), await redirected(agent, netns, AccelReason.BUDGET)]
+      assert.equal(await tell('trail 100000 100 4000'), 'ok')
+      assert.deepEqual([(await redirected(agent, netns)) - fast, (await redirected(agent, netns, AccelReason.BUDGET)) - none], [100_000, 0])
+      assert.equal(await tell('read'), '4000')
+    }),
+  )
+
+  test('and one that does not read has none', () =>
+    withBudget(MiB, async ({ tell }) => {
+      const before = await redirected(agent, netns)
+      assert.equal(await tell('unread 500 100'), '500')
+      // Each counts 8 KiB besides its bytes.
+      assert.equal((await redirected(agent, netns)) - before, Math.floor(MiB / (100 + 8192)))
+      assert.equal(await tell('read'), '50000')
     }))
 })
