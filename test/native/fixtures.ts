@@ -8,6 +8,7 @@ import { basename, join } from 'node:path'
 import { after, before } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { NativeError } from '../../core/native/api.ts'
+import { own, release } from '../lab/cleanup.ts'
 
 const PREFIX = `mbn${process.pid}`
 const CLANG = process.env.CLANG ?? 'clang-19'
@@ -17,10 +18,26 @@ export const SOCK_OPS = 3
 export const SK_MSG_VERDICT = 7
 export const SK_LOOKUP = 36
 
+/** Made before the tests of the file and undone after them, also when a signal ends them. */
+function forTheFile(make: () => void, undo: () => void): void {
+  const made: AsyncDisposable = { [Symbol.asyncDispose]: async () => undo() }
+  before(() => {
+    make()
+    own(made)
+  })
+  after(() => {
+    release(made)
+    undo()
+  })
+}
+
 /** A directory that is removed after the tests of the file. */
 export function temporaryDirectory(): string {
   const path = mkdtempSync(join(tmpdir(), PREFIX))
-  after(() => rmSync(path, { recursive: true, force: true }))
+  forTheFile(
+    () => {},
+    () => rmSync(path, { recursive: true, force: true }),
+  )
   return path
 }
 
@@ -36,11 +53,13 @@ export function compiled(name: string): string {
 /** A directory in a bpffs of the file's own. */
 export function bpffs(mount: (path: string) => void): string {
   const path = mkdtempSync(join(tmpdir(), PREFIX))
-  before(() => mount(path))
-  after(() => {
-    execFileSync('umount', [path])
-    rmdirSync(path)
-  })
+  forTheFile(
+    () => mount(path),
+    () => {
+      execFileSync('umount', [path])
+      rmdirSync(path)
+    },
+  )
   return path
 }
 
@@ -55,11 +74,13 @@ export interface Netns {
 export function netns(name: string): Netns {
   const full = `${PREFIX}${name}`
   const path = `/run/netns/${full}`
-  before(() => {
-    execFileSync('ip', ['netns', 'add', full])
-    execFileSync('ip', ['-n', full, 'link', 'set', 'lo', 'up'])
-  })
-  after(() => execFileSync('ip', ['netns', 'del', full]))
+  forTheFile(
+    () => {
+      execFileSync('ip', ['netns', 'add', full])
+      execFileSync('ip', ['-n', full, 'link', 'set', 'lo', 'up'])
+    },
+    () => execFileSync('ip', ['netns', 'del', full]),
+  )
   const run = (...command: string[]) => execFileSync('nsenter', [`--net=${path}`, ...command], { encoding: 'utf8' })
   const script = 'import socket,sys; s=socket.create_server((sys.argv[1],0)); print(socket.socket().connect_ex(s.getsockname()))'
   return { path, run, connect: (address = '127.0.0.1') => Number(run('/usr/bin/python3', '-c', script, address)) }
@@ -79,14 +100,16 @@ export function cgroup(): string {
   const path = join(root, PREFIX)
   const home = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1] ?? '/'
   const enter = (directory: string) => writeFileSync(join(directory, 'cgroup.procs'), String(process.pid))
-  before(() => {
-    mkdirSync(path)
-    enter(path)
-  })
-  after(() => {
-    enter(join(root, home))
-    rmdirSync(path)
-  })
+  forTheFile(
+    () => {
+      mkdirSync(path)
+      enter(path)
+    },
+    () => {
+      enter(join(root, home))
+      rmdirSync(path)
+    },
+  )
   return path
 }
 
