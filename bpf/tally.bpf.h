@@ -12,7 +12,8 @@ struct tcp_sock___totals {
 };
 #pragma clang attribute pop
 
-#define SEND_SHUTDOWN 2
+/* The states of a socket that has sent a FIN: FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING. One that is closed with unread bytes sends none. */
+#define FIN_SENT (1 << 4 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11)
 
 /* A full map loses the count, never a message. */
 static __always_inline struct accel_count *tally_of(__u64 netns, enum accel_reason reason)
@@ -79,7 +80,8 @@ static __always_inline __u64 given_to_tcp(const void *sk)
  */
 static __always_inline __u64 take_uncounted(const void *sk, struct side *side, enum pair_side own)
 {
-	__u64 control = (own == SIDE_CLIENT) + !!(BPF_CORE_READ((const struct sock___accel *)sk, sk_shutdown) & SEND_SHUTDOWN);
+	__u32 state = BPF_CORE_READ((const struct sock___accel *)sk, __sk_common.skc_state);
+	__u64 control = (own == SIDE_CLIENT) + (FIN_SENT >> (state & 31) & 1);
 	__u64 counted = READ_ONCE(side->by_tcp), bytes = given_to_tcp(sk);
 
 	if (!is_same_socket(sk, side->cookie) || bytes <= counted + control)

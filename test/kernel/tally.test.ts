@@ -70,6 +70,20 @@ describe('counts of messages', { timeout: 120_000, skip: kernel.skip.get(acceler
     assert.equal(bytes, 40_000_000)
   })
 
+  test('of an end that is closed with unread bytes, which sends no FIN', async () => {
+    await using datapath = new DatapathUnderTest('tally')
+    const agent = await datapath.start(datapath.config([pod], {}, { mode: 'all' }))
+    const control = agent.datapath.acceleration
+    await using ends = await connection(pod, ++port)
+    await untilRedirected(agent, cookieOf(agent, pod), ends)
+    const before = await control.counts()
+    control.stop(AccelStop.OPERATOR) // it stays joined
+    assert.equal(await ends.tell('ping 10'), 'ok')
+    assert.equal(await ends.tell('send 100'), '100')
+    assert.equal(await ends.tell('close'), 'ok')
+    assert.deepEqual(less(sum(await control.counts()), sum(before)), [21, 10 * 2 * 4 + 100])
+  })
+
   test('also when the agent is killed between', async () => {
     await using agent = await Agent.start({ pods: [{ name: pod.name, netns: pod.netns }], acceleration: { mode: 'all' } })
     await selfTested(agent)
