@@ -38,8 +38,8 @@ static __always_inline int is_unfit_receiver(const void *sk)
 	const struct tcp_sock___accel *tcp = sk;
 	const struct sock___accel *sock = sk;
 
-	return has_ulp(sk) || has_zerocopy(sk) || has_timestamps(sk) || READ(sock, sk_rcvlowat) > 1 || READ(sock, sk_peek_off) >= 0 ||
-	       READ(sock, sk_filter) || READ(tcp, urg_data) || READ_BITS(tcp, recvmsg_inq);
+	return has_ulp(sk) || has_zerocopy(sk) || has_timestamps(sk) || has_low_water(sk) || READ(sock, sk_peek_off) >= 0 || READ(sock, sk_filter) ||
+	       READ(tcp, urg_data) || READ_BITS(tcp, recvmsg_inq);
 }
 
 /* A charge counts for each cgroup above as well: the container's, the pod's, that of all pods. */

@@ -6,6 +6,14 @@
 #include "sockets.bpf.h"
 #include "tally.bpf.h"
 
+#define SHUTDOWN_BOTH 3
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct sock___error {
+	int sk_err;
+};
+#pragma clang attribute pop
+
 static __always_inline void count_connection(__u64 netns, enum accel_reason reason)
 {
 	struct accel_count *count = tally_of(netns, reason);
@@ -70,10 +78,36 @@ static __always_inline void introduce(struct bpf_sock_ops *ctx, enum pair_side o
 		count_connection(netns, ACCEL_FULL);
 		return;
 	}
-	member->key = key;
+	*member = (struct membership){.key = key}; /* the socket may have had another connection before */
 	if (!enter(ctx, own_end(pair, own), netns))
 		pair->broken = 1;
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/*
+ * connect() to AF_UNSPEC ends a connection whose socket lives on. What waits in its queue goes with the connection, as it does in TCP, or it would be
+ * read behind the end, and as the first bytes of the next connection. An end that was reset, timed out or has closed in order keeps what waits: its
+ * error, or that both directions are shut down, is there before the state.
+ */
+static __always_inline int is_disconnect(void *sk)
+{
+	const void *sock = address_of(sk);
+
+	return sock && !BPF_CORE_READ((const struct sock___error *)sock, sk_err) &&
+	       BPF_CORE_READ((const struct sock___accel *)sock, sk_shutdown) != SHUTDOWN_BOTH;
+}
+
+/* connect() of a socket that had a connection before. One that ended otherwise may have been ended by AF_UNSPEC as well, which nobody saw. */
+static __always_inline void begin_anew(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct membership *member = sk ? bpf_sk_storage_get(&sides, sk, 0, 0) : 0;
+	struct joined_key key;
+
+	if (!member)
+		return;
+	key = member->key;
+	bpf_map_delete_elem(&joined, &key);
 }
 
 /* An end is closed. From when it, or half of it, begins to close nothing is redirected to it, and what is in the queues is read as always. */
@@ -81,6 +115,7 @@ static __always_inline void part(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct membership *member = sk ? bpf_sk_storage_get(&sides, sk, 0, 0) : 0;
+	struct joined_key own;
 	struct pair_key key;
 	struct pair *pair;
 	__u64 client, server;
@@ -88,7 +123,10 @@ static __always_inline void part(struct bpf_sock_ops *ctx)
 
 	if (!member || ctx->args[1] != BPF_TCP_CLOSE)
 		return;
-	key = member->key.pair;
+	own = member->key;
+	if (is_disconnect(sk))
+		bpf_map_delete_elem(&joined, &own);
+	key = own.pair;
 	pair = bpf_map_lookup_elem(&pairs, &key);
 	if (!pair)
 		return;
@@ -110,6 +148,9 @@ SEC("sockops")
 int mb_join(struct bpf_sock_ops *ctx)
 {
 	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		begin_anew(ctx);
+		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		introduce(ctx, SIDE_CLIENT);
 		break;

@@ -135,24 +135,23 @@ static __always_inline enum accel_reason reason_to_leave(const struct sock *sk, 
 
 /*
  * Bytes came by TCP behind what waited in its queue. A reader that has read all of it needs nothing. One that has read the queue and then nothing for
- * STILL may wait to be told: then mb_nudge does it. That one is rarely needed, and walks over all sockets of a namespace.
+ * STILL may wait to be told: then mb_nudge does it. That one is rarely needed, and walks over all sockets of a namespace. So may one that has left
+ * the queue alone since it has set SO_RCVLOWAT: of what makes that mark full TCP counts only its own bytes.
  */
 static __always_inline void look_after(const struct sock *sk, struct side *self, struct bpf_iter_meta *meta)
 {
 	const struct tcp_sock___accel *tcp = (const void *)sk;
-	struct sk_psock *psock = psock_of(sk);
 	__u32 read = READ(tcp, copied_seq), now = bpf_ktime_get_ns() / 1000000;
+	int came = read != READ(tcp, rcv_nxt), drained;
+	struct sk_psock *psock = psock_of(sk);
 
-	if (!psock || is_drained(psock)) {
-		if (read == READ(tcp, rcv_nxt)) {
-			self->behind = 0;
-			self->since_ms = 0;
-			return;
-		}
-		if (self->place == PLACE_LEFT && self->since_ms && self->stalled != read) {
-			self->behind = 0; /* it goes on by itself */
-			return;
-		}
+	drained = !psock || is_drained(psock);
+	if (drained && (!came || (self->place == PLACE_LEFT && self->since_ms && self->stalled != read))) {
+		self->behind = 0; /* all is read, or TCP's are being read: it goes on by itself */
+		self->since_ms = 0;
+		return;
+	}
+	if (came && (drained || has_low_water(sk))) {
 		if (self->stalled != read || !self->since_ms) {
 			self->stalled = read;
 			self->since_ms = now;

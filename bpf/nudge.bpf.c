@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * iter/tcp, for the agent, read inside a pod's namespace: tells readers again whose queue of redirected messages is empty while bytes wait on TCP's
- * way (side.behind; accelerate.bpf.c says why). Setting SO_RCVLOWAT to what it is makes the kernel tell the reader what there is.
+ * way (side.behind; accelerate.bpf.c says why), or that have set SO_RCVLOWAT while something waited in the queue. Setting SO_RCVLOWAT makes the
+ * kernel tell the reader what there is.
  */
 #include "sockets.bpf.h"
 #include "iterator.bpf.h"
@@ -16,6 +17,16 @@ struct bpf_iter__tcp {
 };
 #pragma clang attribute pop
 
+/* What makes the mark full may be in two queues, of which TCP knows its own: so the mark is away for the moment in which the kernel tells. */
+static __always_inline void tell(struct tcp_sock *tcp)
+{
+	int mark = BPF_CORE_READ((const struct sock___accel *)tcp, sk_rcvlowat), one = 1;
+
+	bpf_setsockopt(tcp, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+	if (mark > 1)
+		bpf_setsockopt(tcp, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof(mark));
+}
+
 SEC("iter/tcp")
 int mb_nudge(struct bpf_iter__tcp *ctx)
 {
@@ -26,7 +37,6 @@ int mb_nudge(struct bpf_iter__tcp *ctx)
 	struct sk_psock *psock;
 	struct side *self;
 	struct pair *pair;
-	int mark = 1;
 
 	if (!tcp)
 		return 0;
@@ -40,11 +50,11 @@ int mb_nudge(struct bpf_iter__tcp *ctx)
 	if (!self->behind)
 		return 0;
 	psock = psock_of(tcp);
-	if (psock && !is_drained(psock))
+	if (psock && !is_drained(psock) && !has_low_water(tcp))
 		return 0;
 	self->behind = 0;
-	if (BPF_CORE_READ(state, rcv_nxt) != BPF_CORE_READ(state, copied_seq) && BPF_CORE_READ((const struct sock___accel *)tcp, sk_rcvlowat) <= 1)
-		bpf_setsockopt(tcp, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof(mark));
+	if (BPF_CORE_READ(state, rcv_nxt) != BPF_CORE_READ(state, copied_seq))
+		tell(tcp);
 	return 0;
 }
 

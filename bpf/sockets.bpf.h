@@ -217,6 +217,12 @@ static __always_inline int is_drained(struct sk_psock *psock)
 	return (__u64)first == (__u64)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
 }
 
+/* SO_RCVLOWAT: it wants to be told only of so many bytes. */
+static __always_inline int has_low_water(const void *sk)
+{
+	return READ((const struct sock___accel *)sk, sk_rcvlowat) > 1;
+}
+
 /* Some thread is in sendmsg() or recvmsg() of the socket: the map has one reference, each of them another. */
 static __always_inline int is_in_use(struct sk_psock *psock)
 {

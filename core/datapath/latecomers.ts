@@ -46,7 +46,8 @@ export class Latecomers implements Disposable {
   #later = false
   /** Of performance.now(): when that was, last. */
   #laterAt = Number.NEGATIVE_INFINITY
-  #still = 0
+  /** How many waited when it was last looked; undefined: not looked yet. */
+  #still: number | undefined
   #pauseMs = shortestPauseMs
   readonly #allowance = new Allowance()
 
@@ -117,6 +118,7 @@ export class Latecomers implements Disposable {
     try {
       let still = await this.#watcher.look()
       if (still > 0 && (asked || !later)) still = await this.#watcher.look() // of two ends that are ready, the second joins at once
+      if (this.#still === undefined && still > 0) this.#laterAt = began // what waits may have been told of to an earlier agent
       const usual = still === this.#still ? longestPauseMs : usualPauseMs
       const longest = began - this.#laterAt < busyMs ? busyPauseMs : usual
       this.#pauseMs = asked ? shortestPauseMs : Math.min(longest, 2 * this.#pauseMs)
@@ -125,6 +127,6 @@ export class Latecomers implements Disposable {
       this.#still = 1 // somebody has unpinned it, and it is put back
     }
     this.#allowance.spend(performance.now() - began)
-    this.#plan(this.#asked ? soonMs : this.#later ? laterMs : this.#still > 0 ? this.#pauseMs : longestPauseMs)
+    this.#plan(this.#asked ? soonMs : this.#later ? laterMs : (this.#still ?? 0) > 0 ? this.#pauseMs : longestPauseMs)
   }
 }

@@ -6,13 +6,18 @@ import type { Half } from './program.ts'
  * MSG_TRUNC), or on a flag of send() of which the program that decides sees no trace (MSG_OOB, MSG_MORE).
  */
 export const namedDifferences = {
-  'close-unread': 'a peer that closes with bytes unread ends the stream (EOF) where TCP would reset it (ECONNRESET)',
+  'close-unread':
+    'a peer that closes with bytes unread ends the stream (EOF, and poll shows no error) where TCP would reset it (ECONNRESET); the first send() after that is not refused yet',
   urgent: 'urgent data (MSG_OOB) arrives as one more byte of the stream',
   more: 'what is sent with MSG_MORE can be read before the message that ends it',
   trunc: 'recv() with MSG_TRUNC copies the bytes that it should throw away, so it needs a buffer (EFAULT without one)',
   control: 'sendmsg() does not look at control messages, so it does not refuse wrong ones',
   empty: 'recv() of no bytes from an empty socket gives 0 at once instead of EAGAIN',
   zerocopy: 'MSG_ZEROCOPY after SO_ZEROCOPY was set on a connected socket brings more completions than calls',
+  fault:
+    'send() from memory that the program cannot read gives 0 instead of EFAULT, and recv() into a buffer whose end it cannot write to gives what fits',
+  mapped: 'TCP_ZEROCOPY_RECEIVE, of a program that has read with recv() until then, does not see what was redirected: it waits for recv()',
+  'low-water': 'when SO_RCVLOWAT is set while bytes are unread, they can be read also below the mark, until they are read',
 } as const
 export type NamedDifference = keyof typeof namedDifferences
 

@@ -9,9 +9,8 @@ import type { BpfMap, Native } from '../../core/native/api.ts'
 
 const [soon, later] = [u64Codec.encode(BigInt(AccelAsk.SOON)), u64Codec.encode(BigInt(AccelAsk.LATER))]
 
-/** How many reads of sockets there are in two and a half seconds after the agent was told. */
-async function readsAfter(told: Buffer): Promise<number> {
-  let reads = 0
+/** A latecomers' agent that has begun, and what puts a record into its ring. */
+function begin(look: () => Promise<number>): { readonly latecomers: Latecomers; readonly tell: (record: Buffer) => void } {
   let tell: (record: Buffer) => void = () => {}
   const native = {
     ringBuffer: (_: BpfMap, record: (bytes: Buffer) => void) => {
@@ -19,42 +18,43 @@ async function readsAfter(told: Buffer): Promise<number> {
       return { close: () => {} }
     },
   } as unknown as Native
-  const look = async () => {
-    reads++
-    return 1 // one waits, as it did before
-  }
-  using latecomers = new Latecomers(native, {} as BpfMap, { look, asked: () => {}, still: () => {} })
+  const latecomers = new Latecomers(native, {} as BpfMap, { look, asked: () => {}, still: () => {} })
   latecomers.begin()
-  tell(told)
+  return { latecomers, tell }
+}
+
+/** How many reads of sockets there are in two and a half seconds after the agent has begun, and was told; from the beginning one waits, or from then on. */
+async function readsAfter(told: Buffer | undefined): Promise<number> {
+  let reads = 0
+  const { latecomers, tell } = begin(async () => {
+    reads++
+    return told === undefined || reads > 1 ? 1 : 0
+  })
+  using _ = latecomers
+  if (told === undefined) await latecomers.look()
+  else tell(told)
   await sleep(2500)
   return reads
 }
 
-test('bytes behind a reader that is busy: it is looked at ten times a second; what only waits, less and less often', {
+test('bytes behind a reader that is busy: it is looked at ten times a second, also by an agent that starts; what only waits, less and less often', {
   timeout: 10_000,
 }, async () => {
-  const [busy, waits] = await Promise.all([readsAfter(later), readsAfter(soon)])
-  assert(busy >= 30 && waits < 24, `${busy} and ${waits} reads, two at a time`)
+  const [busy, found, waits] = await Promise.all([readsAfter(later), readsAfter(undefined), readsAfter(soon)])
+  assert(busy >= 30 && found >= 30 && waits < 24, `${busy}, ${found} and ${waits} reads, two at a time`)
 })
 
 test('a socket that asks while a look lasts is looked at soon after that', { timeout: 10_000 }, async () => {
   let reads = 0
-  let ask: () => void = () => {}
   let pass: () => void = () => {}
-  const native = {
-    ringBuffer: (_: BpfMap, record: (bytes: Buffer) => void) => {
-      ask = () => record(soon)
-      return { close: () => {} }
-    },
-  } as unknown as Native
-  const look = () => {
+  const { latecomers, tell } = begin(() => {
     reads++
     return new Promise<number>((resolve) => {
       pass = () => resolve(1) // one that waits
     })
-  }
-  using latecomers = new Latecomers(native, {} as BpfMap, { look, asked: () => {}, still: () => {} })
-  latecomers.begin()
+  })
+  using _ = latecomers
+  const ask = () => tell(soon)
 
   ask()
   await sleep(30)

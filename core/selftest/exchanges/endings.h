@@ -27,7 +27,7 @@ void observe_send_at(const struct side *, const char *file, int line, int fd, co
 void observe_ending_at(const struct side *, const char *file, int line, const char *what, struct ending, uint64_t bytes, const char *wanted);
 bool wait_for_end(int fd); /* for POLLERR or POLLHUP, at most 3 s */
 int socket_error(int fd);
-void expect_end_unread(struct side *, int fd); /* the named difference: ECONNRESET, or EOF, after the peer left data unread */
+void expect_end_unread(struct side *, int fd); /* the named difference: reset, or EOF at first, after the peer left data unread */
 int tcp_state(int fd);
 const char *tcp_state_name(int state);
 void set_linger(const struct side *, int fd, int seconds);

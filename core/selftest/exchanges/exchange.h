@@ -26,6 +26,9 @@ enum exchange_flags {
 	EX_DIFFERS_CONTROL = 1 << 12,	  /* sendmsg() does not look at control messages */
 	EX_DIFFERS_EMPTY = 1 << 13,	  /* recv() of no bytes from an empty socket gives 0 at once */
 	EX_DIFFERS_ZEROCOPY = 1 << 14,	  /* MSG_ZEROCOPY on a socket that got SO_ZEROCOPY when it was connected: more completions than calls */
+	EX_DIFFERS_FAULT = 1 << 15,	  /* buffers that are not the program's: send() gives 0, recv() what fits */
+	EX_DIFFERS_MAPPED = 1 << 16,	  /* TCP_ZEROCOPY_RECEIVE does not see what recv() would get */
+	EX_DIFFERS_LOW_WATER = 1 << 17,	  /* SO_RCVLOWAT that is set while bytes are unread: they can be read below the mark */
 };
 
 enum role { CLIENT, SERVER };

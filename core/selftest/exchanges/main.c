@@ -15,13 +15,13 @@ extern const struct exchange vector_exchanges[], thread_exchanges[], receiver_ex
 /* How connections begin and end, and who shares them. */
 extern const struct exchange closing_exchanges[], shutdown_exchanges[], sharing_exchanges[], splicing_exchanges[], file_exchanges[];
 extern const struct exchange stall_exchanges[], dying_exchanges[], timeout_exchanges[], many_exchanges[], reuse_exchanges[];
-extern const struct exchange beginning_exchanges[], layer_exchanges[], toggling_exchanges[], memory_exchanges[];
+extern const struct exchange beginning_exchanges[], layer_exchanges[], toggling_exchanges[], memory_exchanges[], fault_exchanges[];
 
 static const struct exchange *const tables[] = {
     basic_exchanges,   duplex_exchanges,    waiting_exchanges, flag_exchanges,	   option_exchanges, query_exchanges,	vector_exchanges,
     thread_exchanges,  receiver_exchanges,  signal_exchanges,  uring_exchanges,	   order_exchanges,  closing_exchanges, shutdown_exchanges,
     sharing_exchanges, splicing_exchanges,  file_exchanges,    stall_exchanges,	   dying_exchanges,  timeout_exchanges, many_exchanges,
-    reuse_exchanges,   beginning_exchanges, layer_exchanges,   toggling_exchanges, memory_exchanges,
+    reuse_exchanges,   beginning_exchanges, layer_exchanges,   toggling_exchanges, memory_exchanges, fault_exchanges,
 };
 
 static const char usage[] =
@@ -45,9 +45,11 @@ static const char *differs_in(unsigned flags)
 	static const struct {
 		unsigned flag;
 		const char *name;
-	} names[] = {{EX_DIFFERS_URGENT, "urgent"},    {EX_DIFFERS_CLOSE_UNREAD, "close-unread"}, {EX_DIFFERS_MORE, "more"},
-		     {EX_DIFFERS_TRUNC, "trunc"},      {EX_DIFFERS_CONTROL, "control"},		  {EX_DIFFERS_EMPTY, "empty"},
-		     {EX_DIFFERS_ZEROCOPY, "zerocopy"}};
+	} names[] = {{EX_DIFFERS_URGENT, "urgent"},	{EX_DIFFERS_CLOSE_UNREAD, "close-unread"},
+		     {EX_DIFFERS_MORE, "more"},		{EX_DIFFERS_TRUNC, "trunc"},
+		     {EX_DIFFERS_CONTROL, "control"},	{EX_DIFFERS_EMPTY, "empty"},
+		     {EX_DIFFERS_ZEROCOPY, "zerocopy"}, {EX_DIFFERS_FAULT, "fault"},
+		     {EX_DIFFERS_MAPPED, "mapped"},	{EX_DIFFERS_LOW_WATER, "low-water"}};
 
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (flags & names[i].flag)

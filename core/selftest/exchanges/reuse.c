@@ -1,4 +1,4 @@
-/* The same 4-tuple again: no byte of the former connection may show up in the next one. */
+/* The same 4-tuple again, or the same socket: no byte of the former connection may show up in the next one. */
 #include "endings.h"
 #include <errno.h>
 #include <netinet/in.h>
@@ -12,6 +12,7 @@
 #define TALK 4
 #define MESSAGE 300
 #define LEFT 16000
+#define SOCKET_ROUNDS 3
 
 static int connect_from(struct side *side, const struct address *source)
 {
@@ -127,8 +128,107 @@ static void reuse_time_wait(struct side *side)
 	again_and_again(side, WAIT_ROUNDS, end_in_order);
 }
 
+/* connect() to AF_UNSPEC: the connection is reset, and the socket may have another one. */
+static void disconnect(const struct side *side, int fd)
+{
+	const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+
+	if (connect(fd, &nowhere, sizeof nowhere) < 0)
+		stop(side, "connect() to AF_UNSPEC: %s", error_name(errno));
+}
+
+static int left_unread(struct side *side)
+{
+	struct stream out = stream_to(side, !side->role);
+	int fd = another(side);
+
+	stream_send(side, fd, &out, LEFT);
+	settle(side, fd, LEFT);
+	side_meet(side, "unread");
+	return fd;
+}
+
+static void disconnect_give(struct side *side)
+{
+	struct stream in = stream_to(side, side->role);
+	int fd = left_unread(side);
+
+	side_meet(side, "disconnected");
+	expect(side, wait_for_end(fd), "no RST came");
+	observe_poll(side, fd, "after the RST", "IN|OUT|ERR|HUP|RDHUP");
+	observe_ending(side, "stream", read_to_end(side, fd, &in), LEFT, "ECONNRESET");
+	observe_recv(side, fd, "in the end", "EOF");
+	close(fd);
+}
+
+static void disconnect_take(struct side *side)
+{
+	int fd = left_unread(side);
+
+	disconnect(side, fd);
+	observe_poll(side, fd, "disconnected", "OUT|ERR|HUP");
+	observe_recv(side, fd, "disconnected", "ECONNRESET");
+	observe_recv(side, fd, "and again", "ENOTCONN");
+	observe_send(side, fd, "disconnected", "EPIPE");
+	observe_poll(side, fd, "in the end", "OUT|HUP");
+	side_meet(side, "disconnected");
+	close(fd);
+}
+
+static void disconnecting(struct side *side)
+{
+	both_ways(side, disconnect_give, disconnect_take);
+}
+
+static void connect_anew(struct side *side, int fd)
+{
+	const struct address *to = &side->settings->connect;
+
+	set_blocking(side, fd, true);
+	if (connect(fd, (const struct sockaddr *)&to->address, to->length) < 0)
+		stop(side, "connect() of a socket that was disconnected: %s", error_name(errno));
+	set_blocking(side, fd, false);
+}
+
+/* In every second round the server resets the connection first, and the client's socket is closed before it is disconnected. */
+static void same_socket(struct side *side)
+{
+	struct stream out, in;
+	int fd = another(side);
+
+	for (int round = 0; round < SOCKET_ROUNDS; round++) {
+		talk(side, fd, round, &out, &in);
+		stream_send(side, fd, &out, LEFT);
+		settle(side, fd, LEFT);
+		side_meet(side, "left");
+		if (side->role == SERVER) {
+			if (round % 2)
+				set_linger(side, fd, 0);
+			else
+				side_meet(side, "disconnected");
+			close(fd);
+			fd = side_accept_another(side);
+		} else {
+			if (round % 2)
+				expect(side, wait_for_end(fd), "no RST came");
+			disconnect(side, fd);
+			if (round % 2 == 0)
+				side_meet(side, "disconnected");
+			connect_anew(side, fd);
+		}
+		warm_up(side, fd);
+		if (side->settings->gate)
+			keep_warm(side, fd);
+	}
+	talk(side, fd, SOCKET_ROUNDS, &out, &in);
+	close(fd);
+	note(side, "%d connections of one socket, each with its own bytes", SOCKET_ROUNDS + 1);
+}
+
 const struct exchange reuse_exchanges[] = {
     {"reuse", "reuse of a 4-tuple at once after SO_LINGER 0, with unread data in both directions", EX_OWN_START, reuse, reuse},
     {"reuse-time-wait", "reuse of a 4-tuple out of TIME_WAIT", EX_OWN_START, reuse_time_wait, reuse_time_wait},
+    {"disconnect", "connect() to AF_UNSPEC with unread data in both directions", EX_FAST, disconnecting, disconnecting},
+    {"same-socket", "a socket that is disconnected with unread data, and connected again", EX_FAST, same_socket, same_socket},
     {0},
 };
