@@ -1,5 +1,5 @@
 /** Requests and streams of bytes in each mode of acceleration. */
-import type { Comparison, Setting } from './measure.ts'
+import type { Comparison, Figures, Setting } from './measure.ts'
 import { MODES, type Mode, Site, type Workload } from './modes.ts'
 
 /** Milliseconds of a run: of requests through Envoys; where each takes long; of what has less noise and needs a sharper answer. */
@@ -73,25 +73,34 @@ export const REQUESTS: readonly string[] = [...requests, leg].map(({ title }) =>
 export const STREAMS: readonly string[] = streams.map(({ title }) => title)
 export const LEG = leg.title
 
-/** What is compared with plain TCP: for a look at it, and to the hundredth, which takes more runs. */
+/**
+ * What is compared with plain TCP: for a look at it; and to the hundredth, which takes more runs, and the same processes in every mode: two set-ups of one mode
+ * differ by more, for as long as they live.
+ */
 const LOOK = ['none', 'iptables', 'naive'] as const
 const SHARP = ['none', 'proxies', 'all'] as const
 const SHARP_RUNS = 4
 
 export async function accelerationSetting(quick: boolean): Promise<Setting> {
   await using stack = new AsyncDisposableStack()
-  const sites: [Mode, Site][] = []
-  for (const mode of MODES) sites.push([mode, stack.use(await Site.create(mode))])
-  const compare = (workload: Workload, among: readonly Mode[], full: number): Comparison => {
+  const made: Partial<Record<Mode, Site>> = {}
+  for (const mode of MODES) made[mode] = stack.use(await Site.create(mode))
+  const sites = made as Readonly<Record<Mode, Site>>
+  const compare = (
+    workload: Workload,
+    full: number,
+    variants: readonly (readonly [Mode, (workload: Workload) => Promise<Figures>])[],
+  ): Comparison => {
     const [milliseconds, runs] = quick ? [QUICK, 1] : [workload.milliseconds, full]
-    const those = sites.filter(([mode]) => among.includes(mode))
-    const variants = those.map(([mode, site]) => [mode, () => site.measure({ ...workload, milliseconds })] as const)
-    return { title: workload.title, count: milliseconds, runs, variants: Object.fromEntries(variants) }
+    const measured = variants.map(([mode, measure]) => [mode, () => measure({ ...workload, milliseconds })] as const)
+    return { title: workload.title, count: milliseconds, runs, variants: Object.fromEntries(measured) }
   }
+  const among = (modes: readonly Mode[]) => modes.map((mode) => [mode, (workload: Workload) => sites[mode].measure(workload)] as const)
+  const within = (site: Site, modes: readonly Mode[]) => modes.map((mode) => [mode, (workload: Workload) => site.measureIn(mode, workload)] as const)
   const comparisons = [
-    ...[...requests, leg].map((workload) => compare(workload, MODES, workload.runs)),
-    ...streams.map((workload) => compare(workload, LOOK, workload.runs)),
-    ...streams.map((workload) => compare(workload, SHARP, SHARP_RUNS)),
+    ...[...requests, leg].map((workload) => compare(workload, workload.runs, among(MODES))),
+    ...streams.map((workload) => compare(workload, workload.runs, among(LOOK))),
+    ...streams.map((workload) => compare(workload, SHARP_RUNS, within(sites.all, SHARP))),
   ]
   const kept = stack.move()
   return { comparisons, [Symbol.asyncDispose]: () => kept.disposeAsync() }

@@ -10,7 +10,8 @@
  */
 import { globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { Agent, until } from '../test/lab/agent.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Agent, type AgentConfig, until } from '../test/lab/agent.ts'
 import { startEnvoy } from '../test/lab/envoy.ts'
 import { istioLayout, OUTBOUND_PORT, PROXY_UID } from '../test/lab/envoy-config.ts'
 import { applyIptables, istioTables } from '../test/lab/istio-iptables.ts'
@@ -46,6 +47,18 @@ const PODS = ['client', 'server', 'pair', 'flow'] as const
 type Pods = Readonly<Record<(typeof PODS)[number], LabPod>>
 type Programs = Readonly<Record<'http' | 'stream', string>>
 
+interface Parts {
+  readonly stack: AsyncDisposableStack
+  readonly cgroup: string
+  readonly programs: Programs
+  readonly pods: Pods
+  readonly naive: Naive | undefined
+  readonly agent: Agent | undefined
+}
+
+/** After a change of the mode: what the agent does about it is no part of a run. */
+const SETTLE_MS = 50
+
 /** Programs are looked at first, and Envoy's is a large one. */
 const ATTEMPTS = 20
 /** What the naive redirect breaks is tried again, so often. */
@@ -67,14 +80,21 @@ export class Site implements AsyncDisposable {
   readonly #stack: AsyncDisposableStack
   readonly #programs: Programs
   readonly #pods: Pods
+  readonly #cgroup: string
   readonly #processors: string
   readonly #naive: Naive | undefined
+  readonly #agent: Agent | undefined
+  /** What its agent has now. */
+  #now: Mode
 
-  private constructor(mode: Mode, stack: AsyncDisposableStack, cgroup: string, programs: Programs, pods: Pods, naive: Naive | undefined) {
+  private constructor(mode: Mode, { stack, cgroup, programs, pods, naive, agent }: Parts) {
     this.mode = mode
+    this.#now = mode
     this.#stack = stack
     this.#programs = programs
     this.#pods = pods
+    this.#cgroup = cgroup
+    this.#agent = agent
     this.#processors = [join(cgroup, 'cpu.stat'), ...threads().map((path) => join(dirname(path), 'schedstat'))].join(',')
     this.#naive = naive
   }
@@ -88,18 +108,37 @@ export class Site implements AsyncDisposable {
     const pods = made as Pods
     const cgroup = lab.cgroup ?? ''
     // Before any process: connections that are older are joined by nobody.
-    const agent = mode === 'iptables' ? undefined : stack.use(await startAgent(mode, Object.values(pods), cgroup))
+    const agent = mode === 'iptables' ? undefined : stack.use(await startAgent(mode, configOf(mode, pods, cgroup)))
     if (agent === undefined) for (const pod of Object.values(pods)) await applyIptables(pod, istioTables())
     const naive = mode === 'naive' ? stack.use(await Naive.attach(cgroup)) : undefined
     await startProcesses(pods, programs)
-    const site = new Site(mode, stack.move(), cgroup, programs, pods, naive)
+    const site = new Site(mode, { stack: stack.move(), cgroup, programs, pods, naive, agent })
     await site.#check()
     if (agent !== undefined && accelerated(mode)) await site.#accelerates(agent)
     return site
   }
 
+  /** One run in another mode than the site's own: the same processes, so that only the mode can make a difference. */
+  async measureIn(mode: Mode, workload: Workload): Promise<Figures> {
+    await this.#enter(mode)
+    return this.#run(workload)
+  }
+
   /** One run. */
-  async measure({ title, between, program, does, what, milliseconds }: Workload): Promise<Figures> {
+  async measure(workload: Workload): Promise<Figures> {
+    await this.#enter(this.mode)
+    return this.#run(workload)
+  }
+
+  async #enter(mode: Mode): Promise<void> {
+    if (mode === this.#now || this.#agent === undefined) return
+    await this.#agent.write(configOf(mode, this.#pods, this.#cgroup))
+    await this.#agent.waitFor(`mode ${mode}`, 10_000, ({ acceleration }) => acceleration.mode === mode)
+    this.#now = mode
+    await sleep(SETTLE_MS)
+  }
+
+  async #run({ title, between, program, does, what, milliseconds }: Workload): Promise<Figures> {
     const { client, server } = this.#pods
     const target = between === 'envoys' ? [server.address, program === 'http' ? HTTP_PORT : STREAM_PORT] : [NOBODY, STREAM_PORT]
     const argv = [this.#programs[program], does, ...target, ...what.map(String), String(milliseconds), this.#processors]
@@ -155,10 +194,16 @@ async function startProcesses({ client, server, pair, flow }: Pods, { http, stre
   await Promise.all([startEnvoy(client, 'client', 'v4', layout), startEnvoy(server, 'server', 'v4', layout)])
 }
 
-/** Its programs are attached at the site's own cgroup, so that the other sites do not pay for them. Ready means that the self-test has its verdict. */
-async function startAgent(mode: Mode, pods: readonly LabPod[], cgroup: string): Promise<Agent> {
-  const acceleration = { mode: mode === 'naive' ? 'none' : mode }
-  const agent = await Agent.start({ pods: pods.map(({ name, netns }) => ({ name, netns })), cgroup, acceleration })
+/** Its programs are attached at the site's own cgroup, so that the other sites do not pay for them. */
+const configOf = (mode: Mode, pods: Pods, cgroup: string): AgentConfig => ({
+  pods: Object.values(pods).map(({ name, netns }) => ({ name, netns })),
+  cgroup,
+  acceleration: { mode: mode === 'naive' ? 'none' : mode },
+})
+
+/** Ready means that the self-test has its verdict. */
+async function startAgent(mode: Mode, config: AgentConfig): Promise<Agent> {
+  const agent = await Agent.start(config)
   if (accelerated(mode)) await until('acceleration is on', 60_000, async () => (await agent.status()).acceleration.on || undefined)
   return agent
 }

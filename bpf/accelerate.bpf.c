@@ -265,6 +265,17 @@ static __always_inline void count_message(struct side *self, enum pair_side own,
 	}
 }
 
+/* It has asked to leave, which needs that nobody is on the way to either queue (leave.bpf.h). Who sends all the time sees best when that is so. */
+static __always_inline void note_both_settled(struct side *self, struct side *peer)
+{
+	struct sk_psock *psock = psock_of((const void *)self->sk), *other = peer_psock(peer);
+
+	if (psock)
+		note_settled(self, psock, 1);
+	if (other)
+		note_settled(peer, other, 0);
+}
+
 SEC("sk_msg")
 int mb_accelerate(struct sk_msg_md *msg)
 {
@@ -290,7 +301,11 @@ int mb_accelerate(struct sk_msg_md *msg)
 		reason = redirect(msg, &key, self, peer);
 	count_message(self, key.side, reason, msg->size);
 	weigh(self, peer, reason, msg->size);
-	if (reason != ACCEL_REDIRECTED && !member->leave && wants_to_leave(pair, self, peer, reason)) {
+	if (reason == ACCEL_REDIRECTED)
+		return SK_PASS;
+	if (member->leave) {
+		note_both_settled(self, peer);
+	} else if (wants_to_leave(pair, self, peer, reason)) {
 		member->leave = reason;
 		ask_for_look(ASK_SOON);
 	}

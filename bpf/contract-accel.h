@@ -129,7 +129,8 @@ _Static_assert(sizeof(struct program) == 24, "program");
 
 /*
  * One end of a connection. Written by the end itself, when it sends. But: who reads from it writes reads and program, the other end writes behind,
- * and judged and splices with what it has looked up; place is mb_late's, which also moves fresh_* to accel_counters, and by_tcp ahead.
+ * and judged and splices with what it has looked up; place is mb_late's, which also moves fresh_* to accel_counters, and by_tcp ahead; settled is
+ * written by whoever has seen it.
  */
 struct side {
 	__u64 sk;		    /* address of struct sock; 0: this end is not known. Only good while the socket there has the cookie */
@@ -137,6 +138,7 @@ struct side {
 	__u64 netns;		    /* netns cookie of its pod */
 	struct program_key program; /* that reads from it */
 	__u64 redirects;	    /* how many messages it has begun to redirect to the other end */
+	__u64 settled;		    /* so many of them are known to be in its queue, or read (note_settled) */
 	__u64 messages;		    /* how many it has sent */
 	__u64 heard;		    /* messages of the other end when it sent last */
 	__u32 streak;		    /* how many messages below LARGE it has sent since it heard from the other end */
@@ -161,7 +163,7 @@ struct side {
 	__u32 stalled;	/* copied_seq of this end when it was last looked whether it has read what came behind, and since when that is so: */
 	__u32 since_ms; /* milliseconds of CLOCK_MONOTONIC, the lower half; 0: not looked yet */
 };
-_Static_assert(sizeof(struct side) == 168, "side");
+_Static_assert(sizeof(struct side) == 176, "side");
 
 /* The value repeats its key as the first field, as struct pod does. */
 struct pair {
@@ -170,7 +172,7 @@ struct pair {
 	__u32 spared;	      /* modes_of() under which joining did not pay, plus one: a wider one gives it another chance; 0: none */
 	struct side sides[2]; /* enum pair_side */
 };
-_Static_assert(sizeof(struct pair) == 352, "pair");
+_Static_assert(sizeof(struct pair) == 368, "pair");
 
 /* sides: socket storage. */
 struct membership {

@@ -7,11 +7,10 @@
  * LEAVING is a wish. Messages go by TCP from the moment on in which the queue is empty; one that is not still gets what belongs behind. A reader that
  * reads, but has always something left, is hastened: what comes goes by TCP, and it is told again (`behind`). One that does not read at all is not.
  *
- * On the way is a thread in sendmsg(), which has a reference to the psock of its socket from before it decides until its message is queued: when a
- * psock has but the map's, nobody is. An end that never redirected anything, or has left, does not count. A thread may begin just after it was
- * looked, though. So the place becomes PARTING, with a full barrier, and it is looked again: who begins later tells so in `redirects`, with a full
- * barrier, then sees the place, and goes by TCP. Who began before is seen, either on the way or, as the references are read first and the queues
- * behind a barrier, by what is queued.
+ * On the way is what was counted in `redirects` and is not known to be queued (`settled`; note_settled). An end that never redirected anything, or
+ * has left, does not count. A thread may begin just after it was looked, though. So the place becomes PARTING, with a full barrier, and it is looked
+ * again: who begins later tells so in `redirects`, with a full barrier, then sees the place, and goes by TCP. Who began before is seen, either on the
+ * way or, as the queues are read behind a barrier, by what is queued.
  *
  * When the second look succeeds and nobody has begun since before the first one (`redirects` is the same), both queues were empty, and nobody on the
  * way, all the time of PARTING: what went by TCP in it has nothing before it. Else the place is LEAVING again, so order holds as before; of two
@@ -25,32 +24,31 @@
 
 #include "sockets.bpf.h"
 
-/* The other end's psock; 0: it is not joined, or it is closing. */
-static __always_inline struct sk_psock *peer_psock(const struct side *peer)
+/* Some message that it has begun to redirect may not be in the other end's queue yet. */
+static __always_inline int may_be_sending(struct side *end, struct sk_psock *psock)
 {
-	const void *sk = (const void *)peer->sk;
-	struct sk_psock *psock = psock_of(sk);
-
-	return is_joined(peer) && is_same_socket(sk, peer->cookie) ? psock : 0;
+	note_settled(end, psock, 0);
+	return READ_ONCE(end->redirects) != READ_ONCE(end->settled);
 }
 
-static __always_inline int may_be_sending(const struct side *peer)
+/* Its socket is closing when it has no psock any more; one that never redirected anything, or has left, does not count. */
+static __always_inline int peer_may_be_sending(struct side *peer)
 {
 	struct sk_psock *psock;
 
 	if (!READ_ONCE(peer->redirects) || !is_joined(peer) || !is_same_socket((const void *)peer->sk, peer->cookie))
 		return 0;
 	psock = psock_of((const void *)peer->sk);
-	return !psock || is_in_use(psock); /* none: it is closing */
+	return !psock || may_be_sending(peer, psock);
 }
 
 /* Nobody is on the way, then: nothing waits. `must`: for what waits at the other end the caller cares. */
-static __always_inline int is_quiet(struct side *self, struct sk_psock *psock, const struct side *peer, int must)
+static __always_inline int is_quiet(struct side *self, struct sk_psock *psock, struct side *peer, int must)
 {
 	struct sk_psock *other;
 	__u64 begun;
 
-	if ((READ_ONCE(self->redirects) && is_in_use(psock)) || may_be_sending(peer))
+	if (may_be_sending(self, psock) || peer_may_be_sending(peer))
 		return 0;
 	begun = __sync_fetch_and_add(&self->redirects, 0); /* a full barrier: who is not on the way any more has queued */
 	if (!is_drained(psock))

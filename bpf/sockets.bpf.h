@@ -223,10 +223,35 @@ static __always_inline int has_low_water(const void *sk)
 	return READ((const struct sock___accel *)sk, sk_rcvlowat) > 1;
 }
 
-/* Some thread is in sendmsg() or recvmsg() of the socket: the map has one reference, each of them another. */
-static __always_inline int is_in_use(struct sk_psock *psock)
+/* Threads that are in sendmsg() or recvmsg() of the socket now, and those that redirect to it: the map has one reference, each of them another. */
+static __always_inline int users_of(struct sk_psock *psock)
 {
-	return READ(psock, refcnt.refs.counter) != 1;
+	return READ(psock, refcnt.refs.counter) - 1;
+}
+
+/* The other end's psock; 0: it is not joined, or it is closing. */
+static __always_inline struct sk_psock *peer_psock(const struct side *peer)
+{
+	const void *sk = (const void *)peer->sk;
+	struct sk_psock *psock = psock_of(sk);
+
+	return is_joined(peer) && is_same_socket(sk, peer->cookie) ? psock : 0;
+}
+
+/*
+ * A message that is being redirected has a thread in sendmsg() from before it is counted in `redirects` until it is in the other end's queue. So when
+ * nobody is there but who asks (`self`: 1 in its own sendmsg(), else 0), all that were counted before are. That stays true, and is noted: an end that
+ * is always in use is found idle only now and then.
+ */
+static __always_inline void note_settled(struct side *end, struct sk_psock *psock, int self)
+{
+	__u64 begun;
+
+	if (READ_ONCE(end->redirects) == READ_ONCE(end->settled))
+		return;
+	begun = __sync_fetch_and_add(&end->redirects, 0); /* a full barrier: before the users are counted */
+	if (users_of(psock) == self)
+		end->settled = begun;
 }
 
 static __always_inline int has_ulp(const void *sk)

@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '8437a7b905e4cca012139b0ee25fb32ff79c28db47c743fa10b79af48d60bcca'
+export const contractHash = '6256dce45ab151fd386b8828c307a0038503c5a0c7bea0b640fdd40c80123602'
 
 export const Limit = {
   RULES: 64,
@@ -676,6 +676,7 @@ export interface SideRecord {
   readonly netns: bigint
   readonly program: ProgramKeyRecord
   readonly redirects: bigint
+  readonly settled: bigint
   readonly messages: bigint
   readonly heard: bigint
   readonly streak: number
@@ -700,35 +701,36 @@ export interface SideRecord {
   readonly stalled: number
   readonly sinceMs: number
 }
-export const sideCodec = structOf<SideRecord>('side', 168, {
+export const sideCodec = structOf<SideRecord>('side', 176, {
   sk: [0, u64],
   cookie: [8, u64],
   netns: [16, u64],
   program: [24, programKeyCodec],
   redirects: [40, u64],
-  messages: [48, u64],
-  heard: [56, u64],
-  streak: [64, u32],
-  reads: [68, u32],
-  place: [72, enumeration<AccelPlace>()],
-  reason: [76, u32],
-  proxy: [80, u32],
-  notes: [84, u32],
-  queued: [88, u64],
-  byTcp: [96, u64],
-  segments: [104, u32],
-  behind: [108, u32],
-  mark: [112, u64],
-  since: [120, u32],
-  lost: [124, u32],
-  won: [128, u32],
-  judged: [132, u32],
-  splices: [136, enumeration<Splices>()],
-  freshMessages: [140, u32],
-  freshBytes: [144, u64],
-  front: [152, u64],
-  stalled: [160, u32],
-  sinceMs: [164, u32],
+  settled: [48, u64],
+  messages: [56, u64],
+  heard: [64, u64],
+  streak: [72, u32],
+  reads: [76, u32],
+  place: [80, enumeration<AccelPlace>()],
+  reason: [84, u32],
+  proxy: [88, u32],
+  notes: [92, u32],
+  queued: [96, u64],
+  byTcp: [104, u64],
+  segments: [112, u32],
+  behind: [116, u32],
+  mark: [120, u64],
+  since: [128, u32],
+  lost: [132, u32],
+  won: [136, u32],
+  judged: [140, u32],
+  splices: [144, enumeration<Splices>()],
+  freshMessages: [148, u32],
+  freshBytes: [152, u64],
+  front: [160, u64],
+  stalled: [168, u32],
+  sinceMs: [172, u32],
 })
 
 export interface PairRecord {
@@ -737,7 +739,7 @@ export interface PairRecord {
   readonly spared: number
   readonly sides: readonly SideRecord[]
 }
-export const pairCodec = structOf<PairRecord>('pair', 352, {
+export const pairCodec = structOf<PairRecord>('pair', 368, {
   key: [0, pairKeyCodec],
   broken: [8, u32],
   spared: [12, u32],
