@@ -34,7 +34,7 @@ const PARTS = {
   traffic: { full: [80, 260], setUp: trafficSetting, table: trafficTable, claims: trafficClaims },
   cost: { full: [60, 180], setUp: costSetting, table: costTable, claims: costClaims },
   outside: { full: [60, 40], setUp: outsideSetting, table: outsideTable, claims: () => [] },
-  acceleration: { full: [60, 900], settings: 3, setUp: accelerationSetting, table: accelerationTable, claims: accelerationClaims },
+  acceleration: { full: [6, 900], settings: 6, setUp: accelerationSetting, table: accelerationTable, claims: accelerationClaims },
 } as const satisfies Record<PartName, Part>
 
 /** An interval over fewer says nothing. */
