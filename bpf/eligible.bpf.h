@@ -6,16 +6,11 @@
 #ifndef MERBRIDGE_ELIGIBLE_H
 #define MERBRIDGE_ELIGIBLE_H
 
-#include "sockets.bpf.h"
+#include "psock.bpf.h"
 
 #define LARGE 32768	     /* bytes: from here on a redirect is the faster way for a stream */
 #define ONE_WAY 32	     /* messages without an answer: a stream */
 #define ONE_WAY_FOR_GOOD 128 /* and this many: the socket leaves */
-#define MESSAGE_WEIGHT 1024  /* bytes: what a message costs or wins besides its bytes */
-#define WORTH 4		     /* what is redirected may win so many times what the same would lose by TCP, */
-#define PASSING 16	     /* what goes by TCP because the reader is behind is a loss only when it lasts */
-#define LOST 1048576	     /* and this weight more: else the connection leaves */
-#define LEAD 8388608	     /* weight: what was won longer ago counts less */
 /* Bytes of kernel memory for each message that waits: its own struct, and a part of a page that it may keep from others. */
 #define MESSAGE_COST 8192
 #define SOCK_RCVBUF_LOCK 2 /* the kernel's: set by SO_RCVBUF */

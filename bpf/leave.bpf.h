@@ -22,7 +22,7 @@
 #ifndef MERBRIDGE_LEAVE_H
 #define MERBRIDGE_LEAVE_H
 
-#include "sockets.bpf.h"
+#include "psock.bpf.h"
 
 /* Some message that it has begun to redirect may not be in the other end's queue yet. */
 static __always_inline int may_be_sending(struct side *end, struct sk_psock *psock)

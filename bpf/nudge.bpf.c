@@ -4,7 +4,7 @@
  * way (side.behind; accelerate.bpf.c says why), or that have set SO_RCVLOWAT while something waited in the queue. Setting SO_RCVLOWAT makes the
  * kernel tell the reader what there is.
  */
-#include "sockets.bpf.h"
+#include "psock.bpf.h"
 #include "iterator.bpf.h"
 
 #define SOL_SOCKET 1
