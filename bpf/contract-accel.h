@@ -177,12 +177,13 @@ _Static_assert(sizeof(struct pair) == 368, "pair");
 /* sides: socket storage. */
 struct membership {
 	struct joined_key key;
-	__u32 leave; /* enum accel_reason, when the socket shall leave joined; 0: it stays */
-	__u32 reads; /* as side.reads: what was told already */
-	__u32 pid;   /* of the process that was told already, in the initial PID namespace */
-	__u32 seen;  /* how many reads there were; only the first ones are counted */
+	__u32 leave;  /* enum accel_reason, when the socket shall leave joined; 0: it stays */
+	__u32 reads;  /* as side.reads: what was told already */
+	__u32 pid;    /* of the process that was told already, in the initial PID namespace */
+	__u32 seen;   /* how many reads there were; only the first ones are counted */
+	__u32 joined; /* 1: it was put into joined, in this connection */
 };
-_Static_assert(sizeof(struct membership) == 28, "membership");
+_Static_assert(sizeof(struct membership) == 32, "membership");
 
 /* What became of a message; index of accel_counters. In the order in which it is asked. */
 enum accel_reason {

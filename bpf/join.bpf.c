@@ -3,7 +3,7 @@
  * sock_ops, acceleration's part: the two ends of a connection get to know each other when they are established; a connection that ends is forgotten.
  * It comes after mb_sockops, which says whose socket it is, returns 1, and ORs its flags into those of others.
  */
-#include "sockets.bpf.h"
+#include "psock.bpf.h"
 #include "tally.bpf.h"
 
 #define SHUTDOWN_BOTH 3
@@ -85,9 +85,8 @@ static __always_inline void introduce(struct bpf_sock_ops *ctx, enum pair_side o
 }
 
 /*
- * connect() to AF_UNSPEC ends a connection whose socket lives on. What waits in its queue goes with the connection, as it does in TCP, or it would be
- * read behind the end, and as the first bytes of the next connection. An end that was reset, timed out or has closed in order keeps what waits: its
- * error, or that both directions are shut down, is there before the state.
+ * connect() to AF_UNSPEC ends a connection whose socket lives on. An end that was reset, timed out or has closed in order looks otherwise: its error,
+ * or that both directions are shut down, is there before the state.
  */
 static __always_inline int is_disconnect(void *sk)
 {
@@ -97,17 +96,17 @@ static __always_inline int is_disconnect(void *sk)
 	       BPF_CORE_READ((const struct sock___accel *)sock, sk_shutdown) != SHUTDOWN_BOTH;
 }
 
-/* connect() of a socket that had a connection before. One that ended otherwise may have been ended by AF_UNSPEC as well, which nobody saw. */
-static __always_inline void begin_anew(struct bpf_sock_ops *ctx)
+/*
+ * A socket that was disconnected leaves `joined`, but not with bytes in its queue, or on the way there: the kernel would throw them away later,
+ * without the lock, and do its accounts wrong while the socket has its next connection. Those bytes can still be read; until then mb_again refuses
+ * connect().
+ */
+static __always_inline void leave_disconnected(void *sk, struct membership *member)
 {
-	struct bpf_sock *sk = ctx->sk;
-	struct membership *member = sk ? bpf_sk_storage_get(&sides, sk, 0, 0) : 0;
-	struct joined_key key;
+	struct joined_key key = member->key;
 
-	if (!member)
-		return;
-	key = member->key;
-	bpf_map_delete_elem(&joined, &key);
+	if (member->joined && is_idle(address_of(sk)))
+		bpf_map_delete_elem(&joined, &key);
 }
 
 /* An end is closed. From when it, or half of it, begins to close nothing is redirected to it, and what is in the queues is read as always. */
@@ -115,7 +114,6 @@ static __always_inline void part(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct membership *member = sk ? bpf_sk_storage_get(&sides, sk, 0, 0) : 0;
-	struct joined_key own;
 	struct pair_key key;
 	struct pair *pair;
 	__u64 client, server;
@@ -123,10 +121,9 @@ static __always_inline void part(struct bpf_sock_ops *ctx)
 
 	if (!member || ctx->args[1] != BPF_TCP_CLOSE)
 		return;
-	own = member->key;
 	if (is_disconnect(sk))
-		bpf_map_delete_elem(&joined, &own);
-	key = own.pair;
+		leave_disconnected(sk, member);
+	key = member->key.pair;
 	pair = bpf_map_lookup_elem(&pairs, &key);
 	if (!pair)
 		return;
@@ -147,9 +144,13 @@ static __always_inline void part(struct bpf_sock_ops *ctx)
 SEC("sockops")
 int mb_join(struct bpf_sock_ops *ctx)
 {
+	struct membership *member;
+
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		begin_anew(ctx);
+		member = ctx->sk ? bpf_sk_storage_get(&sides, ctx->sk, 0, 0) : 0;
+		if (member) /* it had a connection before */
+			leave_disconnected(ctx->sk, member);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		introduce(ctx, SIDE_CLIENT);

@@ -201,8 +201,11 @@ static __always_inline void look_at(struct sock *sk, struct membership *member, 
 	if (!peer->sk)
 		return;
 	member->leave = 0; /* of a message that was on its way when it left */
-	if (self->place == PLACE_READY && (peer->place == PLACE_READY || peer->place == PLACE_JOINED) && join(&key, sk, self))
-		return;
+	if (self->place == PLACE_READY && (peer->place == PLACE_READY || peer->place == PLACE_JOINED)) {
+		member->joined = 1;
+		if (join(&key, sk, self))
+			return;
+	}
 	write_mark(meta);
 }
 

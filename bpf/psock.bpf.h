@@ -46,6 +46,14 @@ static __always_inline int users_of(struct sk_psock *psock)
 	return READ(psock, refcnt.refs.counter) - 1;
 }
 
+/* Of a socket that was joined: nothing waits there, and nobody is about to put something there. */
+static __always_inline int is_idle(const void *sk)
+{
+	struct sk_psock *psock = sk ? psock_of(sk) : 0;
+
+	return !psock || (is_drained(psock) && !users_of(psock));
+}
+
 /* The other end's psock; 0: it is not joined, or it is closing. */
 static __always_inline struct sk_psock *peer_psock(const struct side *peer)
 {

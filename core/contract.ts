@@ -2,7 +2,7 @@
 import { arrayOf, be16, be32, bytesOf, enumeration, structOf, u16, u32, u64, u8 } from './codec.ts'
 
 /** SHA-256 of every struct and enum of the contract: the version of the layout of the maps. */
-export const contractHash = '6256dce45ab151fd386b8828c307a0038503c5a0c7bea0b640fdd40c80123602'
+export const contractHash = 'cfc7483020bd649e2960d0e066e31c03f215521a8e4224c3769d6f0d26aeb167'
 
 export const Limit = {
   RULES: 64,
@@ -752,13 +752,15 @@ export interface MembershipRecord {
   readonly reads: number
   readonly pid: number
   readonly seen: number
+  readonly joined: number
 }
-export const membershipCodec = structOf<MembershipRecord>('membership', 28, {
+export const membershipCodec = structOf<MembershipRecord>('membership', 32, {
   key: [0, joinedKeyCodec],
   leave: [12, u32],
   reads: [16, u32],
   pid: [20, u32],
   seen: [24, u32],
+  joined: [28, u32],
 })
 
 export interface AccelKeyRecord {

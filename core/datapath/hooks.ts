@@ -41,6 +41,8 @@ export const hooks: readonly Hook[] = [
   { name: 'recvmsg6', program: 'mb_recvmsg6', attachType: attachTypes.recvmsg6 },
   { name: 'sockops', program: 'mb_sockops', attachType: attachTypes.sockOps },
   { name: 'join', program: 'mb_join', attachType: attachTypes.sockOps }, // after sockops, which says whose socket it is
+  { name: 'again4', program: 'mb_again4', attachType: attachTypes.connect4 },
+  { name: 'again6', program: 'mb_again6', attachType: attachTypes.connect6 },
   { name: 'connect4', program: 'mb_connect4', attachType: attachTypes.connect4 },
   { name: 'connect6', program: 'mb_connect6', attachType: attachTypes.connect6 },
   { name: 'sendmsg4', program: 'mb_sendmsg4', attachType: attachTypes.sendmsg4 },
@@ -61,8 +63,10 @@ export const cookieProgram = 'mb_cookie'
 
 /** What acceleration is made of; all of them or none is there, but for mb_late and mb_walk, of which it is one. */
 export const acceleration = {
-  /** A hook of its own. */
+  /** Hooks of their own. */
   join: 'mb_join',
+  again4: 'mb_again4',
+  again6: 'mb_again6',
   /** At `joined`: calls the one in `accelerators`, because live sockets keep the program that they were joined with. */
   stub: 'mb_accelerator',
   decider: 'mb_accelerate',
@@ -83,5 +87,5 @@ export const allPrograms: readonly string[] = [
   loopbackProgram,
   listenersIterator,
   cookieProgram,
-  ...Object.values(acceleration).filter((program) => program !== acceleration.join),
+  ...Object.values(acceleration).filter((program) => !hooks.some((hook) => hook.program === program)),
 ]

@@ -17,7 +17,10 @@ export const namedDifferences = {
   fault:
     'send() from memory that the program cannot read gives 0 instead of EFAULT, and recv() into a buffer whose end it cannot write to gives what fits',
   mapped: 'TCP_ZEROCOPY_RECEIVE, of a program that has read with recv() until then, does not see what was redirected: it waits for recv()',
-  'low-water': 'when SO_RCVLOWAT is set while bytes are unread, they can be read also below the mark, until they are read',
+  'low-water':
+    'when SO_RCVLOWAT is set while bytes are unread, they can be read also below the mark, and a reader that is told of changes only (EPOLLET) is not told of them again, until they are read',
+  disconnect:
+    'connect() to AF_UNSPEC leaves what is unread, which can still be read; until then connect() to another peer gives EAGAIN (EPERM before Linux 5.18), and recv() then EAGAIN instead of ECONNRESET or ENOTCONN',
 } as const
 export type NamedDifference = keyof typeof namedDifferences
 

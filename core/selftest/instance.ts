@@ -14,7 +14,7 @@ import {
   programKeyCodec,
   type Splices,
 } from '../contract.ts'
-import { acceleration, allPrograms, attachTypes } from '../datapath/hooks.ts'
+import { acceleration, allPrograms, attachTypes, hooks } from '../datapath/hooks.ts'
 import { abilitiesOf, loadDecider } from '../datapath/load.ts'
 import { lookerOf } from '../datapath/looker.ts'
 import { marksIn } from '../datapath/looks.ts'
@@ -23,7 +23,7 @@ import type { BpfLink, BpfMap, BpfObject, Handle, Native } from '../native/api.t
 import { using, usingAsync } from '../scope.ts'
 
 /** The programs that the self-test is about. */
-const { join, stub, decider, reading, late } = acceleration
+const { join, again4, again6, stub, decider, reading, late } = acceleration
 
 const joinMs = 5
 /** A slow look takes a quarter of the time at most: the exchanges are what the test is about. */
@@ -69,7 +69,7 @@ export class Instance implements Disposable {
   /** Throws what the kernel says when it does not take one of the programs. */
   static async load(native: Native, path: string, kernel: KernelFacts, cgroup: string): Promise<Instance> {
     const looker = lookerOf(kernel.skip)
-    const needed: readonly string[] = [join, stub, decider, reading, looker]
+    const needed: readonly string[] = [join, again4, again6, stub, decider, reading, looker]
     const object = await native.load(path, {
       skip: allPrograms.filter((name) => !needed.includes(name)),
       rodata: { '.rodata.abilities': abilitiesOf(kernel.abilities), '.rodata.seed': randomBytes(8) },
@@ -88,7 +88,8 @@ export class Instance implements Disposable {
       const attach = (map?: BpfMap): BpfLink => using(object.program(looker), (program) => native.attachIterator(program, map))
       const joiner = looker === late ? using(object.map('sides'), attach) : attach()
       links.push(joiner)
-      using(object.program(join), (program) => links.push(native.attachCgroup(program, cgroup, attachTypes.sockOps)))
+      for (const { program, attachType } of hooks.filter(({ program }) => needed.includes(program)))
+        using(object.program(program), (loaded) => links.push(native.attachCgroup(loaded, cgroup, attachType)))
       return new Instance(object, links, looker !== late, async (netns) => marksIn(await native.namespaces.iterate(netns, joiner)))
     } catch (error) {
       for (const link of links) link.close()

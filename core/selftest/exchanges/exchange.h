@@ -18,7 +18,8 @@ enum exchange_flags {
 	EX_BLOCKING = 1 << 2,  /* uses blocking sockets, to which nothing is redirected */
 	EX_OWN_START = 1 << 3, /* makes its connections itself: side->fd is -1 at its start */
 	EX_NAGLE = 1 << 4,     /* without TCP_NODELAY, which the others set as proxies do */
-	/* The closed list of differences that acceleration may make. Such an exchange writes one line "difference NAME: ..." for it. */
+	/* The closed list of differences that acceleration may make; main.c has their names. Such an exchange writes one line "difference NAME: ..."
+	   for it. */
 	EX_DIFFERS_URGENT = 1 << 8,	  /* urgent data arrives inline */
 	EX_DIFFERS_CLOSE_UNREAD = 1 << 9, /* EOF instead of ECONNRESET after a close with unread data */
 	EX_DIFFERS_MORE = 1 << 10,	  /* what is sent with MSG_MORE arrives before the message that ends it */
@@ -29,6 +30,7 @@ enum exchange_flags {
 	EX_DIFFERS_FAULT = 1 << 15,	  /* buffers that are not the program's: send() gives 0, recv() what fits */
 	EX_DIFFERS_MAPPED = 1 << 16,	  /* TCP_ZEROCOPY_RECEIVE does not see what recv() would get */
 	EX_DIFFERS_LOW_WATER = 1 << 17,	  /* SO_RCVLOWAT that is set while bytes are unread: they can be read below the mark */
+	EX_DIFFERS_DISCONNECT = 1 << 18,  /* connect() to AF_UNSPEC leaves unread bytes, which have to be read before the next connect() */
 };
 
 enum role { CLIENT, SERVER };

@@ -42,18 +42,12 @@ static noreturn void refuse(const char *what, const char *value)
 /* The name of an exchange's difference; it begins a line of its transcript, after "difference ". */
 static const char *differs_in(unsigned flags)
 {
-	static const struct {
-		unsigned flag;
-		const char *name;
-	} names[] = {{EX_DIFFERS_URGENT, "urgent"},	{EX_DIFFERS_CLOSE_UNREAD, "close-unread"},
-		     {EX_DIFFERS_MORE, "more"},		{EX_DIFFERS_TRUNC, "trunc"},
-		     {EX_DIFFERS_CONTROL, "control"},	{EX_DIFFERS_EMPTY, "empty"},
-		     {EX_DIFFERS_ZEROCOPY, "zerocopy"}, {EX_DIFFERS_FAULT, "fault"},
-		     {EX_DIFFERS_MAPPED, "mapped"},	{EX_DIFFERS_LOW_WATER, "low-water"}};
+	static const char *const names[] = {"urgent",	"close-unread", "more",	  "trunc",     "control",   "empty",
+					    "zerocopy", "fault",	"mapped", "low-water", "disconnect"}; /* in the order of the flags */
 
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (flags & names[i].flag)
-			return names[i].name;
+		if (flags & (unsigned)EX_DIFFERS_URGENT << i)
+			return names[i];
 	return "";
 }
 

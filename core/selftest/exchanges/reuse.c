@@ -137,33 +137,48 @@ static void disconnect(const struct side *side, int fd)
 		stop(side, "connect() to AF_UNSPEC: %s", error_name(errno));
 }
 
-static int left_unread(struct side *side)
+/* Bytes that were read in no connection: all that comes of them, and what stands behind. */
+static struct ending drain(struct side *side, int fd, struct stream *in)
+{
+	char bytes[4096];
+	uint64_t begin = in->position;
+	ssize_t got;
+
+	while ((got = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0)
+		stream_check(side, in, bytes, got);
+	return (struct ending){in->position - begin, got == 0 ? 0 : errno};
+}
+
+static int with_unread(struct side *side, size_t bytes)
 {
 	struct stream out = stream_to(side, !side->role);
 	int fd = another(side);
 
-	stream_send(side, fd, &out, LEFT);
-	settle(side, fd, LEFT);
+	stream_send(side, fd, &out, bytes);
+	if (bytes > 0)
+		settle(side, fd, bytes);
 	side_meet(side, "unread");
 	return fd;
 }
 
 static void disconnect_give(struct side *side)
 {
-	struct stream in = stream_to(side, side->role);
-	int fd = left_unread(side);
+	for (size_t bytes = 0; bytes <= LEFT; bytes += LEFT) {
+		struct stream in = stream_to(side, side->role);
+		int fd = with_unread(side, bytes);
 
-	side_meet(side, "disconnected");
-	expect(side, wait_for_end(fd), "no RST came");
-	observe_poll(side, fd, "after the RST", "IN|OUT|ERR|HUP|RDHUP");
-	observe_ending(side, "stream", read_to_end(side, fd, &in), LEFT, "ECONNRESET");
-	observe_recv(side, fd, "in the end", "EOF");
-	close(fd);
+		side_meet(side, "disconnected");
+		expect(side, wait_for_end(fd), "no RST came");
+		observe_poll(side, fd, "after the RST", "IN|OUT|ERR|HUP|RDHUP");
+		observe_ending(side, "stream", read_to_end(side, fd, &in), bytes, "ECONNRESET");
+		observe_recv(side, fd, "in the end", "EOF");
+		close(fd);
+	}
 }
 
-static void disconnect_take(struct side *side)
+static void take_nothing_left(struct side *side)
 {
-	int fd = left_unread(side);
+	int fd = with_unread(side, 0);
 
 	disconnect(side, fd);
 	observe_poll(side, fd, "disconnected", "OUT|ERR|HUP");
@@ -175,22 +190,60 @@ static void disconnect_take(struct side *side)
 	close(fd);
 }
 
+/* TCP throws away what is unread. */
+static void disconnect_take(struct side *side)
+{
+	struct stream in = stream_to(side, side->role);
+	char bits[64];
+
+	take_nothing_left(side);
+	int fd = with_unread(side, LEFT);
+	disconnect(side, fd);
+	note(side, "difference disconnect: poll shows %s", poll_bits(bits, poll_now(fd)));
+	struct ending left = drain(side, fd, &in);
+	note(side, "difference disconnect: %llu bytes, then %s", (unsigned long long)left.bytes, ending_name(left));
+	expect(side, left.bytes == 0 ? left.error == ECONNRESET : left.bytes == LEFT && left.error == EAGAIN,
+	       "%llu bytes of a connection that was ended, then %s", (unsigned long long)left.bytes, ending_name(left));
+	socket_error(fd); /* takes the error, where recv() has not */
+	observe_poll(side, fd, "in the end", "OUT|HUP");
+	side_meet(side, "disconnected");
+	close(fd);
+}
+
 static void disconnecting(struct side *side)
 {
 	both_ways(side, disconnect_give, disconnect_take);
 }
 
-static void connect_anew(struct side *side, int fd)
+static int try_connect(const struct side *side, int fd)
 {
 	const struct address *to = &side->settings->connect;
 
+	return connect(fd, (const struct sockaddr *)&to->address, to->length) < 0 ? errno : 0;
+}
+
+/* Never with bytes of the former connection: what can still be read of them is read before. */
+static void connect_anew(struct side *side, int fd, bool unread, struct stream *in)
+{
+	disconnect(side, fd);
 	set_blocking(side, fd, true);
-	if (connect(fd, (const struct sockaddr *)&to->address, to->length) < 0)
-		stop(side, "connect() of a socket that was disconnected: %s", error_name(errno));
+	int error = try_connect(side, fd);
+	if (unread) {
+		note(side, "difference disconnect: connect() gives %s", error_name(error));
+		expect(side, error == 0 || error == EAGAIN || error == EPERM, "connect() gives %s", error_name(error));
+	}
+	if (unread && error) {
+		struct ending left = drain(side, fd, in);
+
+		expect(side, left.bytes == LEFT, "%llu bytes were left", (unsigned long long)left.bytes);
+		error = try_connect(side, fd);
+	}
+	if (error)
+		stop(side, "connect() of a socket that was disconnected: %s", error_name(error));
 	set_blocking(side, fd, false);
 }
 
-/* In every second round the server resets the connection first, and the client's socket is closed before it is disconnected. */
+/* Each round ends in another way: with nothing unread; with unread bytes; the server resets the connection before. */
 static void same_socket(struct side *side)
 {
 	struct stream out, in;
@@ -198,23 +251,22 @@ static void same_socket(struct side *side)
 
 	for (int round = 0; round < SOCKET_ROUNDS; round++) {
 		talk(side, fd, round, &out, &in);
-		stream_send(side, fd, &out, LEFT);
-		settle(side, fd, LEFT);
+		if (round > 0) {
+			stream_send(side, fd, &out, LEFT);
+			settle(side, fd, LEFT);
+		}
 		side_meet(side, "left");
-		if (side->role == SERVER) {
-			if (round % 2)
+		if (side->role == CLIENT) {
+			if (round == SOCKET_ROUNDS - 1)
+				expect(side, wait_for_end(fd), "no RST came");
+			connect_anew(side, fd, round > 0, &in);
+		} else {
+			if (round == SOCKET_ROUNDS - 1)
 				set_linger(side, fd, 0);
 			else
-				side_meet(side, "disconnected");
+				expect(side, wait_for_end(fd), "no RST came");
 			close(fd);
 			fd = side_accept_another(side);
-		} else {
-			if (round % 2)
-				expect(side, wait_for_end(fd), "no RST came");
-			disconnect(side, fd);
-			if (round % 2 == 0)
-				side_meet(side, "disconnected");
-			connect_anew(side, fd);
 		}
 		warm_up(side, fd);
 		if (side->settings->gate)
@@ -228,7 +280,8 @@ static void same_socket(struct side *side)
 const struct exchange reuse_exchanges[] = {
     {"reuse", "reuse of a 4-tuple at once after SO_LINGER 0, with unread data in both directions", EX_OWN_START, reuse, reuse},
     {"reuse-time-wait", "reuse of a 4-tuple out of TIME_WAIT", EX_OWN_START, reuse_time_wait, reuse_time_wait},
-    {"disconnect", "connect() to AF_UNSPEC with unread data in both directions", EX_FAST, disconnecting, disconnecting},
-    {"same-socket", "a socket that is disconnected with unread data, and connected again", EX_FAST, same_socket, same_socket},
+    {"disconnect", "connect() to AF_UNSPEC, with unread data in both directions and without", EX_FAST | EX_DIFFERS_DISCONNECT, disconnecting,
+     disconnecting},
+    {"same-socket", "a socket that is disconnected with unread data, and connected again", EX_FAST | EX_DIFFERS_DISCONNECT, same_socket, same_socket},
     {0},
 };
