@@ -181,7 +181,7 @@ struct membership {
 	__u32 reads;  /* as side.reads: what was told already */
 	__u32 pid;    /* of the process that was told already, in the initial PID namespace */
 	__u32 seen;   /* how many reads there were; only the first ones are counted */
-	__u32 joined; /* 1: it was put into joined, in this connection */
+	__u32 joined; /* 1: it is in joined, or was when its connection ended */
 };
 _Static_assert(sizeof(struct membership) == 32, "membership");
 

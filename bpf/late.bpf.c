@@ -191,6 +191,7 @@ static __always_inline void look_at(struct sock *sk, struct membership *member, 
 			self->since_ms = 0; /* from here on what is read is TCP's */
 			self->reason = reason_to_leave(sk, member, peer);
 			member->leave = 0;
+			member->joined = 0;
 		}
 		if (self->behind)
 			look_after(sk, self, meta); /* also when it has left: the reader may stand still behind what it was told of before */
@@ -201,10 +202,9 @@ static __always_inline void look_at(struct sock *sk, struct membership *member, 
 	if (!peer->sk)
 		return;
 	member->leave = 0; /* of a message that was on its way when it left */
-	if (self->place == PLACE_READY && (peer->place == PLACE_READY || peer->place == PLACE_JOINED)) {
-		member->joined = 1;
-		if (join(&key, sk, self))
-			return;
+	if (self->place == PLACE_READY && (peer->place == PLACE_READY || peer->place == PLACE_JOINED) && join(&key, sk, self)) {
+		member->joined = self->place == PLACE_JOINED;
+		return;
 	}
 	write_mark(meta);
 }
