@@ -86,7 +86,7 @@ ${table}
 ${list(claims)}
 
 - Proven: the whole interval is on the right side of the bound. Reached: the median is.
-- Everything is set up six times, and the runs of all six count.
+- Everything is set up anew several times, and the runs of all of them count.
 - The first table has the figures of iptables and the ratios of the others to it. In the others bytes go one way; there "none" is plain TCP, and the ratios
   are to it; the last one, which has to tell hundredths apart, has more runs, and the same processes in every mode: the mode of one agent changes before each
   run, as two set-ups of one mode differ by up to a fifth. Time, CPU: below 1 is better; requests and megabytes a second: above 1 is better.
