@@ -125,9 +125,8 @@ export class Site implements AsyncDisposable {
   }
 
   /** One run. */
-  async measure(workload: Workload): Promise<Figures> {
-    await this.#enter(this.mode)
-    return this.#run(workload)
+  measure(workload: Workload): Promise<Figures> {
+    return this.measureIn(this.mode, workload)
   }
 
   async #enter(mode: Mode): Promise<void> {

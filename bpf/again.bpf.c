@@ -13,7 +13,7 @@ static __always_inline int connects_again(struct bpf_sock_addr *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	struct membership *member = sk ? bpf_sk_storage_get(&sides, sk, 0, 0) : 0;
 
-	if (!member || !member->joined || is_idle(address_of(sk)))
+	if (!member || !member->joined || is_left(address_of(sk)))
 		return PROCEED;
 	if (can(ABILITY_SET_RETVAL))
 		fail_with(EAGAIN);

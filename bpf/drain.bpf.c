@@ -42,7 +42,7 @@ int mb_drain(struct bpf_iter__sockmap *ctx)
 		struct sk_psock *psock = psock_of(sk);
 
 		/* Closing: what waits must be read first. A peer that still sends has no entry to redirect by, unless it began before. */
-		if (psock && is_drained(psock) && !users_of(psock) && !bpf_map_delete_elem(&joined, &key))
+		if (psock && is_idle(psock) && !bpf_map_delete_elem(&joined, &key))
 			return 0;
 	}
 	write_mark(ctx->meta);

@@ -105,7 +105,7 @@ static __always_inline void leave_disconnected(void *sk, struct membership *memb
 {
 	struct joined_key key = member->key;
 
-	if (member->joined && is_idle(address_of(sk)))
+	if (member->joined && is_left(address_of(sk)))
 		bpf_map_delete_elem(&joined, &key);
 }
 

@@ -46,12 +46,18 @@ static __always_inline int users_of(struct sk_psock *psock)
 	return READ(psock, refcnt.refs.counter) - 1;
 }
 
-/* Of a socket that was joined: nothing waits there, and nobody is about to put something there. */
-static __always_inline int is_idle(const void *sk)
+/* Nothing waits there, and nobody is about to put something there. */
+static __always_inline int is_idle(struct sk_psock *psock)
+{
+	return is_drained(psock) && !users_of(psock);
+}
+
+/* A socket that was joined may leave, or has left. */
+static __always_inline int is_left(const void *sk)
 {
 	struct sk_psock *psock = sk ? psock_of(sk) : 0;
 
-	return !psock || (is_drained(psock) && !users_of(psock));
+	return !psock || is_idle(psock);
 }
 
 /* The other end's psock; 0: it is not joined, or it is closing. */

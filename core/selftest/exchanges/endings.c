@@ -22,13 +22,18 @@ int another_cold(struct side *side)
 	return fd;
 }
 
+void warm(struct side *side, int fd)
+{
+	warm_up(side, fd);
+	if (side->settings->gate)
+		keep_warm(side, fd);
+}
+
 int another(struct side *side)
 {
 	int fd = another_cold(side);
 
-	warm_up(side, fd);
-	if (side->settings->gate)
-		keep_warm(side, fd);
+	warm(side, fd);
 	return fd;
 }
 

@@ -10,8 +10,9 @@ struct ending {
 	int error;
 };
 
-int another(struct side *);	 /* a new connection, with TCP_NODELAY and warmed up: for exchanges that use theirs up */
-int another_cold(struct side *); /* one that is not */
+int another(struct side *);	  /* a new connection, with TCP_NODELAY and warmed up: for exchanges that use theirs up */
+int another_cold(struct side *);  /* one that is not */
+void warm(struct side *, int fd); /* one that is new, or its socket's next one */
 struct ending read_to_end(const struct side *, int fd, struct stream *); /* a wrong byte stops the half */
 const char *ending_name(struct ending);					 /* "EOF" or the error's name */
 

@@ -268,9 +268,7 @@ static void same_socket(struct side *side)
 			close(fd);
 			fd = side_accept_another(side);
 		}
-		warm_up(side, fd);
-		if (side->settings->gate)
-			keep_warm(side, fd);
+		warm(side, fd);
 	}
 	talk(side, fd, SOCKET_ROUNDS, &out, &in);
 	close(fd);
